@@ -1,0 +1,22 @@
+//! The language of the house: what every other room speaks, and nothing that knows about sockets, files or clocks.
+//!
+//! An [`Event`] is one accounting record: one attempt, bounce, reception, report. [`encode`] is how events are kept in
+//! the ledger.
+
+pub mod address;
+pub mod category;
+pub mod encode;
+pub mod ids;
+pub mod kind;
+pub mod record;
+pub mod reply;
+pub mod time;
+
+pub use address::{Address, AddressError, AddressKey};
+pub use category::Category;
+pub use encode::{DecodeError, EventBatch, Events};
+pub use ids::{EventId, MessageId, RuleSetId, StoreId};
+pub use kind::{Action, DeliveryType, Kind, Kinds, SourceType, Stage};
+pub use record::{Event, Pairs};
+pub use reply::{EnhancedStatus, Reply};
+pub use time::Time;
