@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
 //! Carom: an outbound mail transfer agent for bulk senders, whose product is what happens after the attempt.
 
+pub mod config;
 pub mod disk;
 pub mod event;

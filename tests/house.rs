@@ -15,7 +15,6 @@ const TABLE: &[(&str, &[&str])] = &[
             "node",
             "manage",
             "sim",
-            "history",
             "intake",
             "delivery",
             "accounting",
@@ -34,7 +33,6 @@ const TABLE: &[(&str, &[&str])] = &[
         "node",
         &[
             "manage",
-            "history",
             "intake",
             "delivery",
             "accounting",
@@ -49,11 +47,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "disk",
         ],
     ),
-    (
-        "manage",
-        &["history", "intake", "delivery", "accounting", "report", "queue", "classify", "suppress", "store", "config"],
-    ),
-    ("history", &["classify", "suppress", "disk", "config"]),
+    ("manage", &["intake", "delivery", "accounting", "report", "queue", "classify", "suppress", "store", "config"]),
     ("intake", &["queue", "suppress", "store", "net", "disk", "smtp", "config"]),
     ("queue", &["store", "suppress", "config"]),
     ("delivery", &["queue", "suppress", "store", "net", "disk", "smtp", "classify", "config"]),

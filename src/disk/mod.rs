@@ -20,6 +20,10 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     /// Opens an existing file for reading.
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// Lets every user of the machine read a file; nothing to do where files have no modes.
+    fn make_world_readable(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
     /// Renames a file, replacing what is there, on the same file system.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,6 +33,10 @@ impl Disk for RealDisk {
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         Ok(Arc::new(RealFile(fs::File::open(path)?)))
+    }
+
+    fn make_world_readable(&self, path: &Path) -> io::Result<()> {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -2,7 +2,7 @@
 //!
 //! An event borrows: from the message it is about when it is made, from the ledger's bytes when it is read. Making or
 //! reading one costs no allocation. Empty text, `None` and zero stand for "not known". Which fields a record type
-//! carries follows reference/accounting.md, 3.2.
+//! carries follows reference/accounting.md, 3.2; [`super::fields`] has their names in files.
 
 use std::net::IpAddr;
 
@@ -187,7 +187,7 @@ impl<'a> Event<'a> {
 
     /// The reply's basic code, when `diag` holds a reply.
     pub fn reply_code(&self) -> Option<u16> {
-        super::Reply::parse(self.reply_text()).map(|r| r.code)
+        super::Reply::code_of(self.reply_text())
     }
 
     /// Whether this says for good that the mail will not be taken: a 5xx reply or, where the report gives no reply, a

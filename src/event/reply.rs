@@ -137,16 +137,18 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Reads `text` (one line, or lines already joined); `None` when it does not begin with a reply code.
-    pub fn parse(text: &str) -> Option<Reply> {
+    /// The code that `text` begins with, 200 to 599; `None` when it is no reply.
+    pub fn code_of(text: &str) -> Option<u16> {
         let code = text.get(..3)?;
         if !code.bytes().all(|b| b.is_ascii_digit()) || !matches!(text.as_bytes().get(3), None | Some(b' ' | b'-')) {
             return None;
         }
-        let code: u16 = code.parse().ok()?;
-        if !(200..600).contains(&code) {
-            return None;
-        }
+        code.parse().ok().filter(|code| (200..600).contains(code))
+    }
+
+    /// Reads `text` (one line, or lines already joined); `None` when it does not begin with a reply code.
+    pub fn parse(text: &str) -> Option<Reply> {
+        let code = Reply::code_of(text)?;
         let rest = text.get(4..).unwrap_or("").trim_start();
         let status = EnhancedStatus::parse_prefix(rest).map(|(s, _)| s).filter(|s| u16::from(s.class) == code / 100);
         Some(Reply { code, status, text: text.to_owned() })

@@ -1,0 +1,167 @@
+//! What was read block by block, put together to the whole: defaults, what is inherited by VirtualMTAs, what follows from
+//! several blocks at once. The whole is checked here as well.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::check::{self, Found};
+use super::diagnose::Severity;
+use super::directives::Setting;
+use super::directives::global::Global;
+use super::directives::virtual_mta::{PoolBlock, VirtualMtaBlock};
+use super::lexer::Span;
+use super::model::*;
+use super::resolve::Draft;
+use super::tree::Reading;
+use super::values;
+
+/// Where the store is when nothing is said.
+pub const DEFAULT_SPOOL: &str = "/var/spool/carom";
+
+impl Draft {
+    /// Puts everything together and has it checked as a whole.
+    pub(super) fn finish(
+        mut self,
+        reading: &mut Reading<'_>,
+        file: PathBuf,
+        global: Global,
+        lines: &[Setting<Global>],
+    ) -> Config {
+        let mut host_names = global.host_names.clone();
+        if host_names.is_empty() {
+            let system = reading.files.host_name().and_then(|n| values::host(&n).ok());
+            host_names.push(system.unwrap_or_else(|| "localhost".to_owned()));
+        }
+        let (spool, min_free_space) = self.spool(reading, &global, lines);
+        let mut listeners: Vec<(Listener, Span)> = global.listeners.clone();
+        listeners.append(&mut self.listeners);
+        let found = Found {
+            listeners: &listeners,
+            virtual_mtas: &self.virtual_mtas,
+            pools: &self.pools,
+            named: &self.named,
+            prefixes: &self.prefixes,
+            processors: &self.processors,
+            token: &self.token,
+            acct_files: &self.acct_files,
+            references: &self.references,
+            users: self.users.len(),
+            global: &global,
+        };
+        check::check(reading, &found);
+        self.domains.pool_of = check::pool_of(reading, &self.pools, &self.domains);
+        let (virtual_mtas, pools) = self.virtual_mtas(&global, &host_names[0]);
+        let mut patterns = self.patterns;
+        patterns.extend(global.pattern_files.into_iter().map(|(file, text)| PatternSource::File { file, text }));
+        let acct_files: Vec<AcctFile> = self.acct_files.into_iter().map(|(f, _)| f).collect();
+        let prefixes = self.prefixes.into_iter().map(|((length, ip), (overlay, _))| (ip, length, overlay)).collect();
+        let named = self.named.into_iter().map(|(name, (overlay, _))| (name, overlay)).collect();
+        let mut listeners: Vec<Listener> = listeners.into_iter().map(|(l, _)| l).collect();
+        if listeners.is_empty() {
+            let address = SocketAddr::from(([0, 0, 0, 0], 25));
+            listeners.push(Listener { address, source: None, tls_certificate: None });
+        }
+        let [bounce, feedback] = self.processors;
+        Config {
+            file,
+            host_names,
+            postmaster: global.postmaster,
+            command_socket: global.command_socket.unwrap_or_else(|| spool.join("carom.sock")),
+            spool,
+            min_free_space,
+            log_file: global.log_file,
+            listeners,
+            total_max_smtp_in: global.total_max_smtp_in,
+            total_max_smtp_out: global.total_max_smtp_out,
+            spool_max_recipients: global.spool_max_recipients,
+            name_servers: global.name_servers,
+            smtp_server_tls_certificate: global.tls_certificate,
+            relay_domains: global.relay_domains,
+            sources: Sources::arrange(prefixes, named),
+            users: self.users,
+            virtual_mtas,
+            pools,
+            domains: self.domains,
+            kept_headers: kept_headers(&acct_files, bounce.is_some() || feedback.is_some()),
+            acct_files,
+            bounce_category_patterns: patterns,
+            bounce_processor: bounce.map(|(p, _)| p),
+            feedback_loop_processor: feedback.map(|(p, _)| p),
+            return_path_token: self.token.map(|(t, _)| t),
+            ledger_retention_bytes: global.ledger_retention_bytes,
+            ledger_retention: global.ledger_retention,
+            send_index_retention: global.send_index_retention,
+        }
+    }
+
+    fn spool(&self, reading: &mut Reading<'_>, global: &Global, lines: &[Setting<Global>]) -> (PathBuf, u64) {
+        let line = lines.iter().rfind(|s| s.name == "spool").map(|s| s.span);
+        let mut all: Vec<(PathBuf, u64, Span)> =
+            self.spools.iter().map(|(p, s, span)| (p.clone(), s.min_free_space, *span)).collect();
+        if let (Some(path), Some(span)) = (&global.spool, line) {
+            all.push((path.clone(), global.min_free_space, span));
+        }
+        let mut all = all.into_iter();
+        let Some((path, min_free_space, _)) = all.next() else {
+            let message = format!("no spool is given; {DEFAULT_SPOOL} is used");
+            let help = Some("write <spool DIR> and </spool>".to_owned());
+            let file = reading.texts.first().map(|t| t.name.clone()).unwrap_or_default();
+            reading.diagnostics.about_file(Severity::Warning, file, message, help);
+            return (reading.resolve(DEFAULT_SPOOL), global.min_free_space);
+        };
+        for (_, _, span) in all {
+            reading.warning(span, "several spools are not supported yet; only the first is used", "take this one out");
+        }
+        (path, min_free_space.max(global.min_free_space))
+    }
+
+    /// VirtualMTAs with what they inherit: own value over the pool's over the global one.
+    fn virtual_mtas(
+        &self,
+        global: &Global,
+        host_name: &str,
+    ) -> (BTreeMap<String, Arc<VirtualMta>>, BTreeMap<String, Vec<String>>) {
+        let mut blocks: BTreeMap<String, (String, VirtualMtaBlock)> =
+            self.virtual_mtas.iter().map(|(k, (name, b, _))| (k.clone(), (name.clone(), b.clone()))).collect();
+        for name in global.virtual_mtas.iter().map(String::as_str).chain(["{default}"]) {
+            blocks.entry(name.to_lowercase()).or_insert_with(|| (name.to_owned(), VirtualMtaBlock::default()));
+        }
+        let nothing = VirtualMtaBlock::default();
+        let mut virtual_mtas = BTreeMap::new();
+        for (key, (name, own)) in blocks {
+            let member = |p: &&(String, PoolBlock, Span)| p.1.members.iter().any(|m| m.to_lowercase() == key);
+            let pool = self.pools.values().find(member).map_or(&nothing, |p| &p.1.inherited);
+            let hosts = if own.source_hosts.is_empty() { &global.source_hosts } else { &own.source_hosts };
+            let announced = own.host_name.as_deref().unwrap_or(host_name);
+            let hosts = hosts.iter().map(|(ip, n)| (*ip, n.clone().unwrap_or_else(|| announced.to_owned())));
+            let virtual_mta = VirtualMta {
+                smtp_source_hosts: hosts.collect(),
+                max_smtp_out: own.max_smtp_out.or(pool.max_smtp_out).flatten(),
+                max_smtp_msg_rate: own.max_smtp_msg_rate.or(pool.max_smtp_msg_rate).flatten(),
+                host_name: own.host_name,
+                name,
+            };
+            virtual_mtas.insert(key, Arc::new(virtual_mta));
+        }
+        let pools = self.pools.iter().map(|(k, (_, p, _))| {
+            let members = p.members.iter().map(|m| m.to_lowercase()).filter(|m| virtual_mtas.contains_key(m));
+            (k.clone(), members.collect())
+        });
+        let pools = pools.collect();
+        (virtual_mtas, pools)
+    }
+}
+
+/// Headers that some acct-file writes, and the Message-ID where reports are tied to sends by it; lower-cased, each once.
+fn kept_headers(acct_files: &[AcctFile], reports: bool) -> Vec<String> {
+    let fields = acct_files.iter().flat_map(|f| f.record_fields.values().flatten());
+    let mut headers: Vec<String> = fields
+        .filter_map(|f| if let FieldChoice::Header(name) = f { Some(name.to_ascii_lowercase()) } else { None })
+        .collect();
+    headers.extend(reports.then(|| "message-id".to_owned()));
+    headers.sort_unstable();
+    headers.dedup();
+    headers
+}

@@ -1,0 +1,221 @@
+//! What can only be checked when everything has been read: names that refer to each other, and what is dangerous.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::diagnose::nearest;
+use super::directives::Reference;
+use super::directives::global::Global;
+use super::directives::virtual_mta::{PoolBlock, VirtualMtaBlock};
+use super::inherit::{Domains, Overlay};
+use super::lexer::Span;
+use super::model::{AcctFile, Listener, Processor, ReturnPathToken, Source};
+use super::tree::Reading;
+use super::values::{covers, in_prefix};
+
+type Named<T> = BTreeMap<String, (String, T, Span)>;
+
+/// Everything that was read, with its places.
+pub(super) struct Found<'a> {
+    pub listeners: &'a [(Listener, Span)],
+    pub virtual_mtas: &'a Named<VirtualMtaBlock>,
+    pub pools: &'a Named<PoolBlock>,
+    pub named: &'a BTreeMap<String, (Overlay, Span)>,
+    pub prefixes: &'a BTreeMap<(u8, IpAddr), (Overlay, Span)>,
+    pub processors: &'a [Option<(Processor, Span)>; 2],
+    pub token: &'a Option<(ReturnPathToken, Span)>,
+    pub acct_files: &'a [(AcctFile, Span)],
+    pub references: &'a [Reference],
+    pub users: usize,
+    pub global: &'a Global,
+}
+
+/// Reports what does not fit together.
+pub(super) fn check(reading: &mut Reading<'_>, found: &Found<'_>) {
+    references(reading, found);
+    pools(reading, found);
+    listeners(reading, found);
+    open_relay(reading, found);
+    required_logins(reading, found);
+    token(reading, found);
+    acct_files(reading, found);
+}
+
+fn references(reading: &mut Reading<'_>, found: &Found<'_>) {
+    let lines = found.global.virtual_mtas.iter().map(String::as_str);
+    let mtas = found.virtual_mtas.values().map(|(n, ..)| n.as_str());
+    let pools = found.pools.values().map(|(n, ..)| n.as_str());
+    let virtual_mtas: Vec<&str> = lines.chain(mtas).chain(pools).chain(["{default}"]).collect();
+    let sources: Vec<&str> = found.named.values().map(|(o, _)| o.name.as_str()).chain(["{auth}", "{pickup}"]).collect();
+    for r in found.references {
+        let (names, what) = if r.virtual_mta { (&virtual_mtas, "VirtualMTA or pool") } else { (&sources, "<source>") };
+        if names.contains(&r.name.as_str()) {
+            continue;
+        }
+        if r.virtual_mta && r.name.eq_ignore_ascii_case("by-smtp-source-ip") {
+            reading.warning(r.span, "by-smtp-source-ip is not supported yet: it is not in effect", "");
+        } else if let Some(name) = names.iter().find(|n| n.to_lowercase() == r.name.to_lowercase()) {
+            reading.warning(r.span, format!("{} differs in case from {name}", r.name), format!("write {name}"));
+        } else {
+            let help = match nearest(&r.name, names.iter().copied()) {
+                Some(name) => format!("did you mean {name}?"),
+                None if r.virtual_mta => format!("write <virtual-mta {}> and </virtual-mta>", r.name),
+                None => format!("write <source {}> and </source>", r.name),
+            };
+            reading.error(r.span, format!("there is no {what} `{}`", r.name), help);
+        }
+    }
+}
+
+fn pools(reading: &mut Reading<'_>, found: &Found<'_>) {
+    for (key, (name, pool, span)) in found.pools {
+        let same_line = found.global.virtual_mtas.iter().any(|n| n.to_lowercase() == *key);
+        if found.virtual_mtas.contains_key(key) || same_line || key == "{default}" {
+            let help = "VirtualMTAs and pools share one name space; rename one of them";
+            reading.error(*span, format!("there is already a VirtualMTA `{name}`"), help);
+        }
+        if let Some(inner) = pool.members.iter().find(|m| found.pools.contains_key(&m.to_lowercase())) {
+            reading.error(
+                *span,
+                format!("pool `{name}` has pool `{inner}` as a member"),
+                "name its VirtualMTAs instead",
+            );
+        }
+        if pool.members.is_empty() {
+            let message = format!("pool `{name}` has no members");
+            reading.error(*span, message, "write virtual-mta NAME inside it");
+        }
+    }
+}
+
+/// Which pool's `<domain>` blocks hold for a VirtualMTA. In two pools with blocks it would be undecided: an error.
+pub(super) fn pool_of(
+    reading: &mut Reading<'_>,
+    pools: &Named<PoolBlock>,
+    domains: &Domains,
+) -> BTreeMap<String, String> {
+    let mut pool_of: BTreeMap<String, String> = BTreeMap::new();
+    for (key, (name, pool, span)) in pools {
+        if domains.by_pool.get(key).is_none_or(|layers| *layers == Default::default()) {
+            continue;
+        }
+        for member in &pool.members {
+            if let Some(other) = pool_of.insert(member.to_lowercase(), key.clone())
+                && other != *key
+            {
+                let message =
+                    format!("`{member}` is in the pools `{other}` and `{name}`, which both hold <domain> blocks");
+                reading.error(*span, message, "take it out of one pool, or the <domain> blocks out of one");
+            }
+        }
+    }
+    pool_of
+}
+
+fn listeners(reading: &mut Reading<'_>, found: &Found<'_>) {
+    for (i, (listener, span)) in found.listeners.iter().enumerate() {
+        let address = listener.address;
+        let clash = found.listeners[..i].iter().find(|(other, _)| {
+            let other = other.address;
+            let same_ip = other.ip() == address.ip()
+                || (other.ip().is_ipv4() == address.ip().is_ipv4()
+                    && (other.ip().is_unspecified() || address.ip().is_unspecified()));
+            same_ip && other.port() == address.port() && address.port() != 0
+        });
+        if let Some((other, first)) = clash {
+            let message = format!("{address} is taken by the listener on {}", other.address);
+            reading.error(*span, message, format!("the other one is at {}", reading.place(*first)));
+        }
+    }
+    if found.global.total_max_smtp_in == 0 {
+        return;
+    }
+    if found.listeners.is_empty() {
+        let file = reading.texts.first().map(|t| t.name.clone()).unwrap_or_default();
+        let help = Some("write smtp-listener ADDRESS:PORT".to_owned());
+        let message = "no smtp-listener is given; 0.0.0.0:25 is used".to_owned();
+        reading.diagnostics.about_file(super::Severity::Note, file, message, help);
+    }
+}
+
+/// Whether so many strangers are in the prefix that relaying for it is relaying for the world.
+fn is_public_and_wide(ip: IpAddr, length: u8) -> bool {
+    let private: [(&str, u8); 6] =
+        [("10.0.0.0", 8), ("127.0.0.0", 8), ("172.16.0.0", 12), ("192.168.0.0", 16), ("fc00::", 7), ("fe80::", 10)];
+    let inside = private.iter().any(|(p, l)| length >= *l && p.parse().is_ok_and(|p| in_prefix(ip, p, *l)));
+    !inside && length <= if ip.is_ipv4() { 15 } else { 28 }
+}
+
+/// Nothing relays unless it is told to; here it is said aloud when the whole world is told to.
+fn open_relay(reading: &mut Reading<'_>, found: &Found<'_>) {
+    let help = "allow it only for the networks of your own systems, such as <source 10/8>, or add require-auth yes";
+    let relays = |s: &Source| s.always_allow_relaying && !s.require_auth && s.smtp_service;
+    for ((length, ip), (overlay, span)) in found.prefixes {
+        let mut merged = Source::default();
+        let wider = found.prefixes.iter().filter(|((l, p), _)| l <= length && covers(*p, *l, *ip));
+        for (_, (overlay, _)) in wider {
+            overlay.apply(&mut merged);
+        }
+        if relays(&merged) && is_public_and_wide(*ip, *length) {
+            let line = overlay.settings.iter().rfind(|s| s.name == "always-allow-relaying").map_or(*span, |s| s.span);
+            let message = format!("OPEN RELAY: anybody in {ip}/{length} may send mail to any domain");
+            reading.warning(line, message, help);
+        }
+    }
+    // A named source that a listener gives to whoever connects there.
+    for (listener, span) in found.listeners {
+        let Some(name) = &listener.source else { continue };
+        let Some((overlay, _)) = found.named.get(&name.to_lowercase()) else { continue };
+        let mut merged = Source::default();
+        if let Some(((_, _), (all, _))) = found.prefixes.iter().find(|((l, _), _)| *l == 0) {
+            all.apply(&mut merged);
+        }
+        overlay.apply(&mut merged);
+        if relays(&merged) && !listener.address.ip().is_loopback() {
+            let message = format!("OPEN RELAY: source `{name}` lets anybody who reaches {} relay", listener.address);
+            reading.warning(
+                *span,
+                message,
+                "add require-auth yes to the source, or make sure that a firewall guards the port",
+            );
+        }
+    }
+}
+
+/// A source that takes no mail before a login that nobody can make takes no mail at all.
+fn required_logins(reading: &mut Reading<'_>, found: &Found<'_>) {
+    if found.users > 0 {
+        return;
+    }
+    let prefixes = found.prefixes.values().map(|(o, _)| o);
+    let overlays = prefixes.chain(found.named.values().map(|(o, _)| o));
+    let required = overlays.flat_map(|o| o.settings.iter().filter(|s| s.name == "require-auth"));
+    for setting in required {
+        let mut source = Source::default();
+        setting.apply(&mut source);
+        if source.require_auth {
+            let message = "logging in is required, and there is no <smtp-user> who could";
+            reading.warning(setting.span, message, "write <smtp-user NAME>, password P and </smtp-user>");
+        }
+    }
+}
+
+fn token(reading: &mut Reading<'_>, found: &Found<'_>) {
+    let Some((token, span)) = found.token else { return };
+    let taken = found.processors.iter().flatten().any(|(p, _)| p.domains.contains(&token.domain));
+    if !taken {
+        let message =
+            format!("no processor takes the reports that come back to {}; they will be refused", token.domain);
+        let help = format!("write domain {} into the <address-list> of <bounce-processor>", token.domain);
+        reading.warning(*span, message, help);
+    }
+}
+
+fn acct_files(reading: &mut Reading<'_>, found: &Found<'_>) {
+    for (i, (file, span)) in found.acct_files.iter().enumerate() {
+        if let Some((_, first)) = found.acct_files[..i].iter().find(|(other, _)| other.path == file.path) {
+            let message = format!("{} is already written by another acct-file", file.path.display());
+            reading.error(*span, message, format!("the other one is at {}", reading.place(*first)));
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What a reload changes, in words.
+
+use super::directives::{Needs, all};
+use super::model::Config;
+
+/// One line for each thing that differs between the configurations: the directive's or block's name, and whether a
+/// restart is needed for it to take effect. Empty when nothing that matters differs.
+pub fn diff(old: &Config, new: &Config) -> Vec<String> {
+    let changes = [
+        ("host-name", old.host_names != new.host_names),
+        ("postmaster", old.postmaster != new.postmaster),
+        ("spool", old.spool != new.spool),
+        ("min-free-space", old.min_free_space != new.min_free_space),
+        ("log-file", old.log_file != new.log_file),
+        ("smtp-listener", old.listeners != new.listeners),
+        ("total-max-smtp-in", old.total_max_smtp_in != new.total_max_smtp_in),
+        ("total-max-smtp-out", old.total_max_smtp_out != new.total_max_smtp_out),
+        ("spool-max-recipients", old.spool_max_recipients != new.spool_max_recipients),
+        ("name-server", old.name_servers != new.name_servers),
+        ("smtp-server-tls-certificate", old.smtp_server_tls_certificate != new.smtp_server_tls_certificate),
+        ("relay-domain", old.relay_domains != new.relay_domains),
+        ("<source>", old.sources != new.sources),
+        ("<smtp-user>", old.users != new.users),
+        ("<virtual-mta>", old.virtual_mtas != new.virtual_mtas),
+        ("<virtual-mta-pool>", old.pools != new.pools),
+        ("<domain>", old.domains != new.domains),
+        ("<acct-file>", old.acct_files != new.acct_files),
+        ("<bounce-category-patterns>", old.bounce_category_patterns != new.bounce_category_patterns),
+        ("<bounce-processor>", old.bounce_processor != new.bounce_processor),
+        ("<feedback-loop-processor>", old.feedback_loop_processor != new.feedback_loop_processor),
+        ("<return-path-token>", old.return_path_token != new.return_path_token),
+        ("ledger-retention", {
+            (old.ledger_retention, old.ledger_retention_bytes) != (new.ledger_retention, new.ledger_retention_bytes)
+        }),
+        ("send-index-retention", old.send_index_retention != new.send_index_retention),
+        ("command-socket", old.command_socket != new.command_socket),
+    ];
+    let rows = all();
+    let restart = |name: &str| rows.iter().any(|r| r.name == name && r.needs == Needs::Restart);
+    let changed = changes.into_iter().filter(|(_, changed)| *changed);
+    changed
+        .map(|(name, _)| {
+            if restart(name) {
+                format!("{name} changed; it takes effect after a restart")
+            } else {
+                format!("{name} changed")
+            }
+        })
+        .collect()
+}

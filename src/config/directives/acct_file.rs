@@ -1,0 +1,143 @@
+//! `<acct-file>`: where events are written (directives.md, 2.11; accounting.md, section 4; the last rows are ours).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Directive;
+use super::set::{Change, Set};
+use crate::config::lexer::Args;
+use crate::config::model::{AcctFile, AcctFormat, FieldChoice};
+use crate::config::tree::Reading;
+use crate::config::values::{self, ValueError};
+use crate::event::{Kind, Kinds};
+
+type A = Directive<AcctFile>;
+
+const DAY: u64 = 86_400;
+const YEAR: u64 = 366 * DAY;
+
+/// An acct-file with nothing but its path.
+pub fn with_defaults(path: PathBuf, format: AcctFormat) -> AcctFile {
+    AcctFile {
+        path,
+        format,
+        records: Kinds::of(&[Kind::Delivered, Kind::Bounced]),
+        record_fields: Default::default(),
+        max_size: 250 << 20,
+        move_to: None,
+        move_interval: Duration::from_secs(DAY),
+        delete_after: Some(Duration::from_secs(8 * DAY)),
+        iso_times: true,
+        user_string: String::new(),
+        world_readable: false,
+        strict_columns: false,
+        close_rows: 1_000_000,
+        close_after: Duration::from_secs(300),
+        row_group_rows: 131_072,
+    }
+}
+
+/// The rows.
+pub const ACCT_FILE: &[A] = &[
+    A::one("records", Set::Kinds(|a, v| a.records = v), "d,b", "Record types that are written").also(&["record"]),
+    A::many(
+        "record-fields",
+        Set::Other("TYPE LIST of fields", "d *,header_Subject,!dlvSize", record_fields),
+        "Fields of a record type: * is all, !x leaves out, header_X adds a header; a list of names is exactly those",
+    ),
+    A::one("max-size", Set::Other("SIZE from 1M", "250M", max_size), "250M", "Start a new file at this size (CSV)"),
+    A::one(
+        "move-to",
+        Set::Path(|a, v| a.move_to = Some(v)),
+        "",
+        "Folder of the same volume that finished files are moved to",
+    ),
+    A::one(
+        "move-interval",
+        Set::Time(1, YEAR, |a, v| a.move_interval = v),
+        "1d",
+        "Time between moves; without move-to it has no effect",
+    ),
+    A::one(
+        "delete-after",
+        Set::TimeOrNever(|a, v| a.delete_after = v),
+        "8d",
+        "Age at which finished files are removed; without effect beside move-to",
+    ),
+    A::one(
+        "iso-times",
+        Set::Bool(|a, v| a.iso_times = v),
+        "yes",
+        "Times as YYYY-MM-DD HH:MM:SS+ZZZZ; no: seconds since 1970",
+    ),
+    A::one("user-string", Set::Text(|a, v| a.user_string = v), "", "What the field userString holds"),
+    A::one("world-readable", Set::Bool(|a, v| a.world_readable = v), "no", "Everybody may read the files"),
+    A::one(
+        "strict-columns",
+        Set::Bool(|a, v| a.strict_columns = v),
+        "no",
+        "PowerMTA's columns only, without Carom's own (CSV)",
+    ),
+    A::one(
+        "close-rows",
+        Set::Int(1, 1_000_000_000, |a, v| a.close_rows = v),
+        "1000000",
+        "Close a Parquet file at so many rows",
+    ),
+    A::one("close-after", Set::Time(1, DAY, |a, v| a.close_after = v), "5m", "Close a Parquet file after so long"),
+    A::one(
+        "row-group-rows",
+        Set::Int(1, 10_000_000, |a, v| a.row_group_rows = v),
+        "131072",
+        "Rows of a row group of a Parquet file",
+    ),
+];
+
+fn max_size(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {
+    let word = args.word().map(|w| w.text).unwrap_or_default();
+    let size = values::size(&word)?;
+    if size < 1 << 20 {
+        let message = format!("`{word}` is less than 1M");
+        return Err(ValueError { message, help: "write a size from 1M on, such as 250M".into() });
+    }
+    Ok(Arc::new(move |a| a.max_size = size))
+}
+
+fn record_fields(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {
+    let help = "write record-fields TYPE LIST, such as record-fields d *,header_Subject";
+    let Some(kind) = args.word() else { return Err(ValueError { message: "no type".into(), help: help.into() }) };
+    let kinds: Vec<Kind> = match kind.text.as_str() {
+        "*" | "all" => Kind::ALL.to_vec(),
+        list => values::list(list).map(values::kind).collect::<Result<_, _>>()?,
+    };
+    let Some(list) = args.rest() else {
+        return Err(ValueError { message: "no fields are named".into(), help: help.into() });
+    };
+    let mut fields = Vec::new();
+    for name in values::list(&list.text) {
+        let bare = name.strip_prefix('!').unwrap_or(name);
+        let ok = bare.len() <= 128 && bare.bytes().all(|b| b.is_ascii_graphic() && b != b'"');
+        if !ok || bare.is_empty() {
+            return Err(ValueError { message: "not the name of a field".into(), help: help.into() });
+        }
+        let header = name.get(..7).filter(|p| p.eq_ignore_ascii_case("header_")).map(|_| name[7..].to_owned());
+        fields.push(match (name, header) {
+            ("*", _) => FieldChoice::All,
+            (_, Some(header)) if header.is_empty() => {
+                return Err(ValueError { message: "header_ without the header's name".into(), help: help.into() });
+            }
+            (_, Some(header)) => FieldChoice::Header(header),
+            (n, _) if n.starts_with('!') => FieldChoice::Not(bare.to_owned()),
+            (n, _) => FieldChoice::Field(n.to_owned()),
+        });
+    }
+    if fields.iter().all(|f| matches!(f, FieldChoice::Not(_))) {
+        reading.note(list.span, "only fields to leave out are named; all others are written", "write *,!field");
+    }
+    Ok(Arc::new(move |a| {
+        for kind in &kinds {
+            a.record_fields.insert(*kind, fields.clone());
+        }
+    }))
+}

@@ -1,0 +1,105 @@
+//! `<domain>`: where mail of a queue goes and how (directives.md, 2.10).
+
+use std::sync::Arc;
+
+use super::Directive;
+use super::set::{Change, Set};
+use crate::config::lexer::Args;
+use crate::config::model::{QueueSettings, Rate};
+use crate::config::tree::Reading;
+use crate::config::values::{self, ValueError};
+
+type D = Directive<QueueSettings>;
+
+const WEEK: u64 = 7 * 86_400;
+const YEAR: u64 = 366 * 86_400;
+const MOST: u64 = u32::MAX as u64;
+
+/// The rows.
+pub const DOMAIN: &[D] = &[
+    D::one("type", Set::Other("smtp or discard", "discard", transport), "smtp", "How mail leaves: by SMTP, or thrown away").restart(),
+    D::one("discard-as-bounce", Set::Bool(|q, v| q.discard_as_bounce = v), "no", "A discarding queue records b instead of d"),
+    D::one("bounce-after", Set::Time(1, YEAR, |q, v| q.bounce_after = v), "4d12h", "Age at which mail bounces that is still queued"),
+    D::one("retry-after", Set::Times(|q, v| q.retry_after = v), "10m", "Waits between attempts after a failure of the queue; the last one repeats"),
+    D::one("retry-recipients-after", Set::Time(1, YEAR, |q, v| q.retry_recipients_after = v), "10m", "Wait of a recipient that got a 4xx reply"),
+    D::one("max-smtp-out", Set::Limit("unlimited", |q, v| q.max_smtp_out = whole(v, u32::MAX)), "20", "Connections per queue"),
+    D::one("max-msg-rate", Set::Rate(|q, v| q.max_msg_rate = v), "unlimited", "Recipients attempted per time, whether they succeed or not"),
+    D::one("max-msg-per-hour", Set::Other("INT", "1000", per_hour), "", "Deprecated: recipients attempted per hour; sets max-msg-rate, of which the last one given holds"),
+    D::one("max-connect-rate", Set::Rate(|q, v| q.max_connect_rate = v), "unlimited", "Connections opened per time"),
+    D::one("max-msg-per-connection", Set::Limit("unlimited", |q, v| q.max_msg_per_connection = whole(v, 0)), "0", "Messages sent over one connection before it is closed; 0 is no limit"),
+    D::one("max-rcpt-per-message", Set::Limit("unlimited", |q, v| q.max_rcpt_per_message = whole(v, 0)), "1000", "Recipients per transaction; more are split over several; 0 is no limit").also(&["max-rcpt-per-transaction"]),
+    D::one("connection-idle-timeout", Set::Time(0, 600, |q, v| q.connection_idle_timeout = v), "0", "How long an idle connection waits for more mail, up to 10m").also(&["idle-timeout"]),
+    D::one("smtp-hosts", Set::Other("HOSTS", "a.example.com,[192.0.2.1]:2525;lookup-mx:example.com", hosts), "", "Hosts to deliver to instead of the domain's MX; commas between equals, semicolons between levels of preference").also(&["route", "smtp-route"]),
+    D::one("default-smtp-port", Set::Int(1, 65_535, |q, v| q.default_smtp_port = u16::try_from(v).unwrap_or(25)), "25", "Port where smtp-hosts names none"),
+    D::one("use-starttls", Set::Bool(|q, v| q.use_starttls = v), "yes", "Encrypt when the other side offers STARTTLS"),
+    D::one("require-starttls", Set::Bool(|q, v| q.require_starttls = v), "no", "Do not send without TLS"),
+    D::one("smtp-tls-ca-file", Set::Path(|q, v| q.smtp_tls_ca_file = Some(v)), "", "PEM file of roots that the other side's certificate must lead to"),
+    D::one("bounce-upon-no-mx", Set::Other("BOOL or never", "yes", no_mx), "no", "Bounce when the domain has no MX instead of trying its address"),
+    D::one("bounce-upon-5xx-greeting", Set::Bool(|q, v| q.bounce_upon_5xx_greeting = v), "yes", "Bounce on a 5xx greeting; no: treat it as temporary and try the next host"),
+    D::one("connect-timeout", Set::Time(1, WEEK, |q, v| q.connect_timeout = v), "2m", "Wait for a TCP connection"),
+    D::one("smtp-greeting-timeout", Set::Time(1, WEEK, |q, v| q.smtp_greeting_timeout = v), "5m", "Wait for the greeting"),
+    D::one("data-send-timeout", Set::Time(1, WEEK, |q, v| q.data_send_timeout = v), "3m", "Wait for one piece of the content to be taken"),
+    D::one("smtp-data-termination-timeout", Set::Time(1, WEEK, |q, v| q.smtp_data_termination_timeout = v), "10m", "Wait for the reply after the final dot"),
+    D::one("ignore-pipelining", Set::Bool(|q, v| q.ignore_pipelining = v), "no", "Never pipeline commands"),
+    D::one("ignore-8bitmime", Set::Bool(|q, v| q.ignore_8bitmime = v), "no", "Never declare 8-bit content"),
+    D::one("disable-acct-records", Set::Kinds(|q, v| q.disable_acct_records = v), "", "Record types that are not written for the queue (of d, b, t, tq)"),
+    D::one("log-connections", Set::Bool(|q, v| q.log_connections = v), "no", "Log when outbound sessions begin and end"),
+    D::one("log-commands", Set::Bool(|q, v| q.log_commands = v), "no", "Log the SMTP dialogue"),
+    D::one("log-transfer-failures", Set::Bool(|q, v| q.log_transfer_failures = v), "no", "Log a warning when a connection breaks within a message"),
+];
+
+/// `none` for no limit, else the number.
+fn whole(limit: Option<u64>, none: u32) -> u32 {
+    limit.map_or(none, |n| u32::try_from(n).unwrap_or(u32::MAX))
+}
+
+fn transport(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<QueueSettings>, ValueError> {
+    let Some(word) = args.word() else { return Err(missing()) };
+    let discard = match word.text.to_ascii_lowercase().as_str() {
+        "smtp" => false,
+        "discard" => true,
+        other @ ("pipe" | "file" | "http-delivery") => {
+            // Mail meant for a program must not go out to the world instead.
+            let message = format!("type {other} is not supported yet");
+            let help = "take the directive out, or use type discard to throw such mail away".to_owned();
+            return Err(ValueError { message, help });
+        }
+        _ => return Err(missing()),
+    };
+    Ok(Arc::new(move |q| q.discard = discard))
+}
+
+fn missing() -> ValueError {
+    ValueError { message: "not a transport".into(), help: "write smtp or discard".into() }
+}
+
+fn per_hour(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<QueueSettings>, ValueError> {
+    let word = args.word().map(|w| w.text).unwrap_or_default();
+    let count = if word.eq_ignore_ascii_case("unlimited") { 0 } else { values::integer(&word, 0, MOST)? };
+    let rate = (count > 0).then_some(Rate { count, per: std::time::Duration::from_secs(3600) });
+    Ok(Arc::new(move |q| q.max_msg_rate = rate))
+}
+
+fn hosts(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<QueueSettings>, ValueError> {
+    let Some(word) = args.rest() else { return Ok(Arc::new(|q| q.smtp_hosts.clear())) };
+    let hosts = values::smtp_hosts(&word.text)?;
+    if hosts.is_empty() && !word.quoted {
+        reading.warning(word.span, "no host is named", "write \"\" to clear the hosts of wider patterns");
+    }
+    Ok(Arc::new(move |q| q.smtp_hosts.clone_from(&hosts)))
+}
+
+fn no_mx(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<QueueSettings>, ValueError> {
+    let word = args.word();
+    let text = word.as_ref().map(|w| w.text.to_ascii_lowercase()).unwrap_or_default();
+    let bounce = match text.as_str() {
+        "never" => false,
+        text if values::boolean(text).is_err() && values::time(text).is_ok() => {
+            let span = word.map(|w| w.span).unwrap_or_default();
+            reading.warning(span, "bounce-upon-no-mx with a time is not supported yet; read as no", "write yes or no");
+            false
+        }
+        text => values::boolean(text)?,
+    };
+    Ok(Arc::new(move |q| q.bounce_upon_no_mx = bounce))
+}

@@ -1,0 +1,72 @@
+//! Files -> one immutable, validated [`Config`].
+//!
+//! A configuration goes through this room in steps that each have their file: bytes to lines and words (`lexer`), lines
+//! to a tree with includes in place (`tree`, with `include` as the edge that reads files), lines to typed values by THE
+//! table (`directives`), blocks to what they
+//! describe (`resolve`, with `names` for what is out of place), that to a whole (`assemble`) which is checked (`check`), and what holds for a queue or a
+//! submitter looked up in it (`inherit`). All faults are found in one reading and shown with their place (`diagnose`).
+//! What other rooms must check, such as whether a regex compiles or a key can be read, is left to a dry run of `node`.
+
+mod assemble;
+mod check;
+pub mod diagnose;
+mod dialect;
+pub mod diff;
+pub mod directives;
+mod include;
+mod inherit;
+mod lexer;
+pub mod model;
+mod names;
+mod resolve;
+mod show;
+mod tree;
+mod unsupported;
+pub mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use diagnose::{Diagnostic, Severity, render};
+pub use diff::diff;
+pub use model::*;
+
+/// The configuration in force: replaced as a whole by a reload.
+pub type Live = Arc<arc_swap::ArcSwap<Config>>;
+
+/// What came of reading a configuration.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration; `None` when any of the diagnostics is an error.
+    pub config: Option<Config>,
+    /// Everything found, in the order of the files.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Reads the configuration at `path`. Relative paths in it are taken from `root`, or from the current directory. Never
+/// fails otherwise than by diagnostics; reads only what the configuration names.
+pub fn load(path: &Path, root: Option<&Path>) -> Loaded {
+    read(path, root, &include::Disk)
+}
+
+/// Reads a configuration from a text, for tests and for editors. It can't include files.
+pub fn parse_str(name: &str, text: &str) -> Loaded {
+    let mut reading = tree::Reading::new(None, &tree::NoFiles);
+    let nodes = tree::read_text(&mut reading, PathBuf::from(name), text.as_bytes(), &mut Vec::new());
+    finish(reading, PathBuf::from(name), &nodes)
+}
+
+fn read(path: &Path, root: Option<&Path>, files: &dyn tree::Files) -> Loaded {
+    let mut reading = tree::Reading::new(root, files);
+    let nodes = tree::read_file(&mut reading, path);
+    finish(reading, path.to_owned(), &nodes)
+}
+
+fn finish(mut reading: tree::Reading<'_>, path: PathBuf, nodes: &[tree::Node]) -> Loaded {
+    let config = resolve::resolve(&mut reading, path, nodes);
+    let config = (!reading.diagnostics.any_error()).then_some(config);
+    Loaded { config, diagnostics: reading.diagnostics.finish(&reading.texts) }
+}

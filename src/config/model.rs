@@ -1,0 +1,484 @@
+//! The configuration as the rest of the house sees it: typed, complete, immutable.
+//!
+//! Names are the directives' own (reference/directives.md), with underscores. A value stands here only when the
+//! program obeys it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use super::inherit::Domains;
+use super::inherit::Overlay;
+use crate::event::{Kind, Kinds};
+
+/// A whole configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// Names of this host; the first is announced in banner and EHLO.
+    pub host_names: Vec<String>,
+    /// `postmaster`.
+    pub postmaster: Vec<String>,
+    /// Where the store is.
+    pub spool: PathBuf,
+    /// Free space below which new mail is refused (`min-free-space`).
+    pub min_free_space: u64,
+    /// `log-file`; `None` logs to standard error.
+    pub log_file: Option<PathBuf>,
+    /// `smtp-listener`s.
+    pub listeners: Vec<Listener>,
+    /// `total-max-smtp-in`.
+    pub total_max_smtp_in: u32,
+    /// `total-max-smtp-out`.
+    pub total_max_smtp_out: u32,
+    /// `spool-max-recipients`; `None` is `auto`.
+    pub spool_max_recipients: Option<u64>,
+    /// `name-server`s; empty means the system's.
+    pub name_servers: Vec<SocketAddr>,
+    /// `smtp-server-tls-certificate`: PEM certificate chain and key; `None` makes a self-signed one.
+    pub smtp_server_tls_certificate: Option<PathBuf>,
+    /// `relay-domain`s.
+    pub relay_domains: Vec<DomainPattern>,
+    /// `<source>`s by address prefix, most specific first, and by name.
+    pub sources: Sources,
+    /// `<smtp-user>`s by lower-cased name.
+    pub users: BTreeMap<String, User>,
+    /// `<virtual-mta>`s by lower-cased name; `{default}` is always there.
+    pub virtual_mtas: BTreeMap<String, Arc<VirtualMta>>,
+    /// `<virtual-mta-pool>`s by lower-cased name: their members.
+    pub pools: BTreeMap<String, Vec<String>>,
+    /// The queue settings of every `<domain>` block, resolved by [`Config::queue_settings`].
+    pub domains: Domains,
+    /// `<acct-file>`s.
+    pub acct_files: Vec<AcctFile>,
+    /// `<bounce-category-patterns>` entries in file order, then those of pattern files.
+    pub bounce_category_patterns: Vec<PatternSource>,
+    /// `<bounce-processor>`.
+    pub bounce_processor: Option<Processor>,
+    /// `<feedback-loop-processor>`.
+    pub feedback_loop_processor: Option<Processor>,
+    /// Signed return paths: `<return-path-token>`.
+    pub return_path_token: Option<ReturnPathToken>,
+    /// Headers to keep with each event: the union of what acct-files ask for, lower-cased.
+    pub kept_headers: Vec<String>,
+    /// `ledger-retention SIZE` and `ledger-retention TIME`.
+    pub ledger_retention_bytes: u64,
+    /// See `ledger_retention_bytes`.
+    pub ledger_retention: Duration,
+    /// `send-index-retention`.
+    pub send_index_retention: Duration,
+    /// `command-socket FILE`: where `carom reload` and `carom suppress` reach the running server.
+    pub command_socket: PathBuf,
+}
+
+/// A listener for mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// `source=NAME`.
+    pub source: Option<String>,
+    /// `tls-certificate`, overriding the global one.
+    pub tls_certificate: Option<PathBuf>,
+}
+
+/// `<source>` blocks.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sources {
+    /// By prefix: (network, prefix length, settings merged from all wider prefixes), most specific first.
+    pub by_prefix: Vec<(IpAddr, u8, Arc<Source>)>,
+    /// By lower-cased name, merged onto the default source: `{auth}`, `{pickup}` and named ones.
+    pub by_name: BTreeMap<String, Arc<Source>>,
+    /// The named ones unmerged, to be put over the source of an address.
+    pub(super) overlays: BTreeMap<String, Overlay>,
+}
+
+/// What a submitter may do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// As written in the configuration, for logs.
+    pub name: String,
+    /// `smtp-service`: whether mail is taken at all; no greets with 521.
+    pub smtp_service: bool,
+    /// `always-allow-relaying`: accept mail for any domain, not only for relay domains and our own.
+    pub always_allow_relaying: bool,
+    /// `allow-auth`: offer AUTH.
+    pub allow_auth: bool,
+    /// `require-auth`: take no mail before authentication.
+    pub require_auth: bool,
+    /// `allow-starttls`: offer STARTTLS.
+    pub allow_starttls: bool,
+    /// `require-starttls-before-auth`: offer AUTH only after STARTTLS.
+    pub require_starttls_before_auth: bool,
+    /// `allow-unencrypted-plain-auth`: offer PLAIN and LOGIN without TLS.
+    pub allow_unencrypted_plain_auth: bool,
+    /// Bytes; 0 is unlimited (the store's own limit still holds).
+    pub max_message_size: u64,
+    /// `max-message-hops`: Received headers beyond which mail is in a loop.
+    pub max_message_hops: u32,
+    /// 0 is unlimited.
+    pub max_rcpt_per_message: u32,
+    /// `add-received-header`: add a Received header.
+    pub add_received_header: bool,
+    /// `hide-message-source`: leave name and address of the submitter out of Received.
+    pub hide_message_source: bool,
+    /// `add-message-id-header`: add a Message-ID when there is none.
+    pub add_message_id_header: bool,
+    /// `add-date-header`: add a Date when there is none.
+    pub add_date_header: bool,
+    /// `process-x-job`: take the job from the X-Job header.
+    pub process_x_job: bool,
+    /// `retain-x-job`: keep the X-Job header.
+    pub retain_x_job: bool,
+    /// `jobid-header`: another header to take the job from.
+    pub jobid_header: Option<String>,
+    /// `process-x-envid`: take the envelope id from the X-Envid header, and take that header out.
+    pub process_x_envid: bool,
+    /// `process-x-virtual-mta`: take the VirtualMTA from the X-Virtual-MTA header.
+    pub process_x_virtual_mta: bool,
+    /// `retain-x-virtual-mta`: keep the X-Virtual-MTA header.
+    pub retain_x_virtual_mta: bool,
+    /// `default-virtual-mta`: virtualMTA or pool of mail that selects none.
+    pub default_virtual_mta: Option<String>,
+    /// `reject-invalid-virtual-mta`: refuse mail that selects a VirtualMTA that does not exist.
+    pub reject_invalid_virtual_mta: bool,
+    /// `accept-invalid-recipients`: accept malformed and suppressed recipients and bounce them at once.
+    pub accept_invalid_recipients: bool,
+    /// `suppress-local-dsn`: send no reports about mail of this source.
+    pub suppress_local_dsn: bool,
+    /// `smtp-command-timeout`: wait for a command.
+    pub smtp_command_timeout: Duration,
+    /// `smtp-data-timeout`: wait for content.
+    pub smtp_data_timeout: Duration,
+    /// `log-connections`: log when sessions begin and end.
+    pub log_connections: bool,
+    /// `log-commands`: log the SMTP dialogue.
+    pub log_commands: bool,
+}
+
+impl Default for Source {
+    fn default() -> Source {
+        Source {
+            name: "default".into(),
+            smtp_service: true,
+            always_allow_relaying: false,
+            allow_auth: true,
+            require_auth: false,
+            allow_starttls: true,
+            require_starttls_before_auth: false,
+            allow_unencrypted_plain_auth: false,
+            max_message_size: 0,
+            max_message_hops: 100,
+            max_rcpt_per_message: 0,
+            add_received_header: true,
+            hide_message_source: false,
+            add_message_id_header: false,
+            add_date_header: false,
+            process_x_job: false,
+            retain_x_job: false,
+            jobid_header: None,
+            process_x_envid: false,
+            process_x_virtual_mta: false,
+            retain_x_virtual_mta: false,
+            default_virtual_mta: None,
+            reject_invalid_virtual_mta: true,
+            accept_invalid_recipients: false,
+            suppress_local_dsn: false,
+            smtp_command_timeout: Duration::from_secs(600),
+            smtp_data_timeout: Duration::from_secs(600),
+            log_connections: false,
+            log_commands: false,
+        }
+    }
+}
+
+/// `<smtp-user>`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct User {
+    /// As written; the map's key is lower-cased.
+    pub name: String,
+    /// In clear, as CRAM-MD5 needs it. Never in logs or `Debug`.
+    pub password: String,
+    /// The named source that holds for the user; `None` is `{auth}`.
+    pub source: Option<String>,
+}
+
+impl std::fmt::Debug for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("User").field("name", &self.name).field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+/// `<virtual-mta>`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VirtualMta {
+    /// As written; the map's key is lower-cased.
+    pub name: String,
+    /// (address, EHLO name); rotated. Empty: the system chooses the address.
+    pub smtp_source_hosts: Vec<(IpAddr, String)>,
+    /// Its own `host-name`; already used for source hosts without a name.
+    pub host_name: Option<String>,
+    /// Connections over all queues of the VirtualMTA.
+    pub max_smtp_out: Option<u32>,
+    /// `max-smtp-msg-rate`: recipients attempted per time over all queues of the VirtualMTA.
+    pub max_smtp_msg_rate: Option<Rate>,
+}
+
+/// So many per so long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many; never 0.
+    pub count: u64,
+    /// Per how long; never 0.
+    pub per: Duration,
+}
+
+/// Which domains a block is about (directives.md, 1.4).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DomainPattern {
+    /// `*`
+    Any,
+    /// `foo.com`
+    Exact(String),
+    /// `*.foo.com`: proper subdomains.
+    Subdomains(String),
+    /// `[*.]foo.com`: the name and all below it.
+    NameAndSubdomains(String),
+    /// `[ip/len]`: address literals.
+    Literal(IpAddr, u8),
+}
+
+/// Where mail of one queue goes and how (`show settings`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueSettings {
+    /// `type smtp` or `type discard`.
+    pub discard: bool,
+    /// `discard-as-bounce`: A discarding queue records b instead of d.
+    pub discard_as_bounce: bool,
+    /// `bounce-after`: age at which mail bounces that is still queued.
+    pub bounce_after: Duration,
+    /// At least one; the last repeats.
+    pub retry_after: Vec<Duration>,
+    /// `retry-recipients-after`: wait of a recipient that got a 4xx reply.
+    pub retry_recipients_after: Duration,
+    /// `max-smtp-out`: connections per queue.
+    pub max_smtp_out: u32,
+    /// `max-msg-rate`: recipients attempted per time, whether they succeed or not.
+    pub max_msg_rate: Option<Rate>,
+    /// `max-connect-rate`: connections opened per time.
+    pub max_connect_rate: Option<Rate>,
+    /// 0 is unlimited.
+    pub max_msg_per_connection: u32,
+    /// `max-rcpt-per-message`: recipients per transaction; more are split over several; 0 is no limit.
+    pub max_rcpt_per_message: u32,
+    /// `connection-idle-timeout`: how long an idle connection waits for more mail, up to 10m.
+    pub connection_idle_timeout: Duration,
+    /// `smtp-hosts`: hosts to deliver to instead of the domain's MX; commas between equals, semicolons between
+    /// levels of preference.
+    pub smtp_hosts: Vec<SmtpHost>,
+    /// `default-smtp-port`: port where smtp-hosts names none.
+    pub default_smtp_port: u16,
+    /// `use-starttls`: encrypt when the other side offers STARTTLS.
+    pub use_starttls: bool,
+    /// `require-starttls`: do not send without TLS.
+    pub require_starttls: bool,
+    /// `smtp-tls-ca-file`: PEM file of roots that the other side's certificate must lead to.
+    pub smtp_tls_ca_file: Option<PathBuf>,
+    /// `bounce-upon-no-mx`: bounce when the domain has no MX instead of trying its address.
+    pub bounce_upon_no_mx: bool,
+    /// `bounce-upon-5xx-greeting`: bounce on a 5xx greeting; no: treat it as temporary and try the next host.
+    pub bounce_upon_5xx_greeting: bool,
+    /// `connect-timeout`: wait for a TCP connection.
+    pub connect_timeout: Duration,
+    /// `smtp-greeting-timeout`: wait for the greeting.
+    pub smtp_greeting_timeout: Duration,
+    /// `data-send-timeout`: wait for one piece of the content to be taken.
+    pub data_send_timeout: Duration,
+    /// `smtp-data-termination-timeout`: wait for the reply after the final dot.
+    pub smtp_data_termination_timeout: Duration,
+    /// `ignore-pipelining`: never pipeline commands.
+    pub ignore_pipelining: bool,
+    /// `ignore-8bitmime`: never declare 8-bit content.
+    pub ignore_8bitmime: bool,
+    /// `disable-acct-records`: record types that are not written for the queue (of d, b, t, tq).
+    pub disable_acct_records: Kinds,
+    /// `log-connections`: log when outbound sessions begin and end.
+    pub log_connections: bool,
+    /// `log-commands`: log the SMTP dialogue.
+    pub log_commands: bool,
+    /// `log-transfer-failures`: log a warning when a connection breaks within a message.
+    pub log_transfer_failures: bool,
+}
+
+impl Default for QueueSettings {
+    fn default() -> QueueSettings {
+        QueueSettings {
+            discard: false,
+            discard_as_bounce: false,
+            bounce_after: Duration::from_secs(4 * 86_400 + 12 * 3600),
+            retry_after: vec![Duration::from_secs(600)],
+            retry_recipients_after: Duration::from_secs(600),
+            max_smtp_out: 20,
+            max_msg_rate: None,
+            max_connect_rate: None,
+            max_msg_per_connection: 0,
+            max_rcpt_per_message: 1000,
+            connection_idle_timeout: Duration::ZERO,
+            smtp_hosts: Vec::new(),
+            default_smtp_port: 25,
+            use_starttls: true,
+            require_starttls: false,
+            smtp_tls_ca_file: None,
+            bounce_upon_no_mx: false,
+            bounce_upon_5xx_greeting: true,
+            connect_timeout: Duration::from_secs(120),
+            smtp_greeting_timeout: Duration::from_secs(300),
+            data_send_timeout: Duration::from_secs(180),
+            smtp_data_termination_timeout: Duration::from_secs(600),
+            ignore_pipelining: false,
+            ignore_8bitmime: false,
+            disable_acct_records: Kinds::default(),
+            log_connections: false,
+            log_commands: false,
+            log_transfer_failures: false,
+        }
+    }
+}
+
+/// One item of `smtp-hosts`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SmtpHost {
+    /// 0 is tried first; equal ones are chosen among at random.
+    pub preference: u16,
+    /// Host, address or MX look-up.
+    pub target: SmtpTarget,
+    /// `None`: `default-smtp-port`.
+    pub port: Option<u16>,
+}
+
+/// Where an item of `smtp-hosts` leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SmtpTarget {
+    /// Its A and AAAA records.
+    Host(String),
+    /// This address.
+    Address(IpAddr),
+    /// The MX of another name.
+    LookupMx(String),
+}
+
+/// `<acct-file>`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AcctFile {
+    /// As configured; also the name of the output and its cursor.
+    pub path: PathBuf,
+    /// By the extension of `path`.
+    pub format: AcctFormat,
+    /// `records`: record types that are written.
+    pub records: Kinds,
+    /// Per record type: the fields asked for, in order; `None` is `*`.
+    pub record_fields: BTreeMap<Kind, Vec<FieldChoice>>,
+    /// CSV: start a new file at this many bytes.
+    pub max_size: u64,
+    /// `move-to`: folder of the same volume that finished files are moved to.
+    pub move_to: Option<PathBuf>,
+    /// `move-interval`: time between moves; without move-to it has no effect.
+    pub move_interval: Duration,
+    /// `None` is never.
+    pub delete_after: Option<Duration>,
+    /// `iso-times`: times as YYYY-MM-DD HH:MM:SS+ZZZZ; no: seconds since 1970.
+    pub iso_times: bool,
+    /// `user-string`: what the field userString holds.
+    pub user_string: String,
+    /// `world-readable`: everybody may read the files.
+    pub world_readable: bool,
+    /// Leave Carom's own columns out (CSV).
+    pub strict_columns: bool,
+    /// Parquet: close at so many rows or after so long.
+    pub close_rows: u64,
+    /// `close-after`: close a Parquet file after so long.
+    pub close_after: Duration,
+    /// `row-group-rows`: rows of a row group of a Parquet file.
+    pub row_group_rows: u64,
+}
+
+/// What kind of file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AcctFormat {
+    /// RFC 4180.
+    Csv,
+    /// Apache Parquet.
+    Parquet,
+}
+
+/// One item of a `record-fields` list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FieldChoice {
+    /// `*`
+    All,
+    /// `name`
+    Field(String),
+    /// `!name`
+    Not(String),
+    /// `header_NAME`, the header's name
+    Header(String),
+}
+
+/// Where a pattern rule comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PatternSource {
+    /// One entry of `<bounce-category-patterns>`.
+    Inline {
+        /// Where it stands.
+        file: PathBuf,
+        /// Its line, from 1.
+        line: u32,
+        /// Between the slashes.
+        regex: String,
+        /// Lower-cased.
+        category: String,
+    },
+    /// A whole pattern file, already read, so that what was checked is what is used.
+    File {
+        /// Its path.
+        file: PathBuf,
+        /// Its content when the configuration was read.
+        text: String,
+    },
+}
+
+/// `<bounce-processor>` or `<feedback-loop-processor>`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Processor {
+    /// `domain D`: every address there.
+    pub domains: Vec<String>,
+    /// `address A` (a full address, or a local part at any domain).
+    pub addresses: Vec<String>,
+    /// `deliver-matched-email`: deliver reports after they were read; no: drop them.
+    pub deliver_matched_email: bool,
+    /// `deliver-unmatched-email`: deliver mail that is no report; no: drop it.
+    pub deliver_unmatched_email: bool,
+    /// `forward-unmatched-to`: address that gets a copy of mail that is no report.
+    pub forward_unmatched_to: Vec<String>,
+    /// `forward-errors-to`: address that gets reports that could not be read.
+    pub forward_errors_to: Vec<String>,
+}
+
+/// Keys of the signed token in the return path.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ReturnPathToken {
+    /// Domain of the rewritten return path; reports come back there.
+    pub domain: String,
+    /// (key id, secret); the first signs, all verify.
+    pub keys: Vec<(String, Vec<u8>)>,
+}
+
+impl std::fmt::Debug for ReturnPathToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ids: Vec<_> = self.keys.iter().map(|(id, _)| id).collect();
+        f.debug_struct("ReturnPathToken").field("domain", &self.domain).field("key_ids", &ids).finish_non_exhaustive()
+    }
+}
