@@ -4,3 +4,5 @@
 pub mod config;
 pub mod disk;
 pub mod event;
+pub mod sim;
+pub mod store;

@@ -1,0 +1,3 @@
+//! Simulated surroundings, for the demo, tests and benches.
+
+pub mod disk;

@@ -1,0 +1,178 @@
+//! How an envelope is kept in a record: one version byte, then the fields in a fixed order. Numbers are little-endian or
+//! LEB128, text is a LEB128 length and UTF-8. Damaged bytes give `None`, never a panic.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::message::{Envelope, Recipient, Route};
+use crate::event::{MessageId, Pairs, SourceType, Time, record::PairsBuf};
+
+const VERSION: u8 = 1;
+const EIGHT_BIT: u8 = 1;
+const NO_DSN: u8 = 2;
+
+pub(super) fn put_number(out: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+pub(super) fn take_number(bytes: &mut &[u8]) -> Option<u64> {
+    let mut n = 0u64;
+    for shift in (0..64).step_by(7) {
+        let (&b, rest) = bytes.split_first()?;
+        *bytes = rest;
+        n |= u64::from(b & 0x7f).checked_shl(shift)?;
+        if b & 0x80 == 0 {
+            return Some(n);
+        }
+    }
+    None
+}
+
+pub(super) fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let len = usize::try_from(take_number(bytes)?).ok()?;
+    let (taken, rest) = bytes.split_at_checked(len)?;
+    *bytes = rest;
+    Some(taken)
+}
+
+fn put_str(out: &mut Vec<u8>, s: &str) {
+    put_number(out, s.len() as u64);
+    out.extend_from_slice(s.as_bytes());
+}
+
+fn take_str(bytes: &mut &[u8]) -> Option<Box<str>> {
+    std::str::from_utf8(take_bytes(bytes)?).ok().map(Box::from)
+}
+
+fn take_byte(bytes: &mut &[u8]) -> Option<u8> {
+    let (&b, rest) = bytes.split_first()?;
+    *bytes = rest;
+    Some(b)
+}
+
+/// Writes all of `e` but its id and content length, which the record's message block carries.
+pub(super) fn encode(out: &mut Vec<u8>, e: &Envelope) {
+    out.push(VERSION);
+    out.push((u8::from(e.eight_bit) * EIGHT_BIT) | (u8::from(e.no_dsn) * NO_DSN));
+    out.push(e.src_type as u8);
+    out.push(e.route as u8);
+    out.extend_from_slice(&e.time_queued.0.to_le_bytes());
+    for s in [&e.orig, &e.env_id, &e.job, &e.vmta, &e.pool, &e.src_mta, &e.user, &e.message_id_header] {
+        put_str(out, s);
+    }
+    match e.src_ip {
+        None => out.push(0),
+        Some(IpAddr::V4(a)) => {
+            out.push(4);
+            out.extend_from_slice(&a.octets());
+        }
+        Some(IpAddr::V6(a)) => {
+            out.push(16);
+            out.extend_from_slice(&a.octets());
+        }
+    }
+    let headers = e.headers.as_pairs();
+    put_number(out, headers.as_bytes().len() as u64);
+    out.extend_from_slice(headers.as_bytes());
+    put_number(out, e.rcpts.len() as u64);
+    for r in &e.rcpts {
+        put_str(out, &r.address);
+        put_str(out, &r.orcpt);
+        out.push(r.notify);
+    }
+}
+
+/// Reads what [`encode`] wrote.
+pub(super) fn decode(id: MessageId, body_len: u32, mut bytes: &[u8]) -> Option<Envelope> {
+    let b = &mut bytes;
+    if take_byte(b)? != VERSION {
+        return None;
+    }
+    let flags = take_byte(b)?;
+    let src_type = SourceType::from_number(take_byte(b)?)?;
+    let route = match take_byte(b)? {
+        1 => Route::Deliver,
+        2 => Route::Bounce,
+        3 => Route::Feedback,
+        _ => return None,
+    };
+    let (time, rest) = b.split_first_chunk::<8>()?;
+    *b = rest;
+    let time_queued = Time(i64::from_le_bytes(*time));
+    let (orig, env_id, job, vmta) = (take_str(b)?, take_str(b)?, take_str(b)?, take_str(b)?);
+    let (pool, src_mta, user, message_id_header) = (take_str(b)?, take_str(b)?, take_str(b)?, take_str(b)?);
+    let address = take_bytes(b)?;
+    let src_ip = match address.len() {
+        0 => None,
+        4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(address).ok()?).into()),
+        16 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?).into()),
+        _ => return None,
+    };
+    let mut headers = PairsBuf::default();
+    Pairs::from_bytes(take_bytes(b)?).iter().for_each(|(name, value)| headers.push(name, value));
+    let count = usize::try_from(take_number(b)?).ok()?;
+    // Each recipient takes at least three bytes: a damaged count can't make us reserve more than there is.
+    if count > b.len() / 3 {
+        return None;
+    }
+    let mut rcpts = Vec::with_capacity(count);
+    for _ in 0..count {
+        rcpts.push(Recipient { address: take_str(b)?, orcpt: take_str(b)?, notify: take_byte(b)? });
+    }
+    Some(Envelope {
+        id,
+        time_queued,
+        orig,
+        env_id,
+        job,
+        vmta,
+        pool,
+        src_type,
+        src_mta,
+        src_ip,
+        user,
+        eight_bit: flags & EIGHT_BIT != 0,
+        body_len,
+        message_id_header,
+        headers,
+        route,
+        no_dsn: flags & NO_DSN != 0,
+        rcpts,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn an_envelope_comes_back_as_it_was_kept(a in "\\PC{0,30}", b in "\\PC{0,30}", n in 0usize..6, ip: Option<[u8; 16]>, v4: bool, flags in 0u8..4) {
+            let mut headers = PairsBuf::default();
+            headers.push(&a, &b);
+            let e = Envelope {
+                id: MessageId(9), time_queued: Time(-5), orig: a.as_str().into(), env_id: b.as_str().into(), job: "".into(),
+                vmta: "v".into(), pool: a.as_str().into(), src_type: SourceType::Api, src_mta: "m".into(),
+                src_ip: ip.map(|ip| if v4 { IpAddr::from([ip[0], 1, 2, 3]) } else { IpAddr::from(ip) }),
+                user: b.as_str().into(), eight_bit: flags & 1 != 0, body_len: 77, message_id_header: a.as_str().into(), headers,
+                route: [Route::Deliver, Route::Bounce, Route::Feedback][n % 3], no_dsn: flags & 2 != 0,
+                rcpts: (0..n).map(|i| Recipient { address: format!("{a}{i}").into(), orcpt: b.as_str().into(), notify: i as u8 }).collect(),
+            };
+            let mut bytes = Vec::new();
+            encode(&mut bytes, &e);
+            prop_assert_eq!(decode(MessageId(9), 77, &bytes), Some(e));
+            for cut in 0..bytes.len() {
+                let _ = decode(MessageId(9), 77, &bytes[..cut]);
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_an_envelope_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(MessageId(1), 0, &bytes);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! A message as it is kept: its envelope (all but the content) and the content as it will be sent.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+
+use crate::event::{MessageId, SourceType, Time, record::PairsBuf};
+
+/// A queued message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Everything but the content.
+    pub envelope: Envelope,
+    /// The content with CRLF line ends, not dot-stuffed, as it will be sent (signatures aside).
+    pub body: Bytes,
+}
+
+/// What is known of a message besides its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// Its id in the store.
+    pub id: MessageId,
+    /// When it was accepted.
+    pub time_queued: Time,
+    /// Envelope sender; empty for the null sender.
+    pub orig: Box<str>,
+    /// ENVID or its equivalent.
+    pub env_id: Box<str>,
+    /// Job.
+    pub job: Box<str>,
+    /// The chosen VirtualMTA; `{default}` when none was.
+    pub vmta: Box<str>,
+    /// The chosen pool; empty when none was.
+    pub pool: Box<str>,
+    /// How it came in.
+    pub src_type: SourceType,
+    /// EHLO name of the submitter.
+    pub src_mta: Box<str>,
+    /// Address of the submitter.
+    pub src_ip: Option<IpAddr>,
+    /// Authenticated user.
+    pub user: Box<str>,
+    /// The content has octets above 127, or was announced as BODY=8BITMIME.
+    pub eight_bit: bool,
+    /// Content length in bytes.
+    pub body_len: u32,
+    /// The content's Message-ID without angle brackets; empty when it has none.
+    pub message_id_header: Box<str>,
+    /// Headers asked for by accounting (`header_X`), kept with each event of the message.
+    pub headers: PairsBuf,
+    /// What is to be done with it.
+    pub route: Route,
+    /// No delivery report is to be made about it (`suppress-local-dsn`, or it is itself a report).
+    pub no_dsn: bool,
+    /// The recipients, in the order of RCPT.
+    pub rcpts: Vec<Recipient>,
+}
+
+/// What is to be done with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Route {
+    /// Deliver it.
+    Deliver = 1,
+    /// It came to a bounce address: the bounce processor reads it (queue `{bounce}`).
+    Bounce = 2,
+    /// It came to a feedback address: the feedback-loop processor reads it (queue `{feedbackLoop}`).
+    Feedback = 3,
+}
+
+/// One recipient of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipient {
+    /// The address as given in RCPT.
+    pub address: Box<str>,
+    /// ORCPT as given; empty when not.
+    pub orcpt: Box<str>,
+    /// NOTIFY as given: bits NEVER 1, SUCCESS 2, FAILURE 4, DELAY 8; 0 when not.
+    pub notify: u8,
+}
+
+/// Where a recipient that is still queued stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RcptState {
+    /// Index in [`Envelope::rcpts`].
+    pub index: u16,
+    /// Attempts made so far.
+    pub attempts: u16,
+    /// Not to be attempted before this.
+    pub not_before: Time,
+    /// An attempt may have succeeded without our hearing of it.
+    pub in_doubt: bool,
+}

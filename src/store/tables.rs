@@ -1,0 +1,274 @@
+//! What has been derived from the journal and is looked up by key: one `redb` file. What stands in each table is told in the file
+//! named for it: `cursors`, `rule_sets`, `suppressed`, `send_index`, `counters`.
+//!
+//! Commits are shared: those who come while a commit is under way run one after the other in the next transaction, and
+//! the last of them commits for all. So ten consumers cost as many syncs as one. A failing closure leaves no trace.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+
+use redb::{Database, ReadableDatabase, WriteTransaction};
+
+use super::backend::Backend;
+use super::error::StoreError;
+pub use super::overlay::Tx;
+use super::overlay::{Overlay, TABLES, Table, failed, guarded};
+use super::spool::lock;
+use crate::disk::{DirLock, Disk, File};
+use crate::event::StoreId;
+
+const FILE: &str = "tables.redb";
+/// The tables while they are made; they get their name when they are whole.
+const UNFINISHED: &str = "tables.new";
+/// The newest layout of rows this program writes and reads.
+const VERSION: u32 = 1;
+const CACHE_BYTES: usize = 48 << 20;
+/// Closures in one transaction, at most.
+const SHARE: usize = 64;
+
+/// The tables. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Tables(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    db: Guarded,
+    group: Mutex<Group>,
+    changed: Condvar,
+    /// Callers that want to run and have not yet.
+    waiting: AtomicUsize,
+    /// A clone may outlive the store: then the folder stays locked. Dropped after the database.
+    _lock: Arc<dyn DirLock>,
+}
+
+/// The database; closing it writes, and may panic over a damaged page.
+#[derive(Debug)]
+struct Guarded(Option<Database>);
+
+impl std::ops::Deref for Guarded {
+    type Target = Database;
+    fn deref(&self) -> &Database {
+        // Only `drop` takes it.
+        self.0.as_ref().expect("the database is there until it is dropped")
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let db = self.0.take();
+        let closed = guarded(move || {
+            drop(db);
+            Ok(())
+        });
+        if let Err(e) = closed {
+            tracing::error!(error = %e, "the tables were not closed in good order");
+        }
+    }
+}
+
+/// The transaction that callers share.
+#[derive(Default)]
+struct Group {
+    open: Option<WriteTransaction>,
+    runs: usize,
+    dirty: bool,
+    committing: bool,
+    round: Arc<Round>,
+    failed: Option<StoreError>,
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group").field("runs", &self.runs).field("committing", &self.committing).finish_non_exhaustive()
+    }
+}
+
+/// The outcome for all who shared a transaction.
+#[derive(Debug, Default)]
+struct Round(OnceLock<Result<(), StoreError>>);
+
+impl Tables {
+    /// Opens the tables of store `id`, or makes them for a store that is new (`id` is `None`; `new_id` gives the id).
+    pub(super) fn open(
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        id: Option<StoreId>,
+        new_id: impl FnOnce() -> StoreId,
+        lock: &Arc<dyn DirLock>,
+    ) -> Result<(Tables, StoreId), StoreError> {
+        let (path, unfinished) = (dir.join(FILE), dir.join(UNFINISHED));
+        let names = disk.list(dir).map_err(|e| StoreError::io("list", dir, e))?;
+        let has = |name: &str| names.iter().any(|e| e.name == name);
+        if has(UNFINISHED) {
+            disk.remove(&unfinished).map_err(|e| StoreError::io("remove", &unfinished, e))?;
+        }
+        let damaged = |what: &str| StoreError::Damaged { path: path.clone(), offset: 0, what: what.to_owned() };
+        if !has(FILE) {
+            if id.is_some() {
+                return Err(damaged("it is missing, though the journal is there; restore it from a backup"));
+            }
+            let file = disk.create_new(&unfinished).map_err(|e| StoreError::io("create", &unfinished, e))?;
+            let tables = Tables::over(file, lock)?;
+            tables.write(|tx| {
+                tx.put(Table::Meta, b"format", VERSION.to_le_bytes().to_vec());
+                tx.put(Table::Meta, b"store", new_id().0.to_le_bytes().to_vec());
+                Ok(())
+            })?;
+            drop(tables);
+            disk.rename(&unfinished, &path).map_err(|e| StoreError::io("rename", &unfinished, e))?;
+            disk.sync_dir(dir).map_err(|e| StoreError::io("sync", dir, e))?;
+        }
+        let file = disk.open(&path).map_err(|e| StoreError::io("open", &path, e))?;
+        let tables = Tables::over(file, lock)?;
+        let format = tables.find(Table::Meta, b"format")?.and_then(|v| Some(u32::from_le_bytes(v.try_into().ok()?)));
+        match format {
+            Some(found) if found > VERSION => return Err(StoreError::Newer { path, found, known: VERSION }),
+            Some(_) => {}
+            None => return Err(damaged("it does not say which format it has")),
+        }
+        let named =
+            tables.find(Table::Meta, b"store")?.and_then(|v| Some(StoreId(u64::from_le_bytes(v.try_into().ok()?))));
+        match (named, id) {
+            (None, _) => Err(damaged("it does not say which store it belongs to")),
+            (Some(named), Some(id)) if named != id => {
+                Err(damaged(&format!("it belongs to store {named}, but the journal to {id}")))
+            }
+            (Some(named), _) => Ok((tables, named)),
+        }
+    }
+
+    fn over(file: Arc<dyn File>, lock: &Arc<dyn DirLock>) -> Result<Tables, StoreError> {
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        let db = guarded(|| builder.create_with_backend(Backend(file)).map_err(failed))?;
+        let tables = Tables(Arc::new(Shared {
+            db: Guarded(Some(db)),
+            group: Mutex::default(),
+            changed: Condvar::new(),
+            waiting: AtomicUsize::new(0),
+            _lock: lock.clone(),
+        }));
+        guarded(|| {
+            let read = tables.0.db.begin_read().map_err(failed)?;
+            if read.list_tables().map_err(failed)?.count() < TABLES.len() {
+                let tx = tables.begin()?;
+                for definition in TABLES {
+                    tx.open_table(definition).map_err(failed)?;
+                }
+                tx.commit().map_err(failed)?;
+            }
+            Ok(())
+        })?;
+        Ok(tables)
+    }
+
+    fn begin(&self) -> Result<WriteTransaction, StoreError> {
+        let mut tx = self.0.db.begin_write().map_err(failed)?;
+        // Opening after a crash then takes as long as opening after an orderly stop.
+        tx.set_quick_repair(true);
+        Ok(tx)
+    }
+
+    /// Runs `f` in a write transaction and commits durably; rolled back when `f` fails. Blocking: call it from a thread
+    /// that may block, a few times a second. The transaction may be shared with other callers, whose changes `f` then
+    /// sees; either all of `f`'s changes are durable when this returns `Ok`, or none of them happened.
+    pub fn write<T>(&self, f: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let shared = &*self.0;
+        shared.waiting.fetch_add(1, Ordering::AcqRel);
+        let mut group = lock(&shared.group);
+        while group.committing {
+            group = shared.changed.wait(group).unwrap_or_else(PoisonError::into_inner);
+        }
+        shared.waiting.fetch_sub(1, Ordering::AcqRel);
+        if let Some(e) = &group.failed {
+            return Err(e.clone());
+        }
+        let base = match group.open.take() {
+            Some(open) => open,
+            None => guarded(|| self.begin())?,
+        };
+        let mut tx = Tx { base: &base, changes: Overlay::default() };
+        let outcome = catch_unwind(AssertUnwindSafe(|| f(&mut tx)));
+        if let Ok(Ok(_)) = &outcome {
+            match tx.apply() {
+                Ok(any) => group.dirty |= any,
+                // redb itself failed: nobody's changes in this transaction can be trusted to be whole.
+                Err(e) => {
+                    drop(base);
+                    let round = std::mem::take(&mut group.round);
+                    (group.runs, group.dirty, group.failed) = (0, false, Some(e.clone()));
+                    // Nobody has answered this round: it is answered once, by who ends it.
+                    let _ = round.0.set(Err(e.clone()));
+                    shared.changed.notify_all();
+                    return Err(e);
+                }
+            }
+        }
+        group.runs += 1;
+        group.open = Some(base);
+        let round = group.round.clone();
+        if shared.waiting.load(Ordering::Acquire) == 0 || group.runs >= SHARE {
+            self.commit(group);
+        } else if let Ok(Ok(_)) = &outcome {
+            while round.0.get().is_none() {
+                group = shared.changed.wait(group).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+        let value = outcome.unwrap_or_else(|panic| resume_unwind(panic))?;
+        match round.0.get() {
+            Some(Err(e)) => Err(e.clone()),
+            _ => Ok(value),
+        }
+    }
+
+    /// Commits for all who ran in the open transaction, and tells them.
+    fn commit(&self, mut group: std::sync::MutexGuard<'_, Group>) {
+        let Some(tx) = group.open.take() else { return };
+        let round = std::mem::take(&mut group.round);
+        let dirty = std::mem::take(&mut group.dirty);
+        group.runs = 0;
+        group.committing = true;
+        drop(group);
+        let result = guarded(|| if dirty { tx.commit().map_err(failed) } else { tx.abort().map_err(failed) });
+        let mut group = lock(&self.0.group);
+        group.committing = false;
+        if let Err(e) = &result {
+            tracing::error!(error = %e, "the tables can't be written any more");
+            group.failed = Some(e.clone());
+        }
+        // As above: one answer a round.
+        let _ = round.0.set(result);
+        self.0.changed.notify_all();
+    }
+
+    pub(super) fn find(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        guarded(|| {
+            let read = self.0.db.begin_read().map_err(failed)?;
+            let open = read.open_table(table.definition()).map_err(failed)?;
+            let found = open.get(key).map_err(failed)?;
+            Ok(found.map(|v| v.value().to_vec()))
+        })
+    }
+
+    /// Calls `f` with each row from `from` on until it returns `false`.
+    pub(super) fn for_each(
+        &self,
+        table: Table,
+        from: &[u8],
+        f: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        guarded(|| {
+            let read = self.0.db.begin_read().map_err(failed)?;
+            let open = read.open_table(table.definition()).map_err(failed)?;
+            for row in open.range::<&[u8]>(from..).map_err(failed)? {
+                let (key, value) = row.map_err(failed)?;
+                if !f(key.value(), value.value()) {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+}
