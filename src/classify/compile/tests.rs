@@ -1,0 +1,171 @@
+//! The set of rules as its users see it: a reply goes in, a verdict comes out.
+
+use super::*;
+use crate::event::Time;
+use proptest::prelude::*;
+
+/// Compiling takes long without optimization: the tests share one set.
+fn builtin() -> &'static RuleSet {
+    static SET: std::sync::LazyLock<RuleSet> = std::sync::LazyLock::new(RuleSet::builtin);
+    &SET
+}
+
+fn inline(line: u32, regex: &str, category: &str) -> PatternSource {
+    PatternSource::Inline { file: "carom.conf".into(), line, regex: regex.into(), category: category.into() }
+}
+
+fn file(name: &str, text: &str) -> PatternSource {
+    PatternSource::File { file: name.into(), text: text.into() }
+}
+
+fn bounced(diag: &str) -> Event<'_> {
+    Event { diag, ..Event::new(Kind::Bounced, Time(1)) }
+}
+
+#[test]
+fn entries_of_the_operator_outrank_ours_in_their_order() {
+    let rules = RuleSet::compile(&[
+        inline(7, "unknown.*vip", "vip-lost"),
+        file("own.conf", "# ours\n/user unknown/ other\n/user unknown/ spam-related\n"),
+    ])
+    .unwrap();
+    let verdict = rules.classify_text("550 5.1.1 user UNKNOWN (vip)");
+    assert_eq!((verdict.category, verdict.rule, verdict.by_pattern), ("vip-lost", "carom.conf:7", true));
+    let verdict = rules.classify_text("550 5.1.1 user unknown");
+    assert_eq!((verdict.category, verdict.rule), ("other", "own.conf:2"));
+    let verdict = rules.classify_text("552 5.2.2 mailbox full");
+    assert_eq!(verdict.category, "quota-issues");
+    assert!(verdict.rule.starts_with("bounce-categories.conf:"), "{}", verdict.rule);
+}
+
+#[test]
+fn a_regex_can_ask_for_its_own_case() {
+    let rules = RuleSet::compile(&[inline(1, "(?-i)QUEUE", "our-own")]).unwrap();
+    assert_eq!(rules.classify_text("421 QUEUE").category, "our-own");
+    assert_ne!(rules.classify_text("421 queue").category, "our-own");
+}
+
+#[test]
+fn all_mistakes_of_all_sources_are_named_in_one_go() {
+    let errors = RuleSet::compile(&[
+        inline(3, "a(?!b)", "other"),
+        inline(4, "(a", "other"),
+        file("own.conf", "no rule\n/(.)\\1/ other\n/x{1000}{1000}/ other\n/fine/ other"),
+    ])
+    .unwrap_err();
+    let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(all.len(), 5, "{all:#?}");
+    for (place, words) in [
+        ("carom.conf:3: ", "look-around at column 2 of the regex is not supported yet"),
+        ("carom.conf:4: ", "column 1"),
+        ("own.conf:1: ", "expected /REGEX/ CATEGORY"),
+        ("own.conf:2: ", "back-reference"),
+        ("own.conf:3: ", "too large"),
+    ] {
+        assert!(all.iter().any(|e| e.starts_with(place) && e.contains(words)), "{place}{words} in {all:#?}");
+    }
+}
+
+#[test]
+fn a_set_made_from_stored_text_is_the_same_set() {
+    let rules =
+        RuleSet::compile(&[inline(7, "tab\there|\\d\u{e9}", "Our.Own"), file("o\tdd.conf", "/zzz/ other")]).unwrap();
+    let again = RuleSet::from_text(rules.text()).unwrap();
+    assert_eq!((again.id(), again.text(), again.len()), (rules.id(), rules.text(), rules.len()));
+    for text in ["x tab\there", "zzz", "550 5.1.1 user unknown", "550 5.1.3 ?", "441 ?", "nothing"] {
+        assert_eq!(again.classify_text(text), rules.classify_text(text), "{text}");
+    }
+    assert_ne!(builtin().id(), rules.id());
+    assert_eq!(builtin().id(), RuleSet::compile(&[]).unwrap().id());
+}
+
+#[test]
+fn stored_text_that_is_none_is_refused() {
+    assert!(RuleSet::from_text("").is_err());
+    assert!(RuleSet::from_text("carom rules 2\n").unwrap_err()[0].message.contains("newer"));
+    let errors = RuleSet::from_text("carom rules 1\npattern\tf\tx\tother\ta\nrubbish\n").unwrap_err();
+    assert_eq!(errors.iter().map(|e| e.line).collect::<Vec<_>>(), [2, 3]);
+}
+
+#[test]
+fn what_no_pattern_knows_is_decided_by_its_code() {
+    let rules = builtin();
+    let verdict = |text| {
+        let v = rules.classify_text(text);
+        (v.category, v.rule, v.by_pattern)
+    };
+    assert_eq!(verdict("550 5.1.1 zzz"), ("bad-mailbox", "code 5.1.1", false));
+    assert_eq!(verdict("552 zzz"), ("quota-issues", "code 552", false));
+    assert_eq!(verdict("550 5.7.999 zzz"), ("policy-related", "code 5.7", false));
+    assert_eq!(verdict("550 zzz"), ("other", "", false));
+    assert_eq!(verdict(""), ("other", "", false));
+}
+
+#[test]
+fn a_local_failure_without_a_reply_is_decided_by_its_words_or_its_status() {
+    let rules = builtin();
+    let verdict = |diag, status: &str| {
+        let event = Event { status: status.parse().ok(), ..bounced(diag) };
+        rules.classify(&event).category.to_owned()
+    };
+    assert_eq!(verdict("connection refused", "4.4.1"), "bad-connection");
+    assert_eq!(verdict("connection timed out", "4.4.1"), "no-answer-from-host");
+    assert_eq!(verdict("no such domain", "5.1.2"), "bad-domain");
+    assert_eq!(verdict("zzz", "4.4.2"), "bad-connection");
+    assert_eq!(verdict("", "5.1.10"), "bad-domain");
+    assert_eq!(verdict("", "4.4.3"), "routing-errors");
+    assert_eq!(verdict("smtp;450 zzz", "5.4.7"), "message-expired");
+}
+
+#[test]
+fn what_the_producer_decided_stays_and_successes_have_no_category() {
+    let rules = builtin();
+    let event = Event { category: "suppressed", ..bounced("smtp;550 5.1.1 user unknown") };
+    assert_eq!(rules.classify(&event), Verdict { category: "suppressed", rule: "", by_pattern: false });
+    for kind in [Kind::Delivered, Kind::Received, Kind::Feedback, Kind::RemoteStatus] {
+        assert_eq!(rules.classify(&Event { kind, ..bounced("smtp;250 2.0.0 user unknown") }), Verdict::NONE, "{kind}");
+    }
+    let delayed = Event { kind: Kind::RemoteStatus, status: "4.2.2".parse().ok(), ..bounced("") };
+    assert_eq!(rules.classify(&delayed).category, "quota-issues");
+}
+
+#[test]
+fn what_may_not_be_meant_is_noted() {
+    let rules = RuleSet::compile(&[file("own.conf", "/a/ vip\n/a/ other\n/x*/ other\n")]).unwrap();
+    let notes: Vec<_> = rules.notes().iter().map(|n| (n.line, n.message.split(':').next().unwrap())).collect();
+    assert_eq!(
+        notes,
+        [
+            (1, "\"vip\" is a category of your own"),
+            (2, "an earlier rule has the same regex"),
+            (3, "this matches every reply")
+        ]
+    );
+    assert_eq!(builtin().notes(), []);
+}
+
+#[test]
+fn a_very_long_reply_is_cut_between_characters() {
+    let rules = builtin();
+    assert_eq!(rules.classify_text(&"é".repeat(5000)).category, "other");
+    let late = format!("550 {} user unknown", "é".repeat(5000));
+    assert_eq!(rules.classify_text(&late).category, "other");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_cache_never_changes_a_verdict(texts in prop::collection::vec("(550 5\\.[0-9]\\.[0-9] )?[a-z ]{0,8}(user unknown|full|spam|é)?", 1..40)) {
+        static PLAIN: std::sync::LazyLock<RuleSet> = std::sync::LazyLock::new(|| RuleSet::builtin().without_cache());
+        for text in texts.iter().chain(&texts) {
+            prop_assert_eq!(builtin().classify_text(text), PLAIN.classify_text(text));
+        }
+    }
+
+    #[test]
+    fn no_stored_text_makes_reading_panic(text in "(?s).{0,200}", line in "(pattern|code)(\t[a-z0-9.(\\[]{0,9}){0,5}") {
+        let _ = RuleSet::from_text(&text);
+        let _ = RuleSet::from_text(&format!("carom rules 1\n{line}\n"));
+    }
+}

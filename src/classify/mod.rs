@@ -1,0 +1,18 @@
+//! Reply -> category, with reasons. Pure: a reply in, a verdict out.
+//!
+//! A [`RuleSet`] is the configured pattern sources, then the built-in `patterns/bounce-categories.conf`, then the table
+//! of reply codes. All patterns are searched at once; the first in that order that matches decides, so entries of the
+//! operator outrank ours. What no pattern knows is decided by enhanced code, then by basic code, then it is `other`.
+//! A set is immutable and has an id that its whole content decides: whoever classifies with the set an event is stamped
+//! with comes to the same verdict (reference/accounting.md, section 7).
+
+mod builtin;
+mod cache;
+mod codes;
+mod compile;
+mod line;
+mod pattern_file;
+
+pub use compile::{Note, RuleSet, Verdict};
+pub use line::{Line, LineKind, classify_line};
+pub use pattern_file::{PatternError, Rule, parse as parse_pattern_file};

@@ -1,0 +1,133 @@
+//! Which events take an address off the list: a table of rules, the first that applies decides.
+//!
+//! Promised whatever the table says: a 4xx never suppresses, however often it came; what was not attempted because it
+//! was suppressed never counts; a report suppresses only when it was tied to mail we sent, because anyone may mail a
+//! report that names anyone. Refusals for spam, policy or content are about the sender and suppress nobody.
+
+use crate::event::{Category, Event, Kind, category};
+
+/// Name of the rule that stands for "entered by hand".
+pub const MANUAL: &str = "manual";
+
+/// One way in which an event suppresses its recipient. All parts must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// What the entry and the record name as the reason.
+    pub name: &'static str,
+    /// The record type.
+    pub kind: Kind,
+    /// What the event must say.
+    pub says: Says,
+    /// The event must have been tied to its send (`attributed_by`).
+    pub attributed: bool,
+}
+
+/// What an event must say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Says {
+    /// A permanent failure whose category says that the address is dead.
+    DeadAddress,
+    /// A complaint of one of these feedback types (RFC 5965, 7.3).
+    Complaint(&'static [&'static str]),
+}
+
+/// The rules in force.
+pub const RULES: &[Rule] = &[
+    Rule { name: "hard", kind: Kind::Bounced, says: Says::DeadAddress, attributed: false },
+    Rule { name: "hard", kind: Kind::RemoteBounce, says: Says::DeadAddress, attributed: true },
+    Rule {
+        name: "complaint",
+        kind: Kind::Feedback,
+        says: Says::Complaint(&["abuse", "fraud", "virus"]),
+        attributed: true,
+    },
+];
+
+/// The rule by which `event`, classified as `category`, suppresses its recipient.
+pub fn decide(event: &Event<'_>, category: &str) -> Option<&'static Rule> {
+    if event.rcpt.is_empty() || category.eq_ignore_ascii_case(category::SUPPRESSED) {
+        return None;
+    }
+    RULES.iter().find(|rule| rule.applies(event, category))
+}
+
+impl Rule {
+    fn applies(&self, event: &Event<'_>, category: &str) -> bool {
+        event.kind == self.kind
+            && (!self.attributed || !event.attributed_by.is_empty())
+            && match self.says {
+                Says::DeadAddress => {
+                    event.is_permanent_failure() && Category::by_name(category).is_some_and(|c| c.dead_address)
+                }
+                Says::Complaint(types) => types.iter().any(|t| event.feedback_type.eq_ignore_ascii_case(t)),
+            }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Time;
+    use proptest::prelude::*;
+
+    fn bounce<'a>(kind: Kind, diag: &'a str) -> Event<'a> {
+        Event { rcpt: "ann@example.net", diag, ..Event::new(kind, Time(1)) }
+    }
+
+    fn rule(event: &Event<'_>, category: &str) -> Option<&'static str> {
+        decide(event, category).map(|rule| rule.name)
+    }
+
+    #[test]
+    fn a_permanent_refusal_of_a_dead_address_suppresses_at_once() {
+        let event = bounce(Kind::Bounced, "smtp;550 5.1.1 no such user");
+        for dead in ["bad-mailbox", "inactive-mailbox", "bad-domain"] {
+            assert_eq!(rule(&event, dead), Some("hard"));
+        }
+        for alive in ["spam-related", "policy-related", "content-related", "quota-issues", "other", "our-own", ""] {
+            assert_eq!(rule(&event, alive), None, "{alive}");
+        }
+    }
+
+    #[test]
+    fn a_temporary_failure_never_suppresses_even_when_it_ends_in_a_bounce() {
+        assert_eq!(rule(&bounce(Kind::Transient, "smtp;550 no such user"), "bad-mailbox"), None);
+        assert_eq!(rule(&bounce(Kind::Bounced, "smtp;450 4.1.1 no such user"), "bad-mailbox"), None);
+        assert_eq!(rule(&bounce(Kind::TransientQueue, "smtp;550 no such user"), "bad-mailbox"), None);
+    }
+
+    #[test]
+    fn a_suppressed_recipient_is_no_new_strike() {
+        assert_eq!(rule(&bounce(Kind::Bounced, "smtp;550 5.1.1 x"), "suppressed"), None);
+    }
+
+    #[test]
+    fn a_report_counts_only_when_it_is_about_mail_we_sent() {
+        let forged = bounce(Kind::RemoteBounce, "smtp;550 5.1.1 no such user");
+        assert_eq!(rule(&forged, "bad-mailbox"), None);
+        assert_eq!(rule(&Event { attributed_by: "return-path", ..forged }, "bad-mailbox"), Some("hard"));
+        let complaint = Event { feedback_type: "abuse", ..bounce(Kind::Feedback, "") };
+        assert_eq!(rule(&complaint, ""), None);
+        assert_eq!(rule(&Event { attributed_by: "message-id", ..complaint }, ""), Some("complaint"));
+    }
+
+    #[test]
+    fn taking_a_complaint_back_suppresses_nobody() {
+        for harmless in ["not-spam", "auth-failure", "other", "opt-out-not", ""] {
+            let event = Event { feedback_type: harmless, attributed_by: "message-id", ..bounce(Kind::Feedback, "") };
+            assert_eq!(rule(&event, ""), None, "{harmless}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_4xx_reply_suppresses_whatever_else_an_event_says(
+            kind in prop::sample::select(Kind::ALL), code in 400u16..500, text in "[ -~]{0,30}",
+            category in prop::sample::select(crate::event::category::CATEGORIES), by in "[a-z]{0,3}",
+        ) {
+            let diag = format!("smtp;{code} {text}");
+            let event = Event { attributed_by: &by, status: "5.1.1".parse().ok(), ..bounce(kind, &diag) };
+            prop_assert_eq!(decide(&event, category.name), None);
+        }
+    }
+}
