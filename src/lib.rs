@@ -3,8 +3,12 @@
 
 pub mod classify;
 pub mod config;
+pub mod delivery;
 pub mod disk;
 pub mod event;
+pub mod net;
+pub mod queue;
 pub mod sim;
+pub mod smtp;
 pub mod store;
 pub mod suppress;

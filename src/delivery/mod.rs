@@ -1,0 +1,17 @@
+//! One attempt, one outcome per recipient: plan, resolve, connect, speak, record.
+//!
+//! - A permit of the queue engine becomes a [`session`]: resolve the hosts, connect, then one transaction after the other.
+//! - [`outcome`] says what a reply or a failure means; [`attempt`] makes the events of it; both are pure.
+//! - The store is told once per transaction.
+
+pub mod attempt;
+pub mod connect;
+pub mod dialogue;
+mod discard;
+pub mod outcome;
+pub mod plan;
+pub mod reach;
+pub mod run;
+pub mod session;
+
+pub use run::{Context, run, run_with_grace};

@@ -1,0 +1,391 @@
+#![expect(clippy::disallowed_methods, reason = "edge: the clock of outcomes, reading from the store")]
+//! One permit of a queue: reach a host, send what the queue has, record what comes of it.
+//!
+//! Promises: right before RCPT is written the suppression list is asked; per transaction the queue's lock is taken once
+//! and the store told once. A session that ends anyhow leaves no recipient behind: the permit returns those whose fate
+//! it does not know, and those for whom the final dot was out are recorded as in doubt.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::event::address::canonical_domain;
+use crate::event::return_path::{self, TokenKeys};
+use crate::event::{Action, Event, Events, Kind, MessageId, Stage, Time};
+use crate::net::dns::RouteError;
+use crate::queue::{Fate, Limits, Next, Permit, Purpose};
+use crate::smtp::client::{Mail, Transaction};
+use crate::store::{Finish, LoadError, Message, RcptState, StoreError};
+
+use super::attempt::{self, Attempt, Facts, Ledgered};
+use super::dialogue::Connection;
+use super::outcome::{CONNECTION_LOST, Outcome, Verdict, of_recipient, status};
+use super::reach::{Unreached, reach};
+use super::run::Context;
+
+/// How long a message that could not be read for an I/O error is left alone.
+const UNREADABLE_PAUSE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Runs a permit to its end, or to the cut at the stop.
+pub async fn run(permit: Permit, context: Arc<Context>) {
+    let mut cut = context.cut.clone();
+    let mut session =
+        Session { permit, context, output: Vec::new(), current: None, at_dot: false, facts: Facts::default() };
+    let ended = tokio::select! {
+        biased;
+        () = session.drive() => true,
+        _ = cut.wait_for(|cut| *cut) => false,
+    };
+    if !ended {
+        session.cut_off().await;
+    }
+}
+
+pub(super) struct Session {
+    pub(super) permit: Permit,
+    pub(super) context: Arc<Context>,
+    output: Vec<u8>,
+    /// The message under way.
+    current: Option<Arc<Message>>,
+    /// Its final dot may have reached the server.
+    at_dot: bool,
+    /// The connection it is under way on.
+    facts: Facts,
+}
+
+pub(super) fn now() -> Time {
+    Time::from(jiff::Timestamp::now())
+}
+
+impl Session {
+    async fn drive(&mut self) {
+        self.end_expired("").await;
+        let settings = self.permit.settings().clone();
+        if settings.discard {
+            return super::discard::run(self).await;
+        }
+        let config = self.context.config.load_full();
+        let queue = self.permit.queue().clone();
+        let Some(vmta) = Limits::virtual_mta(&*config, queue.vmta()) else {
+            let why = Outcome {
+                category: "bad-configuration",
+                ..local(status(5, 3, 5), "specified VirtualMTA does not exist")
+            };
+            return self.dispose(why).await;
+        };
+        match reach(&self.context, &config, &vmta, &queue, &settings).await {
+            Ok(connection) => self.transact(connection).await,
+            Err(Unreached::Queue(error)) => {
+                let text = error.to_string();
+                let (code, category) = match error {
+                    RouteError::NullMx => (status(5, 1, 10), "bad-domain"),
+                    RouteError::Loop => (status(5, 4, 6), "routing-errors"),
+                    RouteError::NoHosts => (status(5, 4, 4), "bad-domain"),
+                    _ => (status(5, 1, 2), "bad-domain"),
+                };
+                self.dispose(Outcome { category, ..local(code, &text) }).await;
+            }
+            Err(Unreached::BounceOne(facts, stage, reply)) => {
+                if let Next::Transaction(id) | Next::Expired(id) = self.permit.next(Purpose::Dispose) {
+                    self.record_all(id, &facts, Outcome::refused(&reply, stage)).await;
+                }
+            }
+            Err(Unreached::Hosts(facts, code, why)) => {
+                let diag = why.strip_prefix("smtp;").unwrap_or(&why);
+                if self.permit.failed(diag) {
+                    tracing::info!(queue = queue.as_str(), mta = &*facts.mta, "queue deferred: {diag}");
+                    if !settings.disable_acct_records.contains(Kind::TransientQueue) {
+                        let mut events = Events::new();
+                        events.push(&attempt::queue_failed(&queue, &facts, code, &why, now()));
+                        let told = self.context.store.append(events).await;
+                        self.check(told);
+                    }
+                }
+                self.end_expired(diag).await;
+            }
+        }
+    }
+
+    /// One transaction after the other, until queue, server or limits end it.
+    async fn transact(&mut self, mut connection: Connection) {
+        loop {
+            match self.permit.next(Purpose::Deliver) {
+                Next::Transaction(id) => {
+                    if !self.send(&mut connection, id).await {
+                        return;
+                    }
+                }
+                Next::Expired(id) => self.expire(id, "").await,
+                Next::Idle(until) => {
+                    if !connection.idle(self.permit.woken(), until.since(now())).await {
+                        return;
+                    }
+                }
+                Next::Close => return connection.quit().await,
+            }
+        }
+    }
+
+    /// Sends one message. `false` when the connection is of no more use.
+    async fn send(&mut self, connection: &mut Connection, id: MessageId) -> bool {
+        let Some(message) = self.load(id).await else { return true };
+        let envelope = &message.envelope;
+        let queue = self.permit.queue().clone();
+        let settings = self.permit.settings().clone();
+        let mut told = Ledgered::default();
+
+        // Who is not to be written to is sorted out right before the others' RCPT is.
+        let mut active = Vec::with_capacity(self.permit.drawn.len());
+        let mut addresses = Vec::with_capacity(self.permit.drawn.len());
+        let mut needs_utf8 = false;
+        let attempt = Attempt { envelope, queue: &queue, settings: &settings, facts: &connection.facts, now: now() };
+        for (n, drawn) in self.permit.drawn.iter_mut().enumerate() {
+            let Some(recipient) = envelope.rcpts.get(usize::from(drawn.entry.state().index)) else {
+                drawn.fate = Fate::Done;
+                continue;
+            };
+            if let Some(why) = self.context.suppression.check(&recipient.address) {
+                attempt.suppressed(drawn, &why, &mut told);
+                continue;
+            }
+            match wire_address(&recipient.address, connection.ehlo.smtp_utf8) {
+                Ok(address) => {
+                    needs_utf8 |= !address.is_ascii();
+                    active.push(n);
+                    addresses.push(address);
+                }
+                Err(outcome) => attempt.record(drawn, outcome, &mut told),
+            }
+        }
+        if active.is_empty() {
+            self.hand_over(id, told).await;
+            return true;
+        }
+
+        let sender = match active.as_slice() {
+            [only] => self.return_path(&message, self.permit.drawn[*only].entry.state().index),
+            _ => Cow::Borrowed(&*envelope.orig),
+        };
+        let mail = Mail {
+            sender: &sender,
+            size: message.body.len() as u64,
+            eight_bit: envelope.eight_bit && !settings.ignore_8bitmime,
+            utf8: needs_utf8 || !sender.is_ascii(),
+            reset: std::mem::take(&mut connection.reset),
+        };
+        let output = std::mem::take(&mut self.output);
+        if settings.ignore_pipelining {
+            connection.ehlo.pipelining = false;
+        }
+        let ehlo = std::mem::take(&mut connection.ehlo);
+        let mut transaction = Transaction::new(&ehlo, mail, addresses.len(), |n| &*addresses[n], output);
+        connection.ehlo = ehlo;
+        self.at_dot = false;
+        self.current = Some(message.clone());
+        if self.facts.mta_ip != connection.facts.mta_ip {
+            self.facts = connection.facts.clone();
+        }
+        let lost = connection.converse(&mut transaction, &message.body, &settings, &mut self.at_dot).await.err();
+        let lost = lost.map(|lost| lost.to_string());
+        let (result, output) = transaction.into_result();
+        self.output = output;
+        self.current = None;
+
+        let attempt = Attempt { envelope, queue: &queue, settings: &settings, facts: &connection.facts, now: now() };
+        for (n, place) in active.iter().enumerate() {
+            let outcome = of_recipient(&result, n, lost.as_deref(), connection.used);
+            attempt.record(&mut self.permit.drawn[*place], outcome, &mut told);
+        }
+        if let (Some(lost), true) = (&lost, settings.log_transfer_failures) {
+            tracing::warn!(queue = queue.as_str(), mta = &*connection.facts.mta, "transfer failed: {lost}");
+        }
+        self.hand_over(id, told).await;
+        connection.used = true;
+        connection.reset = result.unfinished;
+        lost.is_none() && result.closing.is_none()
+    }
+
+    /// The sender to give: signed for this recipient where that is configured; the null sender is left alone.
+    fn return_path<'m>(&self, message: &'m Message, rcpt: u16) -> Cow<'m, str> {
+        let envelope = &message.envelope;
+        let config = self.context.config.load();
+        match &config.return_path_token {
+            Some(token) if !envelope.orig.is_empty() => {
+                let keys = TokenKeys { domain: &token.domain, keys: &token.keys };
+                match return_path::mint(keys, self.context.store.id(), envelope.id, rcpt) {
+                    Some(signed) => Cow::Owned(signed),
+                    None => Cow::Borrowed(&envelope.orig),
+                }
+            }
+            _ => Cow::Borrowed(&envelope.orig),
+        }
+    }
+
+    /// The message; `None` when it can't be had, what is drawn of it being dealt with.
+    pub(super) async fn load(&mut self, id: MessageId) -> Option<Arc<Message>> {
+        let store = &self.context.store;
+        if let Some(message) = store.cached(id) {
+            return Some(message);
+        }
+        let loaded = match tokio::runtime::Handle::current().runtime_flavor() {
+            tokio::runtime::RuntimeFlavor::CurrentThread => store.load(id),
+            _ => tokio::task::block_in_place(|| store.load(id)),
+        };
+        let error = match loaded {
+            Ok(message) => return Some(message),
+            Err(error) => error,
+        };
+        tracing::error!(message = id.0, queue = self.permit.queue().as_str(), "{error}");
+        let queue = self.permit.queue().clone();
+        let of_it = self.permit.drawn.iter_mut().filter(|d| d.entry.message() == id);
+        match error {
+            LoadError::Gone(_) => of_it.for_each(|d| d.fate = Fate::Done),
+            LoadError::Io(..) => {
+                let not_before = now() + UNREADABLE_PAUSE;
+                of_it.for_each(|d| d.fate = Fate::Retry(RcptState { not_before, ..d.entry.state() }));
+            }
+            LoadError::Damaged(..) => {
+                let mut finish = Finish::new();
+                let diag = error.to_string();
+                for drawn in of_it {
+                    let state = drawn.entry.state();
+                    drawn.fate = Fate::Done;
+                    finish.recipient(id, state.index).event(&Event {
+                        message: id,
+                        rcpt_index: state.index,
+                        attempt: 0,
+                        in_doubt: state.in_doubt,
+                        action: Some(Action::Failed),
+                        status: Some(status(5, 3, 0)),
+                        diag: &diag,
+                        category: "other",
+                        vmta: queue.vmta(),
+                        queue: queue.as_str(),
+                        provider: queue.domain(),
+                        ..Event::new(Kind::Bounced, now())
+                    });
+                }
+                let told = self.context.store.finish(finish).await;
+                self.check(told);
+            }
+        }
+        None
+    }
+
+    /// Gives one outcome to all that is drawn of a message.
+    pub(super) async fn record_all(&mut self, id: MessageId, facts: &Facts, outcome: Outcome<'_>) {
+        let Some(message) = self.load(id).await else { return };
+        let queue = self.permit.queue().clone();
+        let settings = self.permit.settings().clone();
+        let attempt = Attempt { envelope: &message.envelope, queue: &queue, settings: &settings, facts, now: now() };
+        let mut told = Ledgered::default();
+        for drawn in self.permit.drawn.iter_mut().filter(|d| d.entry.message() == id && d.fate == Fate::Again) {
+            match self.context.suppression.check(attempt.rcpt(drawn.entry.state().index)) {
+                Some(why) => attempt.suppressed(drawn, &why, &mut told),
+                None => attempt.record(drawn, outcome, &mut told),
+            }
+        }
+        self.hand_over(id, told).await;
+    }
+
+    /// Ends all that is ready in the queue with this outcome.
+    async fn dispose(&mut self, outcome: Outcome<'_>) {
+        while let Next::Transaction(id) | Next::Expired(id) = self.permit.next(Purpose::Dispose) {
+            self.record_all(id, &Facts::default(), outcome).await;
+        }
+    }
+
+    /// Ends what is drawn of a message: its time is over.
+    pub(super) async fn expire(&mut self, id: MessageId, last_error: &str) {
+        let Some(message) = self.load(id).await else { return };
+        let queue = self.permit.queue().clone();
+        let settings = self.permit.settings().clone();
+        let facts = Facts::default();
+        let attempt =
+            Attempt { envelope: &message.envelope, queue: &queue, settings: &settings, facts: &facts, now: now() };
+        let mut told = Ledgered::default();
+        for drawn in self.permit.drawn.iter_mut().filter(|d| d.entry.message() == id && d.fate == Fate::Again) {
+            attempt.expired(drawn, last_error, &mut told);
+        }
+        self.hand_over(id, told).await;
+    }
+
+    /// Ends all recipients of the queue whose time is over, whether or not a host can be reached.
+    async fn end_expired(&mut self, last_error: &str) {
+        loop {
+            self.permit.next_expired();
+            let Some(first) = self.permit.drawn.first() else { return };
+            let mut id = first.entry.message();
+            self.expire(id, last_error).await;
+            while let Some(next) = self.permit.drawn.iter().find(|d| d.fate == Fate::Again) {
+                id = next.entry.message();
+                self.expire(id, last_error).await;
+            }
+        }
+    }
+
+    /// Tells the store: what ends in one record, what is deferred in another.
+    async fn hand_over(&mut self, id: MessageId, told: Ledgered) {
+        self.permit.delivered |= told.delivered;
+        if told.finished {
+            let result = self.context.store.finish(told.finish).await;
+            self.check(result);
+        }
+        if !told.states.is_empty() {
+            let result = self.context.store.retry(id, &told.states, told.events).await;
+            self.check(result);
+        }
+    }
+
+    /// A store that takes no outcomes ends delivery: what was sent but not recorded would be sent again and again.
+    fn check(&self, told: Result<(), StoreError>) {
+        match told {
+            Ok(()) => {}
+            Err(error @ (StoreError::NotQueued { .. } | StoreError::TooLarge { .. })) => {
+                tracing::error!(queue = self.permit.queue().as_str(), "an outcome was not recorded: {error}");
+            }
+            Err(error) => {
+                tracing::error!("delivery stops, outcomes can't be recorded: {error}");
+                self.context.engine.stop();
+            }
+        }
+    }
+
+    /// The stop does not wait any longer. What is in doubt is said so; the rest returns to the queue.
+    async fn cut_off(&mut self) {
+        if !std::mem::take(&mut self.at_dot) {
+            return;
+        }
+        if let Some(message) = self.current.take() {
+            let facts = std::mem::take(&mut self.facts);
+            let text = "stopped before the reply after the final dot";
+            let outcome =
+                Outcome { in_doubt: true, ..Outcome::local(Verdict::Deferred, CONNECTION_LOST, text, Stage::Eod, "") };
+            self.record_all(message.envelope.id, &facts, outcome).await;
+        }
+    }
+}
+
+fn local(code: crate::event::EnhancedStatus, text: &str) -> Outcome<'_> {
+    Outcome::local(Verdict::Bounced, code, text, Stage::Connect, "")
+}
+
+/// The address as it may stand in RCPT; a domain beyond ASCII in A-label form, unless the server takes it as it is.
+fn wire_address(address: &str, utf8: bool) -> Result<Cow<'_, str>, Outcome<'static>> {
+    if address.bytes().any(|b| b < b' ' || b == 0x7f || b == b'<' || b == b'>') {
+        let text = "the recipient address has a character that can't be sent";
+        return Err(Outcome::local(Verdict::Bounced, status(5, 1, 3), text, Stage::Rcpt, ""));
+    }
+    if address.is_ascii() || utf8 {
+        return Ok(Cow::Borrowed(address));
+    }
+    match address.rsplit_once('@') {
+        Some((local, domain)) if local.is_ascii() => {
+            let domain = canonical_domain(domain);
+            Ok(Cow::Owned([local, "@", &domain].concat()))
+        }
+        _ => {
+            let text = "the recipient address has characters beyond ASCII and the host does not offer SMTPUTF8";
+            Err(Outcome::local(Verdict::Bounced, status(5, 6, 7), text, Stage::Rcpt, ""))
+        }
+    }
+}

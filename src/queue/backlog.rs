@@ -1,0 +1,269 @@
+//! The recipients that wait in one queue: those that may be attempted, in order of arrival, and those held back, by the
+//! time they become due.
+//!
+//! Promises: 24 octets per recipient (and what growing a buffer leaves over); recipients of one message that became
+//! ready together stay together; drawing costs no more than what is drawn.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
+
+use crate::event::{MessageId, Time};
+use crate::store::RcptState;
+
+/// One queued recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    // The order of the fields is the order of the heap.
+    not_before: Time,
+    message: MessageId,
+    index: u16,
+    /// Attempts made; the top bit says that one of them is in doubt.
+    attempts: u16,
+    /// Whole seconds since the epoch, rounded down.
+    queued_secs: u32,
+}
+
+const IN_DOUBT: u16 = 1 << 15;
+
+impl Entry {
+    /// From what the store keeps.
+    pub fn new(message: MessageId, state: &RcptState, time_queued: Time) -> Entry {
+        Entry {
+            not_before: state.not_before,
+            message,
+            index: state.index,
+            attempts: state.attempts.min(IN_DOUBT - 1) | if state.in_doubt { IN_DOUBT } else { 0 },
+            queued_secs: u32::try_from(time_queued.secs()).unwrap_or(0),
+        }
+    }
+
+    /// The same recipient in another state.
+    pub fn with(&self, state: &RcptState) -> Entry {
+        Entry { queued_secs: self.queued_secs, ..Entry::new(self.message, state, Time::UNKNOWN) }
+    }
+
+    /// Which message.
+    pub fn message(&self) -> MessageId {
+        self.message
+    }
+
+    /// As the store keeps it.
+    pub fn state(&self) -> RcptState {
+        RcptState {
+            index: self.index,
+            attempts: self.attempts & !IN_DOUBT,
+            not_before: self.not_before,
+            in_doubt: self.attempts & IN_DOUBT != 0,
+        }
+    }
+
+    /// When its stay in the queue ends. Up to a second after the exact time, never before.
+    pub fn expires(&self, bounce_after: Duration) -> Time {
+        Time::from_secs(i64::from(self.queued_secs) + 1) + bounce_after
+    }
+}
+
+/// A recipient in a session's hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drawn {
+    /// Which.
+    pub entry: Entry,
+    /// What has become of it; `Again` until the session knows.
+    pub fate: Fate,
+}
+
+/// What became of a drawn recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Not attempted: back to the front of the queue.
+    Again,
+    /// It has left the spool.
+    Done,
+    /// Deferred.
+    Retry(RcptState),
+}
+
+/// The recipients of one queue.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    ready: VecDeque<Entry>,
+    held: BinaryHeap<Reverse<Entry>>,
+    /// No ready recipient was queued before this second.
+    oldest: u32,
+}
+
+impl Backlog {
+    /// A recipient from the store or back from an attempt. It becomes due at its `not_before`, or when it expires.
+    pub fn add(&mut self, mut entry: Entry, bounce_after: Duration, now: Time) {
+        entry.not_before = entry.not_before.min(entry.expires(bounce_after));
+        if entry.not_before <= now {
+            self.push_ready(entry);
+        } else {
+            self.held.push(Reverse(entry));
+        }
+    }
+
+    /// Recipients that were drawn and not attempted, back to the front in their order.
+    pub fn put_back(&mut self, entries: impl DoubleEndedIterator<Item = Entry>) {
+        for entry in entries.rev() {
+            self.oldest = if self.ready.is_empty() { entry.queued_secs } else { self.oldest.min(entry.queued_secs) };
+            self.ready.push_front(entry);
+        }
+    }
+
+    fn push_ready(&mut self, entry: Entry) {
+        self.oldest = if self.ready.is_empty() { entry.queued_secs } else { self.oldest.min(entry.queued_secs) };
+        self.ready.push_back(entry);
+    }
+
+    /// Lets those go whose time has come.
+    pub fn release_due(&mut self, now: Time) {
+        while self.held.peek().is_some_and(|Reverse(e)| e.not_before <= now) {
+            let Some(Reverse(entry)) = self.held.pop() else { break };
+            self.push_ready(entry);
+        }
+        if self.held.capacity() > 64 && self.held.len() < self.held.capacity() / 4 {
+            self.held.shrink_to(self.held.len() * 2);
+        }
+    }
+
+    /// The earliest time a held one becomes due.
+    pub fn next_due(&self) -> Option<Time> {
+        self.held.peek().map(|Reverse(e)| e.not_before)
+    }
+
+    /// Draws the recipients of the first message, at most `max`. An expired one is drawn with expired ones of its
+    /// message only; whether it is so comes back.
+    pub fn draw(&mut self, max: usize, bounce_after: Duration, now: Time, into: &mut Vec<Drawn>) -> bool {
+        let Some(first) = self.ready.front().copied() else { return false };
+        let expired = first.expires(bounce_after) <= now;
+        while let Some(next) = self.ready.front() {
+            if next.message != first.message || into.len() >= max.max(1) {
+                break;
+            }
+            into.push(Drawn { entry: *next, fate: Fate::Again });
+            self.ready.pop_front();
+        }
+        self.shrink();
+        expired
+    }
+
+    /// Takes out recipients that have expired though no session could draw them, at most `max`, of one message after the other.
+    pub fn draw_expired(&mut self, max: usize, bounce_after: Duration, now: Time, into: &mut Vec<Drawn>) {
+        let bound = Time::from_secs(i64::from(self.oldest) + 1) + bounce_after;
+        if self.ready.is_empty() || bound > now {
+            return;
+        }
+        let mut oldest = u32::MAX;
+        self.ready.retain(|entry| {
+            if into.len() < max && entry.expires(bounce_after) <= now {
+                into.push(Drawn { entry: *entry, fate: Fate::Again });
+                return false;
+            }
+            oldest = oldest.min(entry.queued_secs);
+            true
+        });
+        self.oldest = if self.ready.is_empty() { 0 } else { oldest };
+        self.shrink();
+    }
+
+    fn shrink(&mut self) {
+        if self.ready.capacity() > 64 && self.ready.len() < self.ready.capacity() / 4 {
+            self.ready.shrink_to(self.ready.len() * 2);
+        }
+    }
+
+    /// How many may be attempted.
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// How many are held back.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.held.is_empty()
+    }
+
+    /// Octets in memory.
+    pub fn memory(&self) -> usize {
+        (self.ready.capacity() + self.held.capacity()) * size_of::<Entry>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn entry(message: u64, index: u16, not_before: i64) -> Entry {
+        let state = RcptState { index, attempts: 3, not_before: Time::from_secs(not_before), in_doubt: index == 1 };
+        Entry::new(MessageId(message), &state, Time::from_secs(1000))
+    }
+
+    #[test]
+    fn a_recipient_is_24_octets_and_comes_back_as_it_was() {
+        assert_eq!(size_of::<Entry>(), 24);
+        let e = entry(7, 1, 50);
+        assert_eq!(e.state(), RcptState { index: 1, attempts: 3, not_before: Time::from_secs(50), in_doubt: true });
+    }
+
+    #[test]
+    fn a_message_is_drawn_with_all_its_ready_recipients_up_to_the_limit() {
+        let mut b = Backlog::default();
+        for e in [entry(1, 0, 0), entry(1, 1, 0), entry(1, 2, 0), entry(2, 0, 0)] {
+            b.add(e, DAY, Time::from_secs(2000));
+        }
+        let mut drawn = Vec::new();
+        assert!(!b.draw(2, DAY, Time::from_secs(2000), &mut drawn));
+        assert_eq!(drawn.iter().map(|d| d.entry.index).collect::<Vec<_>>(), [0, 1]);
+        drawn.clear();
+        b.draw(2, DAY, Time::from_secs(2000), &mut drawn);
+        assert_eq!(drawn.iter().map(|d| d.entry).collect::<Vec<_>>(), [entry(1, 2, 0)]);
+        b.put_back(drawn.drain(..).map(|d| d.entry));
+        assert_eq!(b.ready(), 2);
+        b.draw(9, DAY, Time::from_secs(2000), &mut drawn);
+        assert_eq!(drawn.iter().map(|d| d.entry).collect::<Vec<_>>(), [entry(1, 2, 0)]);
+    }
+
+    #[test]
+    fn held_recipients_become_due_in_order_and_no_later_than_they_expire() {
+        let mut b = Backlog::default();
+        let now = Time::from_secs(2000);
+        b.add(entry(1, 0, 5000), DAY, now);
+        b.add(entry(2, 0, 3000), DAY, now);
+        b.add(entry(3, 0, 900_000), DAY, now);
+        assert_eq!((b.ready(), b.held(), b.next_due()), (0, 3, Some(Time::from_secs(3000))));
+        b.release_due(Time::from_secs(5000));
+        assert_eq!((b.ready(), b.next_due()), (2, Some(Time::from_secs(1001 + 86_400))));
+    }
+
+    #[test]
+    fn the_expired_are_found_behind_the_young() {
+        let mut b = Backlog::default();
+        let now = Time::from_secs(1001 + 86_400);
+        let young = RcptState { index: 0, attempts: 0, not_before: Time::UNKNOWN, in_doubt: false };
+        b.add(Entry::new(MessageId(9), &young, Time::from_secs(80_000)), DAY, now);
+        b.add(entry(1, 0, 0), DAY, now);
+        let mut drawn = Vec::new();
+        b.draw_expired(10, DAY, Time(now.0 - 1), &mut drawn);
+        assert!(drawn.is_empty(), "nobody is bounced before bounce-after");
+        b.draw_expired(10, DAY, now, &mut drawn);
+        assert_eq!(drawn.iter().map(|d| d.entry.message.0).collect::<Vec<_>>(), [1]);
+        assert_eq!(b.ready(), 1);
+    }
+
+    #[test]
+    fn a_million_recipients_take_less_than_48_octets_each() {
+        let mut b = Backlog::default();
+        for m in 0..1_000_000 {
+            b.add(entry(m, 0, if m % 2 == 0 { 0 } else { 3000 }), DAY, Time::from_secs(2000));
+        }
+        assert!(b.memory() <= 48 * 1_000_000, "{}", b.memory());
+    }
+}

@@ -1,0 +1,305 @@
+#![expect(clippy::disallowed_methods, reason = "edge: the clock of the queues")]
+//! The machine behind its lock, and the wake-ups that follow from what it says.
+//!
+//! Promises: the lock is never held across an await; per transaction it is taken once by the session ([`Permit::next`]
+//! settles the transaction before and draws the one after); only sessions that have something to do are woken. A permit
+//! that is dropped, however its session ended, gives its slot back and returns to the queue what it had drawn.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+use crate::config::model::{Config, QueueSettings};
+use crate::event::{MessageId, Time};
+use crate::store::{Envelope, RcptState, Route};
+
+use super::backlog::Drawn;
+use super::key::QueueName;
+use super::limits::Limits;
+use super::machine::{Machine, Next, Purpose, QueueStatus, SessionId};
+
+/// The queues; cheap to clone.
+#[derive(Clone)]
+pub struct Engine(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    /// Where `config_changed` finds the limits.
+    limits: Box<dyn Fn() -> Arc<dyn Limits> + Send + Sync>,
+    /// A connection may be opened, or the next deadline has come nearer.
+    openings: Notify,
+    reports: Mutex<VecDeque<MessageId>>,
+    reports_came: Notify,
+    stopping: AtomicBool,
+}
+
+struct State {
+    machine: Machine,
+    /// By session number.
+    wakers: Vec<Option<Arc<Notify>>>,
+    /// Until when the opener sleeps.
+    deadline: Option<Time>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Engine").field(&self.lock().machine).finish()
+    }
+}
+
+fn now() -> Time {
+    Time::from(jiff::Timestamp::now())
+}
+
+impl Engine {
+    /// Empty queues under this configuration. Nothing is sent before [`Engine::start`].
+    pub fn new(config: Arc<ArcSwap<Config>>) -> Engine {
+        Engine::with_limits(move || config.load_full())
+    }
+
+    /// Empty queues under limits from elsewhere.
+    pub fn with_limits(limits: impl Fn() -> Arc<dyn Limits> + Send + Sync + 'static) -> Engine {
+        Engine(Arc::new(Shared {
+            state: Mutex::new(State { machine: Machine::new(limits()), wakers: Vec::new(), deadline: None }),
+            limits: Box::new(limits),
+            openings: Notify::new(),
+            reports: Mutex::new(VecDeque::new()),
+            reports_came: Notify::new(),
+            stopping: AtomicBool::new(false),
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock would be a bug of the machine; its numbers are still usable.
+        self.0.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// After a change of the machine: wakes who has something to do now.
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        let State { machine, wakers, deadline } = &mut *state;
+        for session in machine.drain_wakes() {
+            if let Some(Some(waker)) = wakers.get(session.0 as usize) {
+                waker.notify_one();
+            }
+        }
+        let nearer = match (machine.next_deadline(), *deadline) {
+            (Some(next), Some(sleeping)) => next < sleeping,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        let open = machine.wants_open() || nearer;
+        drop(state);
+        if open {
+            self.0.openings.notify_one();
+        }
+    }
+
+    /// From now on mail is sent: the spool is read, the suppression list has caught up.
+    pub fn start(&self) {
+        let mut state = self.lock();
+        state.machine.start();
+        self.wake(state);
+    }
+
+    /// From now on no transaction begins; permits and reports end with `None`.
+    pub fn stop(&self) {
+        self.0.stopping.store(true, Ordering::SeqCst);
+        let mut state = self.lock();
+        state.machine.stop();
+        self.wake(state);
+        self.0.openings.notify_one();
+        self.0.reports_came.notify_waiters();
+        self.0.reports_came.notify_one();
+    }
+
+    /// The configuration has been replaced: its limits hold from now on.
+    pub fn config_changed(&self) {
+        let limits = (self.0.limits)();
+        let mut state = self.lock();
+        state.machine.config_changed(limits);
+        self.wake(state);
+    }
+
+    /// Takes a message that is in the store into its queues. `states` are its recipients that are still to be served.
+    pub fn admit(&self, envelope: &Envelope, states: &[RcptState], now: Time) {
+        if envelope.route != Route::Deliver {
+            let mut reports = self.0.reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            reports.push_back(envelope.id);
+            drop(reports);
+            self.0.reports_came.notify_one();
+            return;
+        }
+        let mut state = self.lock();
+        for rcpt in states {
+            // A state whose recipient is not there is damage that the store has to report; it can't be delivered.
+            let Some(recipient) = envelope.rcpts.get(usize::from(rcpt.index)) else { continue };
+            state.machine.admit(envelope.id, envelope.time_queued, &recipient.address, &envelope.vmta, rcpt, now);
+        }
+        self.wake(state);
+    }
+
+    /// The next message for the bounce or feedback processor (routes Bounce and Feedback); waits. `None` when stopping.
+    pub async fn next_report(&self) -> Option<MessageId> {
+        loop {
+            let came = self.0.reports_came.notified();
+            if self.0.stopping.load(Ordering::SeqCst) {
+                return None;
+            }
+            {
+                let mut reports = self.0.reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if let Some(message) = reports.pop_front() {
+                    if !reports.is_empty() {
+                        self.0.reports_came.notify_one();
+                    }
+                    return Some(message);
+                }
+            }
+            came.await;
+        }
+    }
+
+    /// Recipients queued, all queues; a message that waits for a processor counts as one.
+    pub fn queued_recipients(&self) -> u64 {
+        let reports = self.0.reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner).len();
+        self.lock().machine.recipients() + reports as u64
+    }
+
+    /// All queues, for `show`.
+    pub fn status(&self) -> Vec<QueueStatus> {
+        self.lock().machine.status(now())
+    }
+
+    /// Has a queue run now, though it sleeps. `false` when there is none of this name (`domain/vmta`).
+    pub fn schedule(&self, queue: &str) -> bool {
+        let mut state = self.lock();
+        let found = state.machine.schedule(queue);
+        self.wake(state);
+        found
+    }
+
+    /// The next connection that is to be opened; waits for one. `None` when stopping. For one caller only.
+    pub async fn permit(&self) -> Option<Permit> {
+        loop {
+            let deadline = {
+                if self.0.stopping.load(Ordering::SeqCst) {
+                    return None;
+                }
+                let now = now();
+                let mut state = self.lock();
+                let grant = state.machine.open(now);
+                if let Some(grant) = grant {
+                    let waker = Arc::new(Notify::new());
+                    let number = grant.session.0 as usize;
+                    if state.wakers.len() <= number {
+                        state.wakers.resize(number + 1, None);
+                    }
+                    state.wakers[number] = Some(waker.clone());
+                    self.wake(state);
+                    return Some(Permit {
+                        engine: self.clone(),
+                        session: grant.session,
+                        queue: grant.queue,
+                        settings: grant.settings,
+                        waker,
+                        drawn: Vec::new(),
+                        delivered: false,
+                    });
+                }
+                state.deadline = state.machine.next_deadline();
+                let deadline = state.deadline;
+                // What `open` found out may concern idle sessions.
+                let State { machine, wakers, .. } = &mut *state;
+                for session in machine.drain_wakes() {
+                    if let Some(Some(waker)) = wakers.get(session.0 as usize) {
+                        waker.notify_one();
+                    }
+                }
+                deadline.map(|at| at.since(now))
+            };
+            match deadline {
+                Some(wait) => {
+                    let _ = tokio::time::timeout(wait, self.0.openings.notified()).await;
+                }
+                None => self.0.openings.notified().await,
+            }
+        }
+    }
+}
+
+/// Leave to keep one connection for one queue, and what it has drawn.
+#[derive(Debug)]
+pub struct Permit {
+    engine: Engine,
+    session: SessionId,
+    queue: Arc<QueueName>,
+    settings: Arc<QueueSettings>,
+    waker: Arc<Notify>,
+    /// The recipients of the transaction at hand. The session writes each one's fate here before it asks for the next.
+    pub drawn: Vec<Drawn>,
+    /// Something was delivered since the last [`Permit::next`].
+    pub delivered: bool,
+}
+
+impl Permit {
+    /// The queue it is for.
+    pub fn queue(&self) -> &Arc<QueueName> {
+        &self.queue
+    }
+
+    /// The queue's settings as of the last [`Permit::next`].
+    pub fn settings(&self) -> &Arc<QueueSettings> {
+        &self.settings
+    }
+
+    /// Settles what was drawn and draws the next transaction, under one lock.
+    pub fn next(&mut self, purpose: Purpose) -> Next {
+        let now = now();
+        let delivered = std::mem::take(&mut self.delivered);
+        let mut state = self.engine.lock();
+        state.machine.settle(self.session, &mut self.drawn, delivered, now);
+        let next = state.machine.next(self.session, purpose, &mut self.drawn, now);
+        if let Some(settings) = state.machine.settings(self.session)
+            && !Arc::ptr_eq(&settings, &self.settings)
+        {
+            self.settings = settings;
+        }
+        self.engine.wake(state);
+        next
+    }
+
+    /// Settles what was drawn and draws recipients that have expired.
+    pub fn next_expired(&mut self) {
+        let now = now();
+        let mut state = self.engine.lock();
+        state.machine.settle(self.session, &mut self.drawn, false, now);
+        state.machine.next_expired(self.session, &mut self.drawn, now);
+        self.engine.wake(state);
+    }
+
+    /// No host of the queue could be reached. `true` when this is to be recorded (`tq`): the queue sleeps now.
+    pub fn failed(&mut self, error: &str) -> bool {
+        let mut state = self.engine.lock();
+        let first = state.machine.failed(self.session, error, now());
+        self.engine.wake(state);
+        first
+    }
+
+    /// Returns when there may be mail, or the session is to close. For sessions told to be idle.
+    pub async fn woken(&self) {
+        self.waker.notified().await;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let now = now();
+        let mut state = self.engine.lock();
+        state.machine.settle(self.session, &mut self.drawn, self.delivered, now);
+        state.machine.release(self.session);
+        state.wakers[self.session.0 as usize] = None;
+        self.engine.wake(state);
+    }
+}

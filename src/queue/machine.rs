@@ -1,0 +1,612 @@
+//! Which queue may open a connection, and what a connection sends next. Pure: `now` comes in, values go out.
+//!
+//! Promises
+//! - no limit is passed: connections per queue, per VirtualMTA and in all; recipients per interval; connections per interval;
+//! - nobody starves: a session gives its slot away after [`QUANTUM`] transactions when other queues wait for one, and
+//!   waiting queues are served in turn;
+//! - a queue opens connections as it needs them: one more for each [`READY_PER_SESSION`] recipients ready;
+//! - a queue-level failure puts the queue to sleep once, however many sessions saw it, and ends no recipient before
+//!   `bounce-after`;
+//! - new limits hold from the next decision on.
+//!
+//! All that must wait for a time stands in one timer heap; [`Machine::next_deadline`] is its top.
+
+mod sessions;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+
+use crate::config::model::{QueueSettings, VirtualMta};
+use crate::event::{MessageId, Time};
+use crate::store::RcptState;
+
+use super::backlog::{Backlog, Entry};
+use super::key::{QueueName, destination};
+use super::limits::Limits;
+use super::retry::Retry;
+use super::throttle::Throttle;
+
+/// Transactions after which a session gives way when other queues wait for its slot.
+pub const QUANTUM: u32 = 50;
+
+/// Recipients ready per session before another one is opened.
+pub const READY_PER_SESSION: usize = 4;
+
+/// How long an empty queue and its last error are remembered.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
+
+/// Number of a queue; used again after the queue was forgotten.
+pub type QueueId = u32;
+
+/// Number of a session; used again after it was released.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SessionId(pub u32);
+
+/// Leave to open a connection.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// The session that may begin.
+    pub session: SessionId,
+    /// Its queue.
+    pub queue: Arc<QueueName>,
+    /// The queue's settings at this moment.
+    pub settings: Arc<QueueSettings>,
+}
+
+/// What the session that asks is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be sent: rates and fairness count.
+    Deliver,
+    /// To be ended without an attempt: they don't.
+    Dispose,
+}
+
+/// What a session does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Send this message to the recipients drawn.
+    Transaction(MessageId),
+    /// End the recipients drawn: `bounce-after` has passed.
+    Expired(MessageId),
+    /// Nothing now: ask again when woken or at this time, whatever is first; then it may be `Close`.
+    Idle(Time),
+    /// Say QUIT and release the session.
+    Close,
+}
+
+/// One queue, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueStatus {
+    /// `domain/vmta`.
+    pub name: String,
+    /// Recipients that may be attempted now, those in a session's hands included.
+    pub ready: u64,
+    /// Recipients held back until a later time.
+    pub held: u64,
+    /// Open connections.
+    pub connections: u32,
+    /// The last queue-level failure; empty when there was none.
+    pub last_error: String,
+    /// Until when the queue sleeps.
+    pub next_retry: Option<Time>,
+}
+
+struct Queue {
+    name: Arc<QueueName>,
+    vmta: usize,
+    settings: Arc<QueueSettings>,
+    generation: u32,
+    backlog: Backlog,
+    retry: Retry,
+    open_pause: Option<Time>,
+    connections: u32,
+    /// Connections that have asked for mail: they got through.
+    connected: u32,
+    in_flight: u32,
+    /// Sessions that wait for a rate.
+    throttled: u32,
+    recipients_rate: Throttle,
+    connect_rate: Throttle,
+    idle: VecDeque<SessionId>,
+    runnable: bool,
+    waiting: bool,
+    timer: Option<Time>,
+    /// Since when nothing is here.
+    quiet: Option<Time>,
+    last_error: Box<str>,
+}
+
+struct Vmta {
+    name: Box<str>,
+    settings: Option<Arc<VirtualMta>>,
+    connections: u32,
+    recipients_rate: Throttle,
+    waiting: VecDeque<QueueId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doing {
+    Opening,
+    Working,
+    Idle,
+    Throttled,
+}
+
+#[derive(Debug)]
+struct Session {
+    queue: QueueId,
+    doing: Doing,
+    connected: bool,
+    transactions: u32,
+    /// When its idleness ends.
+    idle_until: Time,
+}
+
+/// The queues.
+pub struct Machine {
+    limits: Arc<dyn Limits>,
+    generation: u32,
+    started: bool,
+    stopping: bool,
+    queues: Vec<Option<Queue>>,
+    free_queues: Vec<QueueId>,
+    by_name: HashMap<Box<str>, QueueId, foldhash::fast::RandomState>,
+    vmtas: Vec<Vmta>,
+    sessions: Vec<Option<Session>>,
+    free_sessions: Vec<u32>,
+    connections: u32,
+    /// Queues that would open a connection but for `total-max-smtp-out`.
+    waiting: VecDeque<QueueId>,
+    runnable: VecDeque<QueueId>,
+    timers: BinaryHeap<Reverse<(Time, QueueId)>>,
+    wakes: Vec<SessionId>,
+    recipients: u64,
+    key: String,
+}
+
+impl std::fmt::Debug for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Machine")
+            .field("queues", &self.by_name.len())
+            .field("recipients", &self.recipients)
+            .field("connections", &self.connections)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Machine {
+    /// No queues yet. Nothing is granted before [`Machine::start`].
+    pub fn new(limits: Arc<dyn Limits>) -> Machine {
+        Machine {
+            limits,
+            generation: 0,
+            started: false,
+            stopping: false,
+            queues: Vec::new(),
+            free_queues: Vec::new(),
+            by_name: HashMap::default(),
+            vmtas: Vec::new(),
+            sessions: Vec::new(),
+            free_sessions: Vec::new(),
+            connections: 0,
+            waiting: VecDeque::new(),
+            runnable: VecDeque::new(),
+            timers: BinaryHeap::new(),
+            wakes: Vec::new(),
+            recipients: 0,
+            key: String::new(),
+        }
+    }
+
+    /// From now on connections are granted.
+    pub fn start(&mut self) {
+        self.started = true;
+    }
+
+    /// From now on nothing begins; idle sessions are woken to close.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+        for (n, session) in self.sessions.iter().enumerate() {
+            if session.as_ref().is_some_and(|s| matches!(s.doing, Doing::Idle | Doing::Throttled)) {
+                self.wakes.push(SessionId(n as u32));
+            }
+        }
+    }
+
+    /// New limits: they hold at once. Every queue is looked at again.
+    pub fn config_changed(&mut self, limits: Arc<dyn Limits>) {
+        self.limits = limits;
+        self.generation = self.generation.wrapping_add(1);
+        for vmta in &mut self.vmtas {
+            vmta.settings = self.limits.virtual_mta(&vmta.name);
+            vmta.waiting.clear();
+        }
+        self.waiting.clear();
+        for id in 0..self.queues.len() as QueueId {
+            if let Some(queue) = self.queues[id as usize].as_mut() {
+                queue.waiting = false;
+            }
+            self.run(id);
+        }
+    }
+
+    /// Recipients queued, in a session's hands included.
+    pub fn recipients(&self) -> u64 {
+        self.recipients
+    }
+
+    /// Sessions to be woken since the last call.
+    pub fn drain_wakes(&mut self) -> impl Iterator<Item = SessionId> {
+        self.wakes.drain(..)
+    }
+
+    /// Whether [`Machine::open`] may have something now.
+    pub fn wants_open(&self) -> bool {
+        self.started && !self.stopping && !self.runnable.is_empty()
+    }
+
+    /// When [`Machine::open`] is to be asked again, if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Takes a recipient in.
+    pub fn admit(
+        &mut self,
+        message: MessageId,
+        time_queued: Time,
+        rcpt: &str,
+        vmta: &str,
+        state: &RcptState,
+        now: Time,
+    ) {
+        let id = self.queue_of(&destination(rcpt), vmta);
+        self.recipients += 1;
+        let Some(queue) = self.queues[id as usize].as_mut() else { return };
+        queue.quiet = None;
+        queue.backlog.add(Entry::new(message, state, time_queued), queue.settings.bounce_after, now);
+        self.ready_grew(id, now);
+    }
+
+    /// Recipients became ready or were held: wakes a session, asks for a new one, or sets the timer.
+    fn ready_grew(&mut self, id: QueueId, now: Time) {
+        let Some(queue) = self.queues[id as usize].as_mut() else { return };
+        if let Some(due) = queue.backlog.next_due() {
+            self.arm(id, due);
+        }
+        let Some(queue) = self.queues[id as usize].as_mut() else { return };
+        if queue.backlog.ready() == 0 {
+            return;
+        }
+        if let Some(session) = queue.idle.pop_front() {
+            if let Some(Some(s)) = self.sessions.get_mut(session.0 as usize) {
+                s.doing = Doing::Working;
+            }
+            self.wakes.push(session);
+        } else if (queue.connections as usize) < wanted(queue) && !self.has_to_wait(id, now) {
+            self.run(id);
+        }
+    }
+
+    /// Whether a look at the queue would only find what is known: it sleeps, or its rate is used up, and the timer is
+    /// set. Each look costs a wake-up of the opener, and under load mail comes in by the thousand.
+    fn has_to_wait(&self, id: QueueId, now: Time) -> bool {
+        let Some(queue) = self.queues[id as usize].as_ref() else { return true };
+        let until = self.not_before(id, now);
+        until.is_some_and(|until| queue.throttled > 0 || queue.timer.is_some_and(|at| at <= until))
+    }
+
+    fn queue_of(&mut self, domain: &str, vmta: &str) -> QueueId {
+        self.key.clear();
+        self.key.push_str(domain);
+        self.key.push('/');
+        self.key.push_str(vmta);
+        if let Some(id) = self.by_name.get(self.key.as_str()) {
+            return *id;
+        }
+        let vmta_id = match self.vmtas.iter().position(|v| &*v.name == vmta) {
+            Some(found) => found,
+            None => {
+                self.vmtas.push(Vmta {
+                    name: vmta.into(),
+                    settings: self.limits.virtual_mta(vmta),
+                    connections: 0,
+                    recipients_rate: Throttle::default(),
+                    waiting: VecDeque::new(),
+                });
+                self.vmtas.len() - 1
+            }
+        };
+        let queue = Queue {
+            name: Arc::new(QueueName::new(domain, vmta)),
+            vmta: vmta_id,
+            settings: self.limits.queue_settings(domain, vmta),
+            generation: self.generation,
+            backlog: Backlog::default(),
+            retry: Retry::default(),
+            open_pause: None,
+            connections: 0,
+            connected: 0,
+            in_flight: 0,
+            throttled: 0,
+            recipients_rate: Throttle::default(),
+            connect_rate: Throttle::default(),
+            idle: VecDeque::new(),
+            runnable: false,
+            waiting: false,
+            timer: None,
+            quiet: None,
+            last_error: "".into(),
+        };
+        let id = match self.free_queues.pop() {
+            Some(id) => {
+                self.queues[id as usize] = Some(queue);
+                id
+            }
+            None => {
+                self.queues.push(Some(queue));
+                (self.queues.len() - 1) as QueueId
+            }
+        };
+        self.by_name.insert(self.key.as_str().into(), id);
+        id
+    }
+
+    /// Has the queue looked at by the next [`Machine::open`].
+    fn run(&mut self, id: QueueId) {
+        if let Some(queue) = self.queues[id as usize].as_mut()
+            && !queue.runnable
+            && !queue.waiting
+        {
+            queue.runnable = true;
+            self.runnable.push_back(id);
+        }
+    }
+
+    fn arm(&mut self, id: QueueId, at: Time) {
+        if let Some(queue) = self.queues[id as usize].as_mut()
+            && queue.timer.is_none_or(|armed| at < armed)
+        {
+            queue.timer = Some(at);
+            self.timers.push(Reverse((at, id)));
+        }
+    }
+
+    /// The next connection that may be opened, if any may.
+    pub fn open(&mut self, now: Time) -> Option<Grant> {
+        if !self.started || self.stopping {
+            return None;
+        }
+        while self.timers.peek().is_some_and(|Reverse((at, _))| *at <= now) {
+            let Some(Reverse((at, id))) = self.timers.pop() else { break };
+            if let Some(Some(queue)) = self.queues.get_mut(id as usize)
+                && queue.timer == Some(at)
+            {
+                queue.timer = None;
+                self.run(id);
+            }
+        }
+        loop {
+            while let Some(id) = self.runnable.pop_front() {
+                if let Some(queue) = self.queues[id as usize].as_mut() {
+                    queue.runnable = false;
+                    if let Some(grant) = self.consider(id, now) {
+                        return Some(grant);
+                    }
+                }
+            }
+            // A slot may be left that the queue it was offered to did not need.
+            let id = self.next_waiting()?;
+            if let Some(queue) = self.queues[id as usize].as_mut() {
+                queue.waiting = false;
+            }
+            self.run(id);
+        }
+    }
+
+    /// The next queue that waits for a slot that is free. Takes it off its list, so that asking again ends.
+    fn next_waiting(&mut self) -> Option<QueueId> {
+        if self.connections >= self.limits.total_max_smtp_out() {
+            return None;
+        }
+        self.waiting.pop_front().or_else(|| {
+            let has_slot = |v: &&mut Vmta| {
+                let max = v.settings.as_ref().and_then(|s| s.max_smtp_out);
+                !v.waiting.is_empty() && max.is_none_or(|max| v.connections < max)
+            };
+            self.vmtas.iter_mut().find(has_slot)?.waiting.pop_front()
+        })
+    }
+
+    /// Looks at one queue: opens a connection, wakes sessions, sets its timer, or forgets it.
+    fn consider(&mut self, id: QueueId, now: Time) -> Option<Grant> {
+        self.refresh(id);
+        let queue = self.queues[id as usize].as_mut()?;
+        queue.backlog.release_due(now);
+        let next_due = queue.backlog.next_due();
+        if queue.backlog.ready() == 0 {
+            match next_due {
+                Some(due) => self.arm(id, due),
+                None => self.forget_if_quiet(id, now),
+            }
+            return None;
+        }
+        while !queue.idle.is_empty() && queue.backlog.ready() > 0 {
+            // One session per ready recipient is woken at most; those that find nothing go back to sleep.
+            if self.wakes.len() >= queue.backlog.ready() {
+                break;
+            }
+            let Some(session) = queue.idle.pop_front() else { break };
+            if let Some(Some(s)) = self.sessions.get_mut(session.0 as usize) {
+                s.doing = Doing::Working;
+            }
+            self.wakes.push(session);
+        }
+        if let Some(due) = next_due {
+            self.arm(id, due);
+        }
+        let queue = self.queues[id as usize].as_mut()?;
+        if queue.connections as usize >= wanted(queue) {
+            return None;
+        }
+        if let Some(at) = self.not_before(id, now) {
+            self.arm(id, at);
+            return None;
+        }
+        if !self.rate_is_worth_another(id) {
+            return None;
+        }
+        if self.connections >= self.limits.total_max_smtp_out() {
+            self.waiting.push_back(id);
+            self.queues[id as usize].as_mut()?.waiting = true;
+            self.reclaim_idle(None);
+            return None;
+        }
+        let queue = self.queues[id as usize].as_mut()?;
+        let vmta = &mut self.vmtas[queue.vmta];
+        if vmta.settings.as_ref().and_then(|v| v.max_smtp_out).is_some_and(|max| vmta.connections >= max) {
+            vmta.waiting.push_back(id);
+            queue.waiting = true;
+            let vmta = queue.vmta;
+            self.reclaim_idle(Some(vmta));
+            return None;
+        }
+        if let Some(rate) = queue.settings.max_connect_rate {
+            queue.connect_rate.take(rate, 1, now);
+        }
+        queue.connections += 1;
+        vmta.connections += 1;
+        self.connections += 1;
+        let grant_queue = queue.name.clone();
+        let settings = queue.settings.clone();
+        let session =
+            Session { queue: id, doing: Doing::Opening, connected: false, transactions: 0, idle_until: Time::UNKNOWN };
+        let number = match self.free_sessions.pop() {
+            Some(n) => {
+                self.sessions[n as usize] = Some(session);
+                n
+            }
+            None => {
+                self.sessions.push(Some(session));
+                (self.sessions.len() - 1) as u32
+            }
+        };
+        // It may need another; behind the others, so that all queues grow in turn.
+        self.run(id);
+        Some(Grant { session: SessionId(number), queue: grant_queue, settings })
+    }
+
+    /// The time before which no connection may be opened, if there is one: sleep, pause, rates.
+    fn not_before(&self, id: QueueId, now: Time) -> Option<Time> {
+        let queue = self.queues[id as usize].as_ref()?;
+        let connect = queue.settings.max_connect_rate.map(|rate| queue.connect_rate.ready_at(rate, now));
+        [queue.retry.sleeping_until(now), queue.open_pause, connect, Some(self.rate_ready(queue, now))]
+            .into_iter()
+            .flatten()
+            .max()
+            .filter(|at| *at > now)
+    }
+
+    /// Under a rate limit no more connections are being opened than may send at once, and none while one waits for the
+    /// rate: else all that are allowed would be opened, and closed again after one message.
+    fn rate_is_worth_another(&self, id: QueueId) -> bool {
+        let Some(queue) = self.queues[id as usize].as_ref() else { return false };
+        let shared = self.vmtas[queue.vmta].settings.as_ref().and_then(|v| v.max_smtp_msg_rate);
+        let burst = [queue.settings.max_msg_rate, shared].into_iter().flatten().map(Throttle::burst).min();
+        burst.is_none_or(|burst| queue.throttled == 0 && u64::from(queue.connections - queue.connected) < burst)
+    }
+
+    /// When the rates of queue and VirtualMTA allow the next recipient.
+    fn rate_ready(&self, queue: &Queue, now: Time) -> Time {
+        let vmta = &self.vmtas[queue.vmta];
+        let own = queue.settings.max_msg_rate.map_or(now, |rate| queue.recipients_rate.ready_at(rate, now));
+        let shared = vmta.settings.as_ref().and_then(|v| v.max_smtp_msg_rate);
+        own.max(shared.map_or(now, |rate| vmta.recipients_rate.ready_at(rate, now)))
+    }
+
+    /// Wakes the session that has been idle for longest, to close: another queue waits for its slot.
+    fn reclaim_idle(&mut self, vmta: Option<usize>) {
+        let oldest = self
+            .sessions
+            .iter()
+            .enumerate()
+            .filter_map(|(n, s)| Some((n, s.as_ref()?)))
+            .filter(|(_, s)| s.doing == Doing::Idle)
+            .filter(|(_, s)| vmta.is_none_or(|v| self.queues[s.queue as usize].as_ref().is_some_and(|q| q.vmta == v)))
+            .min_by_key(|(_, s)| s.idle_until)
+            .map(|(n, s)| (SessionId(n as u32), s.queue));
+        if let Some((session, queue)) = oldest {
+            if let Some(queue) = self.queues[queue as usize].as_mut() {
+                queue.idle.retain(|s| *s != session);
+            }
+            if let Some(Some(s)) = self.sessions.get_mut(session.0 as usize) {
+                s.doing = Doing::Working;
+            }
+            self.wakes.push(session);
+        }
+    }
+
+    fn refresh(&mut self, id: QueueId) {
+        if let Some(queue) = self.queues[id as usize].as_mut()
+            && queue.generation != self.generation
+        {
+            queue.settings = self.limits.queue_settings(queue.name.domain(), queue.name.vmta());
+            queue.generation = self.generation;
+        }
+    }
+
+    fn forget_if_quiet(&mut self, id: QueueId, now: Time) {
+        let Some(queue) = self.queues[id as usize].as_mut() else { return };
+        if queue.connections > 0 || queue.in_flight > 0 || !queue.backlog.is_empty() {
+            return;
+        }
+        let since = *queue.quiet.get_or_insert(now);
+        let forget_at = since + FORGET_AFTER;
+        if forget_at <= now && queue.recipients_rate.is_full(now) && queue.connect_rate.is_full(now) {
+            self.by_name.remove(queue.name.as_str());
+            self.queues[id as usize] = None;
+            self.free_queues.push(id);
+        } else {
+            self.arm(id, forget_at.max(now + FORGET_AFTER));
+        }
+    }
+
+    /// Has the queue of this name run now, though it sleeps. `false` when there is none.
+    pub fn schedule(&mut self, name: &str) -> bool {
+        let Some(id) = self.by_name.get(name).copied() else { return false };
+        if let Some(queue) = self.queues[id as usize].as_mut() {
+            queue.retry.wake();
+            queue.open_pause = None;
+        }
+        self.run(id);
+        true
+    }
+
+    /// All queues, in no order.
+    pub fn status(&self, now: Time) -> Vec<QueueStatus> {
+        self.queues
+            .iter()
+            .flatten()
+            .map(|q| QueueStatus {
+                name: q.name.as_str().to_owned(),
+                ready: q.backlog.ready() as u64 + u64::from(q.in_flight),
+                held: q.backlog.held() as u64,
+                connections: q.connections,
+                last_error: q.last_error.to_string(),
+                next_retry: q.retry.sleeping_until(now),
+            })
+            .collect()
+    }
+}
+
+/// How many connections the recipients that are ready are worth, as far as the queue may have them.
+fn wanted(queue: &Queue) -> usize {
+    queue.backlog.ready().div_ceil(READY_PER_SESSION).min(queue.settings.max_smtp_out as usize)
+}

@@ -1,0 +1,224 @@
+//! What a connection sends next, and what becomes of what it has drawn.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::model::QueueSettings;
+use crate::event::Time;
+use crate::queue::backlog::{Drawn, Fate};
+
+use super::{Doing, Machine, Next, Purpose, QUANTUM, QueueId, SessionId, wanted};
+
+/// How long a connection waits for more mail even where `connection-idle-timeout` is zero, so that a queue that is fed
+/// steadily keeps its connections.
+pub const LINGER: Duration = Duration::from_millis(100);
+
+/// How long a session waits for a rate limit before it rather gives its connection up.
+const THROTTLE_WAIT: Duration = Duration::from_secs(5);
+
+/// How long no connection is opened after one failed while others of the queue work.
+const OPEN_PAUSE: Duration = Duration::from_secs(10);
+
+/// Recipients of one draw of expired ones.
+const EXPIRED_AT_ONCE: usize = 1000;
+
+impl Machine {
+    /// The settings the session's queue has now.
+    pub fn settings(&mut self, session: SessionId) -> Option<Arc<QueueSettings>> {
+        let id = self.sessions.get(session.0 as usize)?.as_ref()?.queue;
+        self.refresh(id);
+        Some(self.queues[id as usize].as_ref()?.settings.clone())
+    }
+
+    /// Takes back what the session had drawn; empties `drawn`.
+    pub fn settle(&mut self, session: SessionId, drawn: &mut Vec<Drawn>, delivered: bool, now: Time) {
+        let Some(Some(s)) = self.sessions.get(session.0 as usize) else { return };
+        let id = s.queue;
+        let Some(queue) = self.queues[id as usize].as_mut() else { return };
+        queue.in_flight = queue.in_flight.saturating_sub(drawn.len() as u32);
+        let mut held = false;
+        for one in drawn.iter() {
+            match one.fate {
+                Fate::Again => {}
+                Fate::Done => self.recipients = self.recipients.saturating_sub(1),
+                Fate::Retry(state) => {
+                    held = true;
+                    queue.backlog.add(one.entry.with(&state), queue.settings.bounce_after, now);
+                }
+            }
+        }
+        queue.backlog.put_back(drawn.iter().filter(|d| d.fate == Fate::Again).map(|d| d.entry));
+        drawn.clear();
+        if delivered {
+            queue.retry.delivered();
+            queue.open_pause = None;
+            queue.last_error = "".into();
+        }
+        if held && let Some(due) = queue.backlog.next_due() {
+            self.arm(id, due);
+        }
+    }
+
+    /// What the session does next; the recipients go to `drawn`, which must be empty (see [`Machine::settle`]).
+    pub fn next(&mut self, session: SessionId, purpose: Purpose, drawn: &mut Vec<Drawn>, now: Time) -> Next {
+        let Some(Some(s)) = self.sessions.get_mut(session.0 as usize) else { return Next::Close };
+        let id = s.queue;
+        let was = std::mem::replace(&mut s.doing, Doing::Working);
+        let newly_connected = purpose == Purpose::Deliver && !std::mem::replace(&mut s.connected, true);
+        let transactions = s.transactions;
+        let idle_until = s.idle_until;
+        self.refresh(id);
+        let others_wait = {
+            let vmta = self.queues[id as usize].as_ref().map_or(0, |q| q.vmta);
+            // A queue that waits for more connections itself does not make its own give way.
+            self.waiting.iter().chain(&self.vmtas[vmta].waiting).any(|waits| *waits != id)
+        };
+        let total_max = self.limits.total_max_smtp_out();
+        let one_only = self.limits.one_recipient_per_transaction();
+        let Some(queue) = self.queues[id as usize].as_mut() else { return Next::Close };
+        queue.connected += u32::from(newly_connected);
+        match was {
+            Doing::Idle => queue.idle.retain(|other| *other != session),
+            Doing::Throttled => queue.throttled -= 1,
+            Doing::Opening | Doing::Working => {}
+        }
+        if self.stopping {
+            return Next::Close;
+        }
+        queue.backlog.release_due(now);
+        if newly_connected && (queue.connections as usize) < wanted(queue) {
+            // What a rate limit held back while this one was opening may be opened now.
+            self.run(id);
+        }
+        let Some(queue) = self.queues[id as usize].as_mut() else { return Next::Close };
+        if purpose == Purpose::Dispose {
+            return self.draw(session, id, usize::MAX, false, drawn, now).unwrap_or(Next::Close);
+        }
+        let limit = queue.settings.max_msg_per_connection;
+        if (limit > 0 && transactions >= limit)
+            || queue.connections > queue.settings.max_smtp_out
+            || self.connections > total_max
+            || (others_wait && (transactions >= QUANTUM || queue.backlog.ready() == 0))
+        {
+            return Next::Close;
+        }
+        if queue.backlog.ready() == 0 {
+            if was == Doing::Idle && idle_until <= now {
+                return Next::Close;
+            }
+            let until = now + queue.settings.connection_idle_timeout.max(LINGER);
+            queue.idle.push_back(session);
+            return self.rest(session, Doing::Idle, until);
+        }
+        let mut max = match queue.settings.max_rcpt_per_message {
+            0 => usize::MAX,
+            n => n as usize,
+        };
+        if let Some(rate) = queue.settings.max_msg_rate {
+            max = max.min(usize::try_from(rate.count.max(1)).unwrap_or(usize::MAX));
+        }
+        if one_only {
+            max = 1;
+        }
+        let queue = self.queues[id as usize].as_ref();
+        let ready = queue.map_or(now, |q| self.rate_ready(q, now));
+        let Some(queue) = self.queues[id as usize].as_mut() else { return Next::Close };
+        if ready > now {
+            let patience = THROTTLE_WAIT.max(queue.settings.connection_idle_timeout);
+            if queue.throttled > 0 || ready.since(now) > patience {
+                self.arm(id, ready);
+                return Next::Close;
+            }
+            queue.throttled += 1;
+            return self.rest(session, Doing::Throttled, ready);
+        }
+        self.draw(session, id, max, true, drawn, now).unwrap_or(Next::Close)
+    }
+
+    fn rest(&mut self, session: SessionId, doing: Doing, until: Time) -> Next {
+        if let Some(Some(s)) = self.sessions.get_mut(session.0 as usize) {
+            s.doing = doing;
+            s.idle_until = until;
+        }
+        Next::Idle(until)
+    }
+
+    fn draw(
+        &mut self,
+        session: SessionId,
+        id: QueueId,
+        max: usize,
+        counts: bool,
+        drawn: &mut Vec<Drawn>,
+        now: Time,
+    ) -> Option<Next> {
+        let queue = self.queues[id as usize].as_mut()?;
+        let expired = queue.backlog.draw(max, queue.settings.bounce_after, now, drawn);
+        let message = drawn.first()?.entry.message();
+        let n = drawn.len() as u64;
+        queue.in_flight += drawn.len() as u32;
+        if expired {
+            return Some(Next::Expired(message));
+        }
+        if counts {
+            if let Some(rate) = queue.settings.max_msg_rate {
+                queue.recipients_rate.take(rate, n, now);
+            }
+            let vmta = &mut self.vmtas[queue.vmta];
+            if let Some(rate) = vmta.settings.as_ref().and_then(|v| v.max_smtp_msg_rate) {
+                vmta.recipients_rate.take(rate, n, now);
+            }
+            if let Some(Some(s)) = self.sessions.get_mut(session.0 as usize) {
+                s.transactions += 1;
+            }
+        }
+        Some(Next::Transaction(message))
+    }
+
+    /// Draws recipients of the session's queue that have expired, of any number of messages. For queues that can't be
+    /// reached, whose recipients no transaction draws.
+    pub fn next_expired(&mut self, session: SessionId, drawn: &mut Vec<Drawn>, now: Time) {
+        let Some(Some(s)) = self.sessions.get(session.0 as usize) else { return };
+        let Some(queue) = self.queues[s.queue as usize].as_mut() else { return };
+        queue.backlog.release_due(now);
+        queue.backlog.draw_expired(EXPIRED_AT_ONCE, queue.settings.bounce_after, now, drawn);
+        queue.in_flight += drawn.len() as u32;
+    }
+
+    /// The session could not get through to any host of its queue. `true` when this put the queue to sleep: the failure
+    /// is to be recorded once. While other sessions of the queue work it only pauses the opening of more.
+    pub fn failed(&mut self, session: SessionId, error: &str, now: Time) -> bool {
+        let Some(Some(s)) = self.sessions.get(session.0 as usize) else { return false };
+        let Some(queue) = self.queues[s.queue as usize].as_mut() else { return false };
+        queue.last_error = error.into();
+        if queue.connected > u32::from(s.connected) {
+            queue.open_pause = Some(now + OPEN_PAUSE);
+            return false;
+        }
+        queue.retry.failed(&queue.settings.retry_after, now)
+    }
+
+    /// The session is over: its slot goes to who waits for one.
+    pub fn release(&mut self, session: SessionId) {
+        let Some(s) = self.sessions.get_mut(session.0 as usize).and_then(Option::take) else { return };
+        self.free_sessions.push(session.0);
+        self.connections -= 1;
+        let Some(queue) = self.queues[s.queue as usize].as_mut() else { return };
+        queue.connections -= 1;
+        queue.connected -= u32::from(s.connected);
+        match s.doing {
+            Doing::Idle => queue.idle.retain(|other| *other != session),
+            Doing::Throttled => queue.throttled -= 1,
+            Doing::Opening | Doing::Working => {}
+        }
+        let vmta = &mut self.vmtas[queue.vmta];
+        vmta.connections -= 1;
+        for id in [vmta.waiting.pop_front(), self.waiting.pop_front()].into_iter().flatten() {
+            if let Some(queue) = self.queues[id as usize].as_mut() {
+                queue.waiting = false;
+            }
+            self.run(id);
+        }
+        self.run(s.queue);
+    }
+}

@@ -1,0 +1,643 @@
+//! The client's side of the dialogue, without sockets (RFC 5321, 3 and 4; PIPELINING: RFC 2920).
+//!
+//! [`Opening`] goes from the greeting to a session that can send; [`Transaction`] is one MAIL with its RCPTs and content.
+//! Both take replies one by one and say what to do next; what is to be written stands in [`Opening::take_output`] and
+//! [`Transaction::output`]. Promises: replies are tied to the command they answer, whatever was pipelined; with
+//! PIPELINING the whole envelope and DATA are one write. A server that answers out of turn gives an outcome, never a
+//! panic.
+//!
+//! Where 8BITMIME is not offered, content with octets above 127 is sent as it is, without BODY: receivers that pass on
+//! eight bits without saying so are the rule, and conversion would break signatures.
+
+use crate::event::{Reply, Stage};
+
+use super::ehlo::Ehlo;
+use super::reply::RawReply;
+
+/// Recipients whose RCPT are written before their replies are read. It keeps the replies within what the socket
+/// buffers hold, so that both sides can't wait for each other (RFC 2920, 3.1).
+const RCPT_WINDOW: usize = 100;
+
+/// What the operator says about TLS and greeting.
+#[derive(Debug, Clone)]
+pub struct OpeningOptions<'a> {
+    /// The name to give in EHLO.
+    pub host_name: &'a str,
+    /// STARTTLS is used if it is offered.
+    pub use_starttls: bool,
+    /// Without STARTTLS nothing is sent.
+    pub require_starttls: bool,
+}
+
+/// From the connection to a session that can send.
+#[derive(Debug)]
+pub struct Opening<'a> {
+    options: OpeningOptions<'a>,
+    state: OpeningState,
+    encrypted: bool,
+    ehlo: Ehlo,
+    output: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OpeningState {
+    Greeting,
+    Ehlo,
+    Helo,
+    StartTls,
+}
+
+/// What the opening asks for next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// Write [`Opening::take_output`], then give the next reply.
+    Send,
+    /// Begin the TLS handshake, then [`Opening::encrypted`].
+    StartTls,
+    /// Transactions can begin.
+    Ready,
+    /// The server refuses at this stage.
+    Refused(Stage, Reply),
+    /// STARTTLS is required and the server does not offer it.
+    NoStartTls,
+    /// STARTTLS was offered and then refused.
+    StartTlsRefused(Reply),
+}
+
+impl<'a> Opening<'a> {
+    /// Waits for the greeting.
+    pub fn new(options: OpeningOptions<'a>) -> Opening<'a> {
+        Opening { options, state: OpeningState::Greeting, encrypted: false, ehlo: Ehlo::default(), output: Vec::new() }
+    }
+
+    /// How far it has come.
+    pub fn stage(&self) -> Stage {
+        if self.state == OpeningState::Greeting { Stage::Connect } else { Stage::Ehlo }
+    }
+
+    /// What is to be written; empties it.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.output)
+    }
+
+    /// What the server offers: known once the opening is `Ready`.
+    pub fn into_ehlo(self) -> Ehlo {
+        self.ehlo
+    }
+
+    /// The TLS handshake is done: all that was learnt before is forgotten (RFC 3207, 4.2), EHLO is said again.
+    pub fn encrypted(&mut self) -> Opened {
+        self.encrypted = true;
+        self.ehlo = Ehlo::default();
+        self.say("EHLO", OpeningState::Ehlo)
+    }
+
+    /// The next reply.
+    pub fn reply(&mut self, reply: RawReply<'_>) -> Opened {
+        let positive = (200..300).contains(&reply.code);
+        match self.state {
+            OpeningState::Greeting if positive => self.say("EHLO", OpeningState::Ehlo),
+            OpeningState::Ehlo if positive => {
+                self.ehlo = Ehlo::parse(reply);
+                if self.encrypted || !(self.options.use_starttls || self.options.require_starttls) {
+                    return Opened::Ready;
+                }
+                if self.ehlo.starttls {
+                    self.output.extend_from_slice(b"STARTTLS\r\n");
+                    self.state = OpeningState::StartTls;
+                    return Opened::Send;
+                }
+                if self.options.require_starttls { Opened::NoStartTls } else { Opened::Ready }
+            }
+            // RFC 5321, 3.2: a server that does not know EHLO says so with 5yz; it must know HELO.
+            OpeningState::Ehlo if reply.code / 100 == 5 && !self.encrypted => self.say("HELO", OpeningState::Helo),
+            OpeningState::Helo if positive => {
+                if self.options.require_starttls {
+                    Opened::NoStartTls
+                } else {
+                    Opened::Ready
+                }
+            }
+            OpeningState::StartTls if reply.code == 220 => Opened::StartTls,
+            OpeningState::StartTls => Opened::StartTlsRefused(reply.to_reply()),
+            OpeningState::Greeting => Opened::Refused(Stage::Connect, reply.to_reply()),
+            OpeningState::Ehlo | OpeningState::Helo => Opened::Refused(Stage::Ehlo, reply.to_reply()),
+        }
+    }
+
+    fn say(&mut self, verb: &str, state: OpeningState) -> Opened {
+        for part in [verb, " ", self.options.host_name, "\r\n"] {
+            self.output.extend_from_slice(part.as_bytes());
+        }
+        self.state = state;
+        Opened::Send
+    }
+}
+
+/// The envelope of one transaction.
+#[derive(Debug, Clone, Copy)]
+pub struct Mail<'a> {
+    /// Envelope sender without brackets; empty for the null sender.
+    pub sender: &'a str,
+    /// Octets of content, for SIZE.
+    pub size: u64,
+    /// The content has octets above 127.
+    pub eight_bit: bool,
+    /// An address has characters beyond ASCII; SMTPUTF8 is asked for, where offered (RFC 6531).
+    pub utf8: bool,
+    /// Say RSET first: the transaction before was left unfinished.
+    pub reset: bool,
+}
+
+/// What the transaction asks for next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Write [`Transaction::output`].
+    Send,
+    /// Read the next reply.
+    Read,
+    /// Write the content and the final dot, then [`Transaction::content_sent`].
+    Content,
+    /// No recipient was taken, but the server waits for content: write the final dot alone, then [`Transaction::content_sent`].
+    EmptyContent,
+    /// Over: see [`Transaction::into_result`].
+    Done,
+}
+
+/// What a transaction has come to so far. A reply that is `None` was not given.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct TransactionResult {
+    /// The refusal of MAIL.
+    pub mail: Option<Reply>,
+    /// Per recipient, in order: `None` not answered, `Ok` taken, `Err` refused.
+    pub rcpts: Vec<Option<Result<(), Reply>>>,
+    /// The refusal of DATA.
+    pub data: Option<Reply>,
+    /// The reply after the final dot.
+    pub end: Option<Reply>,
+    /// The final dot was, at least in part, given to the network.
+    pub dot_sent: bool,
+    /// Some reply of this transaction was seen.
+    pub answered: bool,
+    /// The server still has a transaction open: the next begins with RSET.
+    pub unfinished: bool,
+    /// The server closes the connection (421).
+    pub closing: Option<Reply>,
+    /// How far the dialogue had come.
+    pub stage: Option<Stage>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaiting {
+    Reset,
+    Mail,
+    Rcpt,
+    Data,
+    Content,
+    End,
+    Nothing,
+}
+
+/// One MAIL with its RCPTs and content.
+#[derive(Debug)]
+pub struct Transaction<'a, R> {
+    mail: Mail<'a>,
+    rcpts: R,
+    count: usize,
+    pipelining: bool,
+    size: bool,
+    eight_bit: bool,
+    utf8: bool,
+    awaiting: Awaiting,
+    /// RCPTs written so far.
+    written: usize,
+    data_written: bool,
+    output: Vec<u8>,
+    sent: bool,
+    result: TransactionResult,
+}
+
+impl<'a, R: Fn(usize) -> &'a str> Transaction<'a, R> {
+    /// For `count` recipients, of which `rcpts` gives each by number, without brackets. `output` is the buffer to use.
+    pub fn new(ehlo: &Ehlo, mail: Mail<'a>, count: usize, rcpts: R, mut output: Vec<u8>) -> Transaction<'a, R> {
+        output.clear();
+        let mut transaction = Transaction {
+            mail,
+            rcpts,
+            count,
+            pipelining: ehlo.pipelining,
+            size: ehlo.size.is_some(),
+            eight_bit: ehlo.eight_bit_mime,
+            utf8: ehlo.smtp_utf8,
+            awaiting: if mail.reset { Awaiting::Reset } else { Awaiting::Mail },
+            written: 0,
+            data_written: false,
+            output,
+            sent: false,
+            result: TransactionResult { rcpts: vec![None; count], stage: Some(Stage::Mail), ..Default::default() },
+        };
+        if mail.reset {
+            transaction.put(&["RSET\r\n"]);
+        }
+        if !mail.reset || transaction.pipelining {
+            transaction.put_mail();
+        }
+        if transaction.pipelining {
+            transaction.put_rcpts();
+        }
+        transaction
+    }
+
+    /// What is to be written now.
+    pub fn output(&self) -> &[u8] {
+        &self.output
+    }
+
+    /// What `output` gave has been written.
+    pub fn output_sent(&mut self) {
+        self.output.clear();
+        self.sent = true;
+    }
+
+    /// What to do next.
+    pub fn step(&self) -> Step {
+        if !self.output.is_empty() {
+            return Step::Send;
+        }
+        match self.awaiting {
+            Awaiting::Nothing => Step::Done,
+            Awaiting::Content if self.result.rcpts.iter().any(|r| matches!(r, Some(Ok(())))) => Step::Content,
+            Awaiting::Content => Step::EmptyContent,
+            _ => Step::Read,
+        }
+    }
+
+    /// How far it has come, for the timeout to apply.
+    pub fn stage(&self) -> Stage {
+        match self.awaiting {
+            Awaiting::Reset | Awaiting::Mail => Stage::Mail,
+            Awaiting::Rcpt => Stage::Rcpt,
+            Awaiting::Data | Awaiting::Content => Stage::Data,
+            Awaiting::End | Awaiting::Nothing => Stage::Eod,
+        }
+    }
+
+    /// The content is about to be written; from here on it can't be known whether the server has it all.
+    pub fn content_begins(&mut self) {
+        self.result.stage = Some(Stage::Data);
+    }
+
+    /// The final dot is about to be written.
+    pub fn dot_begins(&mut self) {
+        self.result.dot_sent = true;
+    }
+
+    /// The content and the final dot have been written.
+    pub fn content_sent(&mut self) {
+        self.result.dot_sent = true;
+        self.awaiting = Awaiting::End;
+        self.result.stage = Some(Stage::Eod);
+    }
+
+    /// The next reply.
+    pub fn reply(&mut self, reply: RawReply<'_>) {
+        self.result.answered = true;
+        let stage = self.stage();
+        self.result.stage = Some(stage);
+        let positive = (200..300).contains(&reply.code);
+        match self.awaiting {
+            Awaiting::Reset => {
+                self.awaiting = Awaiting::Mail;
+                if !self.pipelining {
+                    self.put_mail();
+                }
+            }
+            Awaiting::Mail if positive => {
+                self.result.unfinished = true;
+                self.awaiting = Awaiting::Rcpt;
+                if !self.pipelining {
+                    self.put_rcpts();
+                }
+            }
+            Awaiting::Mail => {
+                self.result.mail = Some(reply.to_reply());
+                // With PIPELINING the replies to the commands already sent are still to come.
+                self.awaiting = if self.pipelining { Awaiting::Rcpt } else { Awaiting::Nothing };
+            }
+            Awaiting::Rcpt => self.rcpt_reply(positive, reply),
+            Awaiting::Data if reply.code / 100 == 3 => self.awaiting = Awaiting::Content,
+            Awaiting::Data => {
+                self.result.data = Some(reply.to_reply());
+                self.awaiting = Awaiting::Nothing;
+            }
+            Awaiting::End => {
+                self.result.unfinished = false;
+                self.result.end = Some(reply.to_reply());
+                self.awaiting = Awaiting::Nothing;
+            }
+            Awaiting::Content | Awaiting::Nothing => {}
+        }
+        // RFC 5321, 3.8: after 421 the server closes, whatever else was asked.
+        if reply.code == 421 {
+            self.result.closing = Some(reply.to_reply());
+            self.awaiting = Awaiting::Nothing;
+            self.output.clear();
+        }
+    }
+
+    fn rcpt_reply(&mut self, positive: bool, reply: RawReply<'_>) {
+        let Some(open) = self.result.rcpts.iter().position(Option::is_none) else { return };
+        self.result.rcpts[open] = Some(if positive { Ok(()) } else { Err(reply.to_reply()) });
+        let answered = open + 1;
+        if answered < self.written {
+            return;
+        }
+        if answered < self.count && self.result.mail.is_none() {
+            self.put_rcpts();
+        } else if self.data_written {
+            self.awaiting = Awaiting::Data;
+        } else if self.result.mail.is_none() && self.result.rcpts.iter().any(|r| matches!(r, Some(Ok(())))) {
+            self.put(&["DATA\r\n"]);
+            self.data_written = true;
+            self.awaiting = Awaiting::Data;
+        } else {
+            self.awaiting = Awaiting::Nothing;
+        }
+    }
+
+    /// What came of it, and the buffer.
+    pub fn into_result(self) -> (TransactionResult, Vec<u8>) {
+        (self.result, self.output)
+    }
+
+    fn put(&mut self, parts: &[&str]) {
+        for part in parts {
+            self.output.extend_from_slice(part.as_bytes());
+        }
+    }
+
+    fn put_mail(&mut self) {
+        self.put(&["MAIL FROM:<", self.mail.sender, ">"]);
+        if self.size {
+            let size = self.mail.size.to_string();
+            self.put(&[" SIZE=", &size]);
+        }
+        if self.eight_bit && self.mail.eight_bit {
+            self.put(&[" BODY=8BITMIME"]);
+        }
+        if self.utf8 && self.mail.utf8 {
+            self.put(&[" SMTPUTF8"]);
+        }
+        self.put(&["\r\n"]);
+    }
+
+    /// The next RCPTs; with the last of them DATA, if it may be pipelined.
+    fn put_rcpts(&mut self) {
+        let window = if self.pipelining { RCPT_WINDOW } else { 1 };
+        let end = self.count.min(self.written + window);
+        while self.written < end {
+            let rcpt = (self.rcpts)(self.written);
+            self.put(&["RCPT TO:<", rcpt, ">\r\n"]);
+            self.written += 1;
+        }
+        if self.pipelining && self.written == self.count {
+            self.put(&["DATA\r\n"]);
+            self.data_written = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smtp::reply::Replies;
+
+    /// Runs a script: `S:` lines are replies, `C:` lines what must be written before the next of them.
+    fn opening(options: OpeningOptions<'_>, script: &str) -> (Opened, Ehlo) {
+        let mut opening = Opening::new(options);
+        let mut replies = Replies::new();
+        let mut last = Opened::Send;
+        for line in script.lines().map(str::trim).filter(|l| !l.is_empty()) {
+            match line.split_once(": ").unwrap_or((line, "")) {
+                ("S", text) => replies.buffer().extend_from_slice(format!("{text}\r\n").as_bytes()),
+                ("C", text) => assert_eq!(String::from_utf8(opening.take_output()).unwrap(), format!("{text}\r\n")),
+                _ => panic!("{line}"),
+            }
+            while let Some(reply) = replies.take().unwrap() {
+                last = opening.reply(reply);
+                if last == Opened::StartTls {
+                    last = opening.encrypted();
+                }
+            }
+        }
+        (last, opening.into_ehlo())
+    }
+
+    const PLAIN: OpeningOptions<'static> =
+        OpeningOptions { host_name: "me.example", use_starttls: false, require_starttls: false };
+    const TLS: OpeningOptions<'static> =
+        OpeningOptions { host_name: "me.example", use_starttls: true, require_starttls: false };
+    const REQUIRED: OpeningOptions<'static> =
+        OpeningOptions { host_name: "me.example", use_starttls: true, require_starttls: true };
+
+    #[test]
+    fn a_server_that_knows_ehlo_is_ready_after_it() {
+        let (end, ehlo) = opening(
+            PLAIN,
+            "S: 220-hello\nS: 220 there\nC: EHLO me.example\nS: 250-mx\nS: 250-STARTTLS\nS: 250 PIPELINING",
+        );
+        assert_eq!(end, Opened::Ready);
+        assert!(ehlo.pipelining);
+    }
+
+    #[test]
+    fn an_old_server_gets_helo() {
+        let (end, ehlo) = opening(PLAIN, "S: 220 hi\nC: EHLO me.example\nS: 502 what?\nC: HELO me.example\nS: 250 ok");
+        assert_eq!((end, ehlo), (Opened::Ready, Ehlo::default()));
+    }
+
+    #[test]
+    fn what_was_offered_before_the_handshake_is_forgotten() {
+        let (end, ehlo) = opening(
+            TLS,
+            "S: 220 hi\nC: EHLO me.example\nS: 250-mx\nS: 250-PIPELINING\nS: 250 STARTTLS\nC: STARTTLS\nS: 220 go\nC: EHLO me.example\nS: 250 mx",
+        );
+        assert_eq!((end, ehlo), (Opened::Ready, Ehlo::default()));
+    }
+
+    #[test]
+    fn required_tls_that_is_not_offered_ends_the_opening() {
+        assert_eq!(opening(REQUIRED, "S: 220 hi\nS: 250 mx").0, Opened::NoStartTls);
+        assert_eq!(opening(REQUIRED, "S: 220 hi\nS: 500 mx\nS: 250 ok").0, Opened::NoStartTls);
+        assert_eq!(opening(TLS, "S: 220 hi\nS: 250 mx").0, Opened::Ready);
+        assert!(matches!(
+            opening(REQUIRED, "S: 220 hi\nS: 250-mx\nS: 250 STARTTLS\nS: 454 no").0,
+            Opened::StartTlsRefused(r) if r.code == 454
+        ));
+    }
+
+    #[test]
+    fn a_refusal_says_where() {
+        assert!(matches!(opening(PLAIN, "S: 554 go away").0, Opened::Refused(Stage::Connect, r) if r.code == 554));
+        assert!(matches!(opening(PLAIN, "S: 220 hi\nS: 421 busy").0, Opened::Refused(Stage::Ehlo, r) if r.code == 421));
+    }
+
+    const ALL: &str = "250-mx\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 0\r\n";
+
+    fn ehlo(text: &str) -> Ehlo {
+        let mut replies = Replies::new();
+        replies.buffer().extend_from_slice(text.as_bytes());
+        Ehlo::parse(replies.take().unwrap().unwrap())
+    }
+
+    /// `C` lines joined are each one write, `S` lines replies; `content` and `dot` are what the machine asks for.
+    fn transaction(ehlo: &Ehlo, mail: Mail<'_>, rcpts: &[&str], script: &str) -> TransactionResult {
+        let mut t = Transaction::new(ehlo, mail, rcpts.len(), |i| rcpts[i], Vec::new());
+        let mut replies = Replies::new();
+        for line in script.lines().map(str::trim).filter(|l| !l.is_empty()) {
+            match line.split_once(": ").unwrap_or((line, "")) {
+                ("C", text) => {
+                    assert_eq!(t.step(), Step::Send, "{line}");
+                    assert_eq!(String::from_utf8_lossy(t.output()).replace("\r\n", "|"), format!("{text}|"));
+                    t.output_sent();
+                }
+                ("S", text) => {
+                    assert_eq!(t.step(), Step::Read, "{line}");
+                    replies.buffer().extend_from_slice(format!("{text}\r\n").as_bytes());
+                    t.reply(replies.take().unwrap().unwrap());
+                }
+                ("content", _) => {
+                    assert_eq!(t.step(), Step::Content);
+                    t.content_sent();
+                }
+                ("dot", _) => {
+                    assert_eq!(t.step(), Step::EmptyContent);
+                    t.content_sent();
+                }
+                ("done", _) => assert_eq!(t.step(), Step::Done),
+                _ => panic!("{line}"),
+            }
+        }
+        t.into_result().0
+    }
+
+    const MAIL: Mail<'static> = Mail { sender: "s@x", size: 9, eight_bit: true, utf8: false, reset: false };
+
+    #[test]
+    fn the_envelope_and_data_are_one_write() {
+        let r = transaction(
+            &ehlo(ALL),
+            MAIL,
+            &["a@y", "b@y"],
+            "C: MAIL FROM:<s@x> SIZE=9 BODY=8BITMIME|RCPT TO:<a@y>|RCPT TO:<b@y>|DATA
+             S: 250 ok\nS: 250 ok\nS: 550 5.1.1 no\nS: 354 go\ncontent\nS: 250 2.0.0 queued\ndone",
+        );
+        assert_eq!(r.rcpts[0], Some(Ok(())));
+        assert!(matches!(&r.rcpts[1], Some(Err(e)) if e.code == 550));
+        assert_eq!(r.end.unwrap().text, "250 2.0.0 queued");
+        assert!(!r.unfinished);
+    }
+
+    #[test]
+    fn without_pipelining_each_command_waits_for_its_reply() {
+        let r = transaction(
+            &Ehlo::default(),
+            MAIL,
+            &["a@y", "b@y"],
+            "C: MAIL FROM:<s@x>\nS: 250 ok\nC: RCPT TO:<a@y>\nS: 250 ok\nC: RCPT TO:<b@y>\nS: 251 will forward\nC: DATA\nS: 354 go\ncontent\nS: 451 later\ndone",
+        );
+        assert_eq!(r.rcpts, [Some(Ok(())), Some(Ok(()))]);
+        assert_eq!(r.end.unwrap().code, 451);
+    }
+
+    #[test]
+    fn a_refused_sender_ends_the_transaction() {
+        let r = transaction(&Ehlo::default(), MAIL, &["a@y"], "C: MAIL FROM:<s@x>\nS: 550 no\ndone");
+        assert_eq!((r.mail.unwrap().code, r.unfinished), (550, false));
+        let r = transaction(
+            &ehlo(ALL),
+            MAIL,
+            &["a@y"],
+            "C: MAIL FROM:<s@x> SIZE=9 BODY=8BITMIME|RCPT TO:<a@y>|DATA\nS: 550 no\nS: 503 order\nS: 503 order\ndone",
+        );
+        assert_eq!((r.mail.unwrap().code, r.unfinished), (550, false));
+    }
+
+    #[test]
+    fn a_server_that_wants_content_for_nobody_gets_the_dot_alone() {
+        let r = transaction(
+            &ehlo(ALL),
+            MAIL,
+            &["a@y"],
+            "C: MAIL FROM:<s@x> SIZE=9 BODY=8BITMIME|RCPT TO:<a@y>|DATA\nS: 250 ok\nS: 550 no\nS: 354 go\ndot\nS: 554 no valid recipients\ndone",
+        );
+        assert!(matches!(&r.rcpts[0], Some(Err(e)) if e.code == 550));
+        assert!(!r.unfinished);
+    }
+
+    #[test]
+    fn a_transaction_left_open_asks_for_rset_and_rset_is_pipelined() {
+        let r = transaction(
+            &ehlo(ALL),
+            MAIL,
+            &["a@y"],
+            "C: MAIL FROM:<s@x> SIZE=9 BODY=8BITMIME|RCPT TO:<a@y>|DATA\nS: 250 ok\nS: 550 no\nS: 554 none\ndone",
+        );
+        assert!(r.unfinished);
+        let again = Mail { reset: true, ..MAIL };
+        let r = transaction(
+            &ehlo(ALL),
+            again,
+            &["a@y"],
+            "C: RSET|MAIL FROM:<s@x> SIZE=9 BODY=8BITMIME|RCPT TO:<a@y>|DATA\nS: 250 ok\nS: 250 ok\nS: 250 ok\nS: 354 go\ncontent\nS: 250 ok\ndone",
+        );
+        assert!(!r.unfinished);
+        transaction(
+            &Ehlo::default(),
+            again,
+            &["a@y"],
+            "C: RSET\nS: 250 ok\nC: MAIL FROM:<s@x>\nS: 250 ok\nC: RCPT TO:<a@y>",
+        );
+    }
+
+    #[test]
+    fn many_recipients_are_written_a_window_at_a_time() {
+        let names: Vec<String> = (0..250).map(|i| format!("u{i}@y")).collect();
+        let mut t = Transaction::new(&ehlo(ALL), MAIL, names.len(), |i| &names[i], Vec::new());
+        let mut replies = Replies::new();
+        let (mut writes, mut answers) = (0, 0);
+        loop {
+            match t.step() {
+                Step::Send => {
+                    writes += 1;
+                    let rcpts = String::from_utf8_lossy(t.output()).matches("RCPT").count();
+                    assert!(rcpts <= RCPT_WINDOW);
+                    t.output_sent();
+                }
+                Step::Read => {
+                    answers += 1;
+                    let reply = if answers == 252 { "354 go\r\n" } else { "250 ok\r\n" };
+                    replies.buffer().extend_from_slice(reply.as_bytes());
+                    t.reply(replies.take().unwrap().unwrap());
+                }
+                Step::Content => t.content_sent(),
+                Step::EmptyContent => panic!("all were taken"),
+                Step::Done => break,
+            }
+        }
+        assert_eq!((writes, answers), (3, 253));
+    }
+
+    #[test]
+    fn after_421_nothing_more_is_read() {
+        let r = transaction(
+            &ehlo(ALL),
+            MAIL,
+            &["a@y", "b@y"],
+            "C: MAIL FROM:<s@x> SIZE=9 BODY=8BITMIME|RCPT TO:<a@y>|RCPT TO:<b@y>|DATA\nS: 250 ok\nS: 421 4.3.2 closing\ndone",
+        );
+        assert_eq!(r.closing.unwrap().code, 421);
+        assert!(matches!(&r.rcpts[0], Some(Err(e)) if e.code == 421));
+        assert_eq!(r.rcpts[1], None);
+    }
+}
