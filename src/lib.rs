@@ -6,6 +6,7 @@ pub mod config;
 pub mod delivery;
 pub mod disk;
 pub mod event;
+pub mod intake;
 pub mod net;
 pub mod queue;
 pub mod sim;

@@ -1,0 +1,82 @@
+//! Which mail is a report for us: to the bounce processor, to the feedback-loop processor, or neither.
+//!
+//! Decided by the recipient alone (reference/accounting.md, 8.1). A message has one route, so the recipients of a
+//! transaction must agree; one that differs from those before it is answered with 452 4.5.3, for which RFC 5321,
+//! 4.5.3.1.10 has the client send it in a transaction of its own. Nothing is lost, and no message is split.
+
+use crate::config::{Config, Processor};
+use crate::event::Address;
+use crate::event::address::canonical_domain;
+use crate::store::Route;
+
+/// Where mail to `rcpt` goes. A return path that we signed leads back to the bounce processor.
+pub fn route(config: &Config, rcpt: &Address) -> Route {
+    let domain = canonical_domain(rcpt.domain());
+    let token = |t: &crate::config::ReturnPathToken| t.domain.eq_ignore_ascii_case(&domain);
+    if config.return_path_token.as_ref().is_some_and(token) {
+        return Route::Bounce;
+    }
+    let to = |p: &Option<Processor>| p.as_ref().is_some_and(|p| matches(p, rcpt, &domain, true));
+    if to(&config.bounce_processor) {
+        Route::Bounce
+    } else if to(&config.feedback_loop_processor) {
+        Route::Feedback
+    } else {
+        Route::Deliver
+    }
+}
+
+/// Whether the configuration names this very mailbox, or its domain, as a processor's. A bare local part (`address
+/// bounces`) routes mail at any domain but opens none of them: else `bounces@anywhere.example` would be relayed to
+/// anywhere.example as soon as it turns out not to be a report.
+pub fn is_processors_own(config: &Config, rcpt: &Address) -> bool {
+    let domain = canonical_domain(rcpt.domain());
+    config.return_path_token.as_ref().is_some_and(|t| t.domain.eq_ignore_ascii_case(&domain))
+        || [&config.bounce_processor, &config.feedback_loop_processor]
+            .into_iter()
+            .flatten()
+            .any(|p| matches(p, rcpt, &domain, false))
+}
+
+fn matches(processor: &Processor, rcpt: &Address, domain: &str, bare_local_parts: bool) -> bool {
+    processor.domains.iter().any(|d| d.eq_ignore_ascii_case(domain))
+        || processor.addresses.iter().any(|a| match a.rsplit_once('@') {
+            Some((local, at)) => local.eq_ignore_ascii_case(rcpt.local()) && at.eq_ignore_ascii_case(domain),
+            None => bare_local_parts && a.eq_ignore_ascii_case(rcpt.local()),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ReturnPathToken;
+    use crate::event::AddressError;
+
+    fn config() -> Config {
+        let text = "host-name mx.example.com\nspool /s\nlog-file /l\n\
+            <bounce-processor>\n<address-list>\ndomain bounce.example.com\naddress returns\n</address-list>\n\
+            </bounce-processor>\n<feedback-loop-processor>\n<address-list>\naddress fbl@example.com\n</address-list>\n\
+            </feedback-loop-processor>\n";
+        let loaded = crate::config::parse_str("test.conf", text);
+        let mut config = loaded.config.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics));
+        config.return_path_token = Some(ReturnPathToken { domain: "rp.example.com".into(), keys: Vec::new() });
+        config
+    }
+
+    #[test]
+    fn reports_are_known_by_their_recipient() -> Result<(), AddressError> {
+        for (rcpt, expected, own) in [
+            ("any-thing@Bounce.example.com", Route::Bounce, true),
+            ("returns@anywhere.example", Route::Bounce, false),
+            ("FBL@example.com", Route::Feedback, true),
+            ("fbl@example.net", Route::Deliver, false),
+            ("x@sub.bounce.example.com", Route::Deliver, false),
+            ("t-123@rp.example.com", Route::Bounce, true),
+        ] {
+            let address = Address::parse(rcpt)?;
+            assert_eq!(route(&config(), &address), expected, "{rcpt}");
+            assert_eq!(is_processors_own(&config(), &address), own, "{rcpt}");
+        }
+        Ok(())
+    }
+}
