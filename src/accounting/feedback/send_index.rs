@@ -1,0 +1,112 @@
+//! The consumer that fills the send index: to whom each message was delivered, by Message-ID and by the key that a
+//! signed return path leads to.
+//!
+//! A bounce report or complaint is believed only if it is about mail we sent; where no signed token says so, the
+//! Message-ID of a `d` event does. Kept for `send-index-retention`, and at most `MAX_SENDS` of them. It runs only when
+//! a bounce or feedback-loop processor is configured, because only then is the Message-ID kept with the events.
+
+use std::time::Duration;
+
+use super::follow::{Effect, Follower, Urgency};
+use crate::event::send_entry::{is_token_key, token_key};
+use crate::event::{AddressKey, Event, Kind, MessageId, SendEntry, Time};
+use crate::store::{Store, StoreError, Tx};
+
+/// The name of the consumer in the tables.
+pub const CONSUMER: &str = "send-index";
+/// Most sends kept.
+const MAX_SENDS: u64 = 50_000_000;
+/// Most sends held in memory for one commit.
+const MAX_WAITING: usize = 8192;
+
+/// What the consumer does with each event.
+#[derive(Debug)]
+pub struct SendIndex {
+    retention: Duration,
+    waiting: Vec<Send>,
+    /// The newest event seen: age is counted from it, so that events read late do not outlive their time.
+    now: Time,
+}
+
+#[derive(Debug)]
+struct Send {
+    message: MessageId,
+    rcpt_index: u16,
+    /// Empty when the mail had none.
+    message_id: Box<str>,
+    key: AddressKey,
+    entry: Vec<u8>,
+    time: Time,
+}
+
+impl SendIndex {
+    /// Opens the consumer where it stopped. `retention` is `send-index-retention`.
+    pub fn open(store: &Store, retention: Duration) -> Result<Follower<SendIndex>, StoreError> {
+        Follower::open(store, SendIndex { retention, waiting: Vec::new(), now: Time::UNKNOWN })
+    }
+}
+
+impl Effect for SendIndex {
+    const NAME: &'static str = CONSUMER;
+
+    fn apply(&mut self, event: &Event<'_>) -> Result<(), StoreError> {
+        if event.kind != Kind::Delivered || event.rcpt.is_empty() {
+            return Ok(());
+        }
+        self.now = self.now.max(event.time);
+        self.waiting.push(Send {
+            message: event.message,
+            rcpt_index: event.rcpt_index,
+            message_id: event.headers.get("message-id").map(bare).unwrap_or_default().into(),
+            key: AddressKey::of(event.rcpt),
+            entry: SendEntry::of(event).encode(),
+            time: event.time,
+        });
+        Ok(())
+    }
+
+    fn urgency(&self) -> Urgency {
+        match self.waiting.len() {
+            0 => Urgency::Whenever,
+            MAX_WAITING.. => Urgency::Now,
+            _ => Urgency::Soon,
+        }
+    }
+
+    fn write(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        for send in &self.waiting {
+            let (message, rcpt) = token_key(send.message, send.rcpt_index);
+            tx.put_send(&message, &rcpt, &send.entry, send.time)?;
+            if !send.message_id.is_empty() && !is_token_key(&send.message_id) {
+                tx.put_send(&send.message_id, send.key.as_str(), &send.entry, send.time)?;
+            }
+        }
+        if self.now.is_known() {
+            let retention = i64::try_from(self.retention.as_micros()).unwrap_or(i64::MAX);
+            tx.trim_sends(Time(self.now.0.saturating_sub(retention)), MAX_SENDS)?;
+        }
+        Ok(())
+    }
+
+    fn committed(&mut self) {
+        self.waiting.clear();
+    }
+}
+
+/// A Message-ID without white space and angle brackets around it.
+fn bare(message_id: &str) -> &str {
+    let id = message_id.trim();
+    id.strip_prefix('<').and_then(|id| id.strip_suffix('>')).unwrap_or(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_id_is_kept_without_its_brackets() {
+        assert_eq!(bare(" <a@b> "), "a@b");
+        assert_eq!(bare("a@b"), "a@b");
+        assert_eq!(bare("<a@b"), "<a@b");
+    }
+}

@@ -1,0 +1,431 @@
+//! All outputs of a running server: one thread each, so that a slow or broken one holds back nobody but itself.
+//!
+//! A thread waits for the ledger to grow, for a command, or for the time of the next commit, whichever is first. What
+//! goes wrong is logged (the same words once per interval), shown in the status, and tried again from the kept state;
+//! the ledger keeps what was not written meanwhile.
+#![expect(clippy::disallowed_methods, reason = "edge: threads, the clock, and waiting")]
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use tokio::sync::{mpsc, oneshot};
+
+use super::closing::{Files, State};
+use super::columns::Columns;
+use super::journal::Journal;
+use super::lag::OutputStatus;
+use super::names::Names;
+use super::output::{Output, Step, Written};
+use super::target::{OutputError, Target, configured_path, consumer_name};
+use crate::config::AcctFile;
+use crate::disk::Disk;
+use crate::event::Time;
+
+/// How outputs are run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Relative paths of acct-files are below this folder.
+    pub root: PathBuf,
+    /// The operator's zone: CSV times, file dates, midnight of CSV files.
+    pub zone: TimeZone,
+    /// New outputs start at the first event that the ledger still has; otherwise at its present end.
+    pub start_at_beginning: bool,
+    /// CSV files are synced and their cursors committed this often.
+    pub commit_every: Duration,
+    /// After an error, the output is tried again after this long; the same error is logged once per twenty tries.
+    pub retry_after: Duration,
+}
+
+impl Settings {
+    /// The usual ones, in the machine's zone.
+    pub fn new(root: PathBuf) -> Settings {
+        Settings {
+            root,
+            zone: TimeZone::system(),
+            start_at_beginning: false,
+            commit_every: Duration::from_millis(400),
+            retry_after: Duration::from_secs(3),
+        }
+    }
+}
+
+/// The outputs at work. Dropping it ends the threads without ending the files, as a crash would; see [`Outputs::stop`].
+#[derive(Debug)]
+pub struct Outputs {
+    journal: Arc<dyn Journal>,
+    disk: Arc<dyn Disk>,
+    settings: Settings,
+    running: Mutex<Vec<Running>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    target: Arc<Target>,
+    commands: mpsc::UnboundedSender<Command>,
+    status: Arc<Mutex<OutputStatus>>,
+}
+
+#[derive(Debug)]
+enum Command {
+    Rotate(oneshot::Sender<Result<(), String>>),
+    Flush(oneshot::Sender<Result<(), String>>),
+    Stop(oneshot::Sender<Result<(), String>>),
+}
+
+/// How long an output that is behind goes on writing before it obeys a stop or a rotation.
+const BEHIND_FOR: Duration = Duration::from_secs(10);
+
+impl Outputs {
+    /// Starts a thread per acct-file. Rows of outputs that are not configured any more are dropped, with a log line.
+    /// Fails, and starts nothing, when `record-fields` of one are wrong or the store can't be read.
+    pub fn start(
+        journal: Arc<dyn Journal>,
+        files: &[AcctFile],
+        disk: Arc<dyn Disk>,
+        settings: Settings,
+    ) -> Result<Outputs, OutputError> {
+        let outputs = Outputs { journal, disk, settings, running: Mutex::new(Vec::new()) };
+        let targets = outputs.targets(files)?;
+        for (consumer, row) in outputs.journal.rows()? {
+            let Some(path) = configured_path(&consumer) else { continue };
+            // The ledger must not go on without those that are still to read it.
+            outputs.journal.hold(&consumer, row.cursor);
+            if !targets.iter().any(|t| t.consumer == consumer) {
+                outputs.drop_row(&consumer, path)?;
+            }
+        }
+        targets.into_iter().try_for_each(|t| outputs.run(t))?;
+        Ok(outputs)
+    }
+
+    /// Goes over to other acct-files: new ones start, removed ones end in order, changed ones end and start again; what
+    /// stays as it is is not touched. Wrong `record-fields` change nothing.
+    pub async fn reload(&self, files: &[AcctFile]) -> Result<(), OutputError> {
+        let targets = self.targets(files)?;
+        let ending: Vec<Running> = {
+            let mut running = self.running();
+            let (stay, end) = running.drain(..).partition(|r| targets.iter().any(|t| t.file == r.target.file));
+            *running = stay;
+            end
+        };
+        for r in ending {
+            let consumer = r.target.consumer.clone();
+            if let Err(error) = ask(&r.commands, Command::Stop).await {
+                tracing::error!(path = %r.target.file.path.display(), error, "accounting output did not end in order");
+            }
+            if !targets.iter().any(|t| t.consumer == consumer) {
+                self.drop_row(&consumer, &r.target.file.path.to_string_lossy())?;
+            }
+        }
+        let new: Vec<_> = {
+            let running = self.running();
+            targets.into_iter().filter(|t| !running.iter().any(|r| r.target.consumer == t.consumer)).collect()
+        };
+        new.into_iter().try_for_each(|t| self.run(t))
+    }
+
+    /// Writes what is durable now and ends the file in use, of every output or of the one configured under `path`; says
+    /// what went wrong.
+    pub async fn rotate(&self, path: Option<&Path>) -> Result<(), String> {
+        let commands = self.commands(path);
+        if commands.is_empty() {
+            return Err(format!("no acct-file {}", path.unwrap_or(Path::new("is configured")).display()));
+        }
+        ask_all(commands, Command::Rotate).await
+    }
+
+    /// Returns when every event that is durable now has been written, and made durable as far as it can be without
+    /// ending a file.
+    pub async fn flush(&self) -> Result<(), String> {
+        ask_all(self.commands(None), Command::Flush).await
+    }
+
+    /// Ends the outputs: what is in the ledger is written (for ten seconds at most; the rest is for the next start),
+    /// CSV files are synced and committed, Parquet files are finished and published.
+    pub async fn stop(&self) -> Result<(), String> {
+        let commands = self.commands(None);
+        let result = ask_all(commands, Command::Stop).await;
+        self.running().clear();
+        result
+    }
+
+    /// Where each output is.
+    pub fn status(&self) -> Vec<OutputStatus> {
+        let end = self.journal.end();
+        let running = self.running();
+        let status = |r: &Running| {
+            let s = lock(&r.status).clone();
+            OutputStatus { lag_events: end.saturating_sub(s.next), ..s }
+        };
+        running.iter().map(status).collect()
+    }
+
+    fn targets(&self, files: &[AcctFile]) -> Result<Vec<Arc<Target>>, OutputError> {
+        let target = |file: &AcctFile| {
+            Columns::of(file).map_err(|errors| OutputError::Fields { path: file.path.clone(), errors })?;
+            Ok(Arc::new(Target {
+                consumer: consumer_name(&file.path),
+                names: Names::of(&self.settings.root, &file.path),
+                move_to: file.move_to.as_ref().map(|d| self.settings.root.join(d)),
+                file: file.clone(),
+                journal: Arc::clone(&self.journal),
+                disk: Arc::clone(&self.disk),
+                zone: self.settings.zone.clone(),
+                start_at_beginning: self.settings.start_at_beginning,
+            }))
+        };
+        files.iter().map(target).collect()
+    }
+
+    /// Forgets an output. An unfinished Parquet file of it goes too: its records are in no file, which is what removing
+    /// an output means.
+    fn drop_row(&self, consumer: &str, path: &str) -> Result<(), OutputError> {
+        if let Some(row) = self.journal.row(consumer)? {
+            let names = Names::of(&self.settings.root, Path::new(path));
+            if let Ok(State { files: Files::Parquet(p), .. }) = State::decode(&row.state) {
+                for name in p.open.iter().chain(p.closing.as_ref().map(|c| &c.name)) {
+                    // Nothing depends on it any more; if it can't be removed it is only in the way.
+                    let _ = self.disk.remove(&names.dir().join(Names::in_progress(name)));
+                }
+            }
+            self.journal.remove_row(consumer)?;
+            tracing::warn!(path, first_unwritten = row.cursor, "accounting output removed from the configuration");
+        }
+        self.journal.release(consumer);
+        Ok(())
+    }
+
+    fn run(&self, target: Arc<Target>) -> Result<(), OutputError> {
+        Output::register(&target)?;
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let status = Arc::new(Mutex::new(OutputStatus { path: target.file.path.clone(), ..OutputStatus::default() }));
+        let worker = Worker {
+            target: Arc::clone(&target),
+            settings: self.settings.clone(),
+            status: Arc::clone(&status),
+            output: None,
+            retry_at: Time::UNKNOWN,
+            failures: 0,
+            earlier: Written::default(),
+        };
+        // A thread is needed even to report errors, so failing to make one is a failure to start.
+        let failed =
+            |source| OutputError::File { what: "starting a thread for", path: target.file.path.clone(), source };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
+        std::thread::Builder::new()
+            .name("accounting".into())
+            .spawn(move || runtime.block_on(worker.work(inbox)))
+            .map_err(failed)?;
+        self.running().push(Running { target, commands, status });
+        Ok(())
+    }
+
+    fn commands(&self, path: Option<&Path>) -> Vec<mpsc::UnboundedSender<Command>> {
+        let wanted = |r: &&Running| path.is_none_or(|p| p == r.target.file.path);
+        self.running().iter().filter(wanted).map(|r| r.commands.clone()).collect()
+    }
+
+    fn running(&self) -> MutexGuard<'_, Vec<Running>> {
+        lock(&self.running)
+    }
+}
+
+/// What is behind these locks is whole whenever they are free.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+type Question = fn(oneshot::Sender<Result<(), String>>) -> Command;
+
+async fn ask(commands: &mpsc::UnboundedSender<Command>, question: Question) -> Result<(), String> {
+    let (answer, answered) = oneshot::channel();
+    let _ = commands.send(question(answer));
+    answered.await.unwrap_or_else(|_| Err("the output's thread has ended".into()))
+}
+
+async fn ask_all(commands: Vec<mpsc::UnboundedSender<Command>>, question: Question) -> Result<(), String> {
+    let mut answers = Vec::new();
+    for c in &commands {
+        let (answer, answered) = oneshot::channel();
+        let _ = c.send(question(answer));
+        answers.push(answered);
+    }
+    let mut errors = Vec::new();
+    for answered in answers {
+        if let Err(e) = answered.await.unwrap_or_else(|_| Err("the output's thread has ended".into())) {
+            errors.push(e);
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
+}
+
+fn now() -> Time {
+    jiff::Timestamp::now().into()
+}
+
+/// One output's thread.
+struct Worker {
+    target: Arc<Target>,
+    settings: Settings,
+    status: Arc<Mutex<OutputStatus>>,
+    output: Option<Output>,
+    retry_at: Time,
+    failures: u64,
+    /// By outputs that failed and were opened again.
+    earlier: Written,
+}
+
+impl Worker {
+    async fn work(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
+        let mut commit_at = now();
+        loop {
+            let command = match inbox.try_recv() {
+                Ok(command) => Some(command),
+                Err(mpsc::error::TryRecvError::Disconnected) => return,
+                Err(mpsc::error::TryRecvError::Empty) if self.step() == Step::Worked => None,
+                Err(mpsc::error::TryRecvError::Empty) => {
+                    let next = self.output.as_ref().map_or(u64::MAX, Output::next);
+                    tokio::select! {
+                        command = inbox.recv() => match command {
+                            Some(command) => Some(command),
+                            None => return,
+                        },
+                        () = past(self.target.journal.as_ref(), next) => None,
+                        () = tokio::time::sleep(self.settings.commit_every) => None,
+                    }
+                }
+            };
+            match command {
+                Some(Command::Stop(answer)) => {
+                    let result = self.stop();
+                    drop(self);
+                    let _ = answer.send(result);
+                    return;
+                }
+                Some(Command::Flush(answer)) => {
+                    let end = self.target.journal.end();
+                    let result = self.catch_up(end, None).and_then(|()| self.with(|o, _| o.commit()));
+                    self.show();
+                    let _ = answer.send(result);
+                }
+                Some(Command::Rotate(answer)) => {
+                    let (end, until) = (self.target.journal.end(), now() + BEHIND_FOR);
+                    let result = self.catch_up(end, Some(until)).and_then(|()| self.with(|o, _| o.rotate()));
+                    self.show();
+                    let _ = answer.send(result);
+                }
+                None => {}
+            }
+            if now() >= commit_at {
+                commit_at = now() + self.settings.commit_every;
+                let _ = self.with(|o, now| o.tick(false, now).and_then(|()| o.commit()));
+                self.show();
+            }
+        }
+    }
+
+    /// Writes some events. An output that is broken, and not yet due to be tried again, has nothing to do.
+    fn step(&mut self) -> Step {
+        let step = self.with(|o, now| {
+            let step = o.step(now)?;
+            if step == Step::CaughtUp {
+                o.tick(true, now)?;
+            }
+            Ok(step)
+        });
+        step.unwrap_or(Step::CaughtUp)
+    }
+
+    fn catch_up(&mut self, end: u64, until: Option<Time>) -> Result<(), String> {
+        // A flush asks for more than waiting for the next try.
+        self.retry_at = Time::UNKNOWN;
+        while self.with(|o, now| Ok((o.next(), o.step(now)?)))?.1 == Step::Worked {
+            if self.output.as_ref().is_none_or(|o| o.next() >= end) || until.is_some_and(|t| now() >= t) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<(), String> {
+        let end = self.target.journal.end();
+        self.catch_up(end, Some(now() + BEHIND_FOR))?;
+        match self.output.take() {
+            Some(output) => output.stop().map_err(|e| self.failed(&e)),
+            None => Ok(()),
+        }
+    }
+
+    /// Does something with the output, opening it if need be; after an error it is opened anew, later.
+    fn with<T>(&mut self, f: impl FnOnce(&mut Output, Time) -> Result<T, OutputError>) -> Result<T, String> {
+        let now = now();
+        if self.output.is_none() {
+            if now < self.retry_at {
+                return Err(lock(&self.status).error.clone().map_or_else(String::new, |(_, e)| e));
+            }
+            match Output::open(Arc::clone(&self.target), now) {
+                Ok(output) => self.output = Some(output),
+                Err(e) => return Err(self.failed(&e)),
+            }
+        }
+        // Opened above.
+        let Some(output) = &mut self.output else { return Err(String::new()) };
+        match f(output, now) {
+            Ok(value) => {
+                if self.failures > 0 {
+                    tracing::info!(path = %self.target.file.path.display(), "accounting output works again");
+                    self.failures = 0;
+                    lock(&self.status).error = None;
+                }
+                Ok(value)
+            }
+            Err(e) => Err(self.failed(&e)),
+        }
+    }
+
+    fn failed(&mut self, error: &OutputError) -> String {
+        /// Tries between two log lines of the same error.
+        const LOG_EVERY: u64 = 20;
+        let (now, text) = (now(), error.to_string());
+        if let Some(output) = self.output.take() {
+            self.earlier.records += output.written.records;
+            self.earlier.damaged += output.written.damaged;
+        }
+        self.retry_at = now + self.settings.retry_after;
+        let mut status = lock(&self.status);
+        let same = status.error.as_ref().is_some_and(|(_, last)| *last == text);
+        if !same || self.failures.is_multiple_of(LOG_EVERY) {
+            tracing::error!(
+                path = %self.target.file.path.display(), error = text,
+                "accounting output failed; trying again, the ledger keeps its records"
+            );
+        }
+        self.failures += 1;
+        status.error = Some((now, text.clone()));
+        text
+    }
+
+    fn show(&self) {
+        let Some(output) = &self.output else { return };
+        let mut status = lock(&self.status);
+        status.file = output.current();
+        status.next = output.next();
+        status.cursor = output.cursor();
+        status.last_event = output.written.last_event;
+        status.records = self.earlier.records + output.written.records;
+        status.damaged = self.earlier.damaged + output.written.damaged;
+    }
+}
+
+/// Waits until the ledger goes past `next - 1`. An output that is broken waits for its next try only.
+async fn past(journal: &dyn Journal, next: u64) {
+    if next == u64::MAX {
+        return std::future::pending().await;
+    }
+    // A store that is closing answers at once, with nothing new: leave it to the timer.
+    if journal.wait_past(next).await <= next {
+        std::future::pending::<()>().await;
+    }
+}

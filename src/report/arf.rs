@@ -1,0 +1,94 @@
+//! Feedback reports (RFC 5965, with the fields of RFC 6591 and RFC 6692), and Microsoft's JMRP, which attaches the
+//! mail complained about and names the recipient in a header field of it.
+
+use super::fields::Fields;
+use super::kind::{Complaint, MAX_RESULTS, Original, RcptResult, Recognised, ReportKind};
+use super::mime::Mail;
+use super::{returned, values};
+
+/// The header field by which Microsoft names who complained.
+const JMRP_RECIPIENT: &str = "x-hmxmroriginalrecipient";
+
+/// Reads a mail as a complaint; `None` when it is none.
+pub(super) fn read(mail: &Mail<'_>) -> Option<Recognised> {
+    match mail.part(&["message/feedback-report", "text/feedback-report"]) {
+        Some(part) => {
+            let bytes = part.bytes();
+            let fields = Fields::read(&mut &bytes[..]);
+            // Feedback-Type, User-Agent and Version are required (RFC 5965, 3.1); providers leave out one or the other.
+            let known = ["feedback-type", "user-agent", "version"].iter().filter(|n| fields.first(n).is_some()).count();
+            (known >= 2).then(|| feedback_report(fields, returned::returned(mail, "")))
+        }
+        None => jmrp(mail),
+    }
+}
+
+fn feedback_report(fields: Fields, original: Original) -> Recognised {
+    // Removal-Recipient is that of an opt-out report (a draft of RFC 5965 had it, and it is still seen).
+    let named = ["original-rcpt-to", "removal-recipient"].into_iter().flat_map(|n| fields.all(n));
+    let mut rcpts: Vec<String> = named.take(MAX_RESULTS).map(values::recipient).filter(|r| !r.is_empty()).collect();
+    if rcpts.is_empty() {
+        rcpts = named_by_original(&original);
+    }
+    let (remote_mta, _) = values::mta(fields.any(&["received-from-mta"]));
+    let complaint = Complaint {
+        feedback_type: fields.any(&["feedback-type"]).trim().to_ascii_lowercase(),
+        user_agent: fields.any(&["user-agent"]).to_owned(),
+        source_ip: fields.any(&["source-ip", "source"]).trim_matches(['[', ']', ' ']).parse().ok(),
+        reported_domain: fields.any(&["reported-domain"]).to_owned(),
+        reporting_mta: values::mta(fields.any(&["reporting-mta"])).0,
+        mail_from: values::mailbox(fields.any(&["original-mail-from"])).to_owned(),
+        fields: Vec::new(),
+    };
+    Recognised {
+        kind: ReportKind::Feedback,
+        format: "arf",
+        results: results(rcpts, &remote_mta),
+        original,
+        reporting_mta: complaint.reporting_mta.clone(),
+        env_id: fields.any(&["original-envelope-id"]).to_owned(),
+        arrival_date: fields.any(&["arrival-date", "received-date"]).to_owned(),
+        complaint: Some(Complaint { fields: fields.into_pairs(), ..complaint }),
+        unreadable: false,
+    }
+}
+
+/// JMRP: no machine-readable part; the attached mail has [`JMRP_RECIPIENT`].
+fn jmrp(mail: &Mail<'_>) -> Option<Recognised> {
+    mail.part(&["message/rfc822"])?;
+    let original = returned::returned(mail, "");
+    original.header(JMRP_RECIPIENT)?;
+    let rcpts = named_by_original(&original);
+    let source_ip = original.header("x-originating-ip").or_else(|| original.header("x-sender-ip"));
+    let complaint = Complaint {
+        feedback_type: "abuse".into(),
+        source_ip: source_ip.and_then(|v| v.trim_matches(['[', ']', ' ']).parse().ok()),
+        ..Complaint::default()
+    };
+    Some(Recognised {
+        kind: ReportKind::Feedback,
+        format: "jmrp",
+        results: results(rcpts, ""),
+        original,
+        complaint: Some(complaint),
+        ..Recognised::default()
+    })
+}
+
+/// One result for each recipient; one without an address when the provider redacted it.
+fn results(rcpts: Vec<String>, remote_mta: &str) -> Vec<RcptResult> {
+    let result = |rcpt| RcptResult { rcpt, remote_mta: remote_mta.to_owned(), ..RcptResult::default() };
+    if rcpts.is_empty() { vec![result(String::new())] } else { rcpts.into_iter().map(result).collect() }
+}
+
+/// The recipient as the returned header names it: by a provider's own field, else To when it has one address only.
+fn named_by_original(original: &Original) -> Vec<String> {
+    for name in [JMRP_RECIPIENT, "delivered-to", "x-original-to", "envelope-to", "to"] {
+        let Some(value) = original.header(name) else { continue };
+        let mut found = values::addresses(value);
+        if let (Some(one), None) = (found.next(), found.next()) {
+            return vec![one.to_owned()];
+        }
+    }
+    Vec::new()
+}

@@ -1,0 +1,391 @@
+//! Bounces without a machine-readable part: qmail, Exim, old sendmail and the many that write an address and a reply
+//! into a text. Also what a text can add to a DSN that leaves things out.
+//!
+//! Only mails whose header shows that a mail system wrote them come here ([`Signs::of_a_bounce`]); only the text before
+//! the returned message counts, and of that a bounded number of lines.
+
+use crate::event::{Action, Reply};
+
+use super::dsn;
+use super::kind::{MAX_RESULTS, RcptResult, Recognised};
+use super::mime::Mail;
+use super::returned::{RETURNED_PARTS, returned, split_returned};
+use super::signs::Signs;
+use super::values;
+
+/// Lines of text read.
+const MAX_LINES: usize = 2000;
+/// Bytes of a reason kept.
+const MAX_REASON: usize = 2048;
+
+/// Bytes of prose kept where there is nothing better.
+const MAX_SENTENCES: usize = 400;
+
+/// Words that say somebody gave up, lower-cased.
+const GAVE_UP: &[&str] = &[
+    "giving up",
+    "gave up",
+    "permanent",
+    "fatal error",
+    "could not be delivered",
+    "couldn't be delivered",
+    "not be delivered to",
+    "unable to deliver",
+    "undeliverable",
+    "not delivered",
+    "delivery failed",
+    "failed to deliver",
+    "user unknown",
+    "unknown user",
+    "no such user",
+    "has been returned",
+    "is being returned",
+    "returned to sender",
+    "delivery has failed",
+    "was rejected",
+    "rejected your message",
+    "delivery to the following",
+    "can't be delivered",
+    "cannot be delivered",
+    "did not reach",
+    "failed",
+];
+
+/// Words that say somebody is still trying, lower-cased.
+const STILL_TRYING: &[&str] = &[
+    "will continue to try",
+    "will continue trying",
+    "will be retried",
+    "still being retried",
+    "do not need to resend",
+    "warning message only",
+    "keep trying",
+    "will try again",
+    "has not been delivered yet",
+    "not yet been delivered",
+    "has been delayed",
+    "will retry",
+    "no action is required",
+    "delivery attempts will continue",
+    "not been able to deliver your message yet",
+];
+
+/// Labels that a line may have before an address it reports on, lower-cased.
+const LABELS: &[&str] = &[
+    "recipient",
+    "to:",
+    "rcpt to",
+    "failed",
+    "address",
+    "user",
+    "mailbox",
+    "deliver to",
+    "delivered to",
+    "delivery to",
+    "unknown",
+    "not found",
+    "sent to",
+    "could not",
+    "couldn't",
+    "your message to",
+    "mail to",
+    "message for",
+    "for ",
+    "invalid",
+    "undeliverable",
+    "unable to deliver",
+];
+
+/// Reads a mail's text as a bounce or a delay notice; `None` when it is none.
+pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
+    if !signs.of_a_bounce() {
+        return None;
+    }
+    let text = mail.text();
+    let (human, _) = split_returned(&text);
+    let lower = human.to_lowercase();
+    let gave_up = GAVE_UP.iter().any(|p| lower.contains(p));
+    let trying = STILL_TRYING.iter().any(|p| lower.contains(p));
+    // What a mail system returns with words of another language is returned all the same.
+    let sent_back = signs.machine && mail.part(RETURNED_PARTS).is_some();
+    let said = signs.subject_bounce || signs.subject_delay || gave_up || trying || sent_back;
+    if !said || signs.auto_reply && !signs.subject_bounce && !signs.declared && !signs.machine {
+        return None;
+    }
+    let original = returned(mail, &text);
+    let mut results = reported(human);
+    if let Some(failed) = mail.header.first("x-failed-recipients") {
+        named_in_header(&mut results, failed);
+    }
+    if results.is_empty() {
+        results = labelled(human, mail);
+    }
+    if results.is_empty() {
+        let to = original.header("to").or_else(|| original.header("x-original-to")).unwrap_or("");
+        let mut to = values::addresses(to);
+        let rcpt = match (to.next(), to.next()) {
+            (Some(one), None) => one.to_owned(),
+            _ => String::new(),
+        };
+        // Nothing but a subject to go by is not enough.
+        if rcpt.is_empty() && values::reply_in(human).is_none() && original.message_id.is_empty() {
+            return None;
+        }
+        results.push(RcptResult { rcpt, ..RcptResult::default() });
+    }
+    // A reply says more than the prose that stands nearest to the address.
+    let prose: Vec<String> = results
+        .iter_mut()
+        .map(|r| if r.reply_code().is_none() { std::mem::take(&mut r.diag) } else { String::new() })
+        .collect();
+    fill_from_text(&mut results, human, mail);
+    for (result, prose) in results.iter_mut().zip(prose) {
+        if result.diag.is_empty() {
+            result.diag = prose;
+        }
+    }
+    explain(&mut results, human);
+    let delayed = (trying || signs.subject_delay) && !(gave_up && signs.subject_bounce && !signs.subject_delay);
+    for r in &mut results {
+        let class = r.reply_code().map(|c| c / 100).or(r.status.map(|s| u16::from(s.class)));
+        r.action = Some(match class {
+            Some(2) if !gave_up => Action::Delivered,
+            Some(5) => Action::Failed,
+            _ if delayed => Action::Delayed,
+            _ => Action::Failed,
+        });
+    }
+    let format = if lower.contains("qmail") { "qmail" } else { "text" };
+    Some(Recognised { kind: dsn::kind(&results), format, results, original, ..Recognised::default() })
+}
+
+/// The addresses that lines begin with, each with the reason that stands behind or below it.
+fn reported(human: &str) -> Vec<RcptResult> {
+    let mut results: Vec<RcptResult> = Vec::new();
+    let mut reason: Option<String> = None;
+    let close = |results: &mut Vec<RcptResult>, reason: Option<String>| {
+        if let (Some(r), Some(last)) = (reason, results.last_mut()) {
+            take_reason(last, &r);
+        }
+    };
+    for line in human.lines().take(MAX_LINES) {
+        let leading = leading_address(line);
+        // A reason that is wrapped may have the address at the beginning of a line again.
+        let again = leading.is_some_and(|(a, _)| results.last().is_some_and(|r| r.rcpt.eq_ignore_ascii_case(a)));
+        if let Some((address, behind)) = leading.filter(|_| !again || reason.is_none()) {
+            close(&mut results, reason.take());
+            if results.len() >= MAX_RESULTS {
+                break;
+            }
+            // Transcripts name a recipient again; the first mention has the place.
+            if results.last().is_none_or(|r| !r.rcpt.eq_ignore_ascii_case(address)) {
+                results.push(RcptResult { rcpt: address.to_owned(), ..RcptResult::default() });
+            }
+            reason = Some(behind.to_owned());
+        } else if let Some(r) = &mut reason {
+            if is_blank(line) {
+                if !r.trim().is_empty() {
+                    close(&mut results, reason.take());
+                }
+            } else if r.len() < MAX_REASON {
+                r.push(' ');
+                r.push_str(line.trim());
+            }
+        }
+    }
+    close(&mut results, reason.take());
+    let mut seen = std::collections::HashSet::new();
+    results.retain(|r| seen.insert(r.rcpt.to_ascii_lowercase()));
+    results
+}
+
+/// The address a line begins with (a bracket, a quote or a mark of a list may stand before it), and what follows it.
+fn leading_address(line: &str) -> Option<(&str, &str)> {
+    let start = line.trim_start_matches([' ', '\t', '<', '>', '"', '\'', '*', '\u{2022}']);
+    let start = start.strip_prefix("- ").or_else(|| start.strip_prefix("mailto:")).unwrap_or(start);
+    let end = start
+        .find(|c: char| c.is_whitespace() || matches!(c, '<' | '>' | '"' | '\'' | ',' | ';' | '(' | ')' | ':'))
+        .unwrap_or(start.len());
+    let address = values::first_address(&start[..end])?;
+    if !start.starts_with(address) {
+        return None;
+    }
+    let behind = start[address.len()..].trim_start_matches(['>', '"', '\'', ':', '.', ',', ' ', '\t']);
+    // A sentence that happens to begin a line with an address is no report on it.
+    Some((address, behind))
+}
+
+/// Addresses behind a label such as "Recipient:".
+fn labelled(human: &str, mail: &Mail<'_>) -> Vec<RcptResult> {
+    let ours = values::mailbox(mail.header.any(&["to"])).to_ascii_lowercase();
+    let mut results: Vec<RcptResult> = Vec::new();
+    for line in human.lines().take(MAX_LINES).filter(|l| l.contains('@')) {
+        let Some(address) = values::first_address(line) else { continue };
+        let before = line[..line.find(address).unwrap_or(0)].to_lowercase();
+        let known = results.iter().any(|r| r.rcpt.eq_ignore_ascii_case(address));
+        if !known
+            && !address.eq_ignore_ascii_case(&ours)
+            && LABELS.iter().any(|l| before.contains(l))
+            && results.len() < 20
+        {
+            results.push(RcptResult { rcpt: address.to_owned(), ..RcptResult::default() });
+        }
+    }
+    results
+}
+
+/// X-Failed-Recipients (Exim, Gmail): the recipients are those; the text's other addresses are not.
+fn named_in_header(results: &mut Vec<RcptResult>, value: &str) {
+    let named: Vec<&str> = values::addresses(value).take(MAX_RESULTS).collect();
+    if named.is_empty() {
+        return;
+    }
+    let mut by_address: std::collections::HashMap<String, RcptResult> =
+        std::mem::take(results).into_iter().map(|r| (r.rcpt.to_ascii_lowercase(), r)).collect();
+    *results = named
+        .into_iter()
+        .map(|n| {
+            let found = by_address.remove(&n.to_ascii_lowercase()).unwrap_or_default();
+            RcptResult { rcpt: n.to_owned(), ..found }
+        })
+        .collect();
+}
+
+/// Sets diagnostic, status and remote MTA from the words behind an address.
+fn take_reason(result: &mut RcptResult, reason: &str) {
+    let reason = reason.trim();
+    // "because:" announces the reason and is none.
+    if reason.is_empty() || reason.ends_with(':') || !result.diag.is_empty() {
+        return;
+    }
+    result.diag = values::reply_line(values::reply_in(reason).unwrap_or(reason).trim_end_matches(')'));
+    result.status = dsn::closer(status_of(&result.diag), reason);
+    (result.remote_mta, result.remote_ip) = remote_host(reason);
+}
+
+fn status_of(diag: &str) -> Option<crate::event::EnhancedStatus> {
+    Reply::parse(diag).and_then(|r| r.status)
+}
+
+/// The host that a sentence says it talked to: `host mx.example.net[192.0.2.1] said`, `while talking to mx.example.net.`
+fn remote_host(text: &str) -> (String, Option<std::net::IpAddr>) {
+    for mark in ["host ", "talking to ", "by the server ", "from "] {
+        let Some(at) = text.find(mark) else { continue };
+        let word = text[at + mark.len()..].split_whitespace().next().unwrap_or("");
+        let (name, ip) = values::mta(word);
+        if ip.is_some() || name.contains('.') && !name.contains('@') {
+            return (name, ip);
+        }
+    }
+    (String::new(), None)
+}
+
+/// Gives results without a diagnostic the reply that the text has for them: in a line that names the recipient, else
+/// in a transcript (`<<<`), else, where there is one recipient only, anywhere. And the recipient where there was none.
+pub(super) fn fill_from_text(results: &mut [RcptResult], text: &str, mail: &Mail<'_>) {
+    let (human, _) = split_returned(text);
+    if let [only] = results
+        && only.rcpt.is_empty()
+    {
+        let failed = mail.header.first("x-failed-recipients").and_then(values::first_address).map(str::to_owned);
+        if let Some(rcpt) = failed.or_else(|| reported(human).into_iter().next().map(|r| r.rcpt)) {
+            only.rcpt = rcpt;
+        }
+    }
+    if results.iter().all(|r| !r.diag.is_empty()) {
+        return;
+    }
+    let lines: Vec<&str> = human.lines().take(MAX_LINES).collect();
+    let replies: Vec<(usize, String)> = lines
+        .iter()
+        .enumerate()
+        .filter_map(|(i, l)| values::reply_in(l).map(|_| (i, joined_reply(&lines, i))))
+        .filter(|(_, r)| !r.starts_with('2'))
+        .take(200)
+        .collect();
+    let single = results.len() == 1;
+    for result in results.iter_mut().filter(|r| r.diag.is_empty()).take(100) {
+        let address = result.rcpt.to_lowercase();
+        let names = |i: usize| !address.is_empty() && lines[i].to_lowercase().contains(&address);
+        let found = replies
+            .iter()
+            .find(|(i, _)| names(*i))
+            .or_else(|| replies.iter().find(|(i, _)| single && lines[*i].trim_start().starts_with("<<<")))
+            .or_else(|| replies.first().filter(|_| single));
+        if let Some((_, reply)) = found {
+            result.diag = values::reply_line(reply);
+            result.status = dsn::closer(result.status, &result.diag);
+        }
+    }
+}
+
+/// Gives results that still have no diagnostic the prose that the text has for them: what stands behind the address,
+/// or, where there is one recipient only, the sentences from the one that names him on.
+pub(super) fn explain(results: &mut [RcptResult], text: &str) {
+    if results.iter().all(|r| !r.diag.is_empty()) {
+        return;
+    }
+    let (human, _) = split_returned(text);
+    let said = reported(human);
+    for result in results.iter_mut().filter(|r| r.diag.is_empty()).take(100) {
+        if let Some(found) = said.iter().find(|s| s.rcpt.eq_ignore_ascii_case(&result.rcpt)) {
+            result.diag.clone_from(&found.diag);
+            result.status = dsn::closer(result.status, &result.diag);
+        }
+    }
+    if let [only] = results
+        && only.diag.is_empty()
+    {
+        // No status is read from it: in prose, 5.1.2 may be the version of a program.
+        only.diag = sentences_on(&only.rcpt, human);
+    }
+}
+
+/// The lines from the first one on that names the recipient, or says that something failed; joined and bounded.
+fn sentences_on(rcpt: &str, human: &str) -> String {
+    let lines: Vec<&str> = human.lines().take(MAX_LINES).filter(|l| !is_blank(l)).collect();
+    let rcpt = rcpt.to_lowercase();
+    let names = |l: &&str| !rcpt.is_empty() && l.to_lowercase().contains(&rcpt);
+    let fails = |l: &&str| {
+        let line = l.to_lowercase();
+        GAVE_UP.iter().chain(STILL_TRYING).any(|p| line.contains(p))
+    };
+    let Some(first) = lines.iter().position(names).or_else(|| lines.iter().position(fails)) else {
+        return String::new();
+    };
+    let mut text = String::new();
+    for word in lines[first..].iter().take(6).flat_map(|l| l.split_whitespace()) {
+        if text.len() + word.len() > MAX_SENTENCES {
+            break;
+        }
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(word);
+    }
+    text
+}
+
+/// Whether a line has nothing to say: blank, or a drawn line.
+fn is_blank(line: &str) -> bool {
+    !line.contains(char::is_alphanumeric)
+}
+
+/// The reply in this line with the lines it goes on in: up to a blank line, another reply or a mark of a transcript.
+fn joined_reply(lines: &[&str], at: usize) -> String {
+    let mut reply = values::reply_in(lines[at]).unwrap_or("").trim().to_owned();
+    for line in lines[at + 1..].iter().take(8) {
+        let line = line.trim_start_matches("<<< ").trim();
+        let goes_on = reply.len() > 3 && line.starts_with(&reply[..3]);
+        if line.is_empty()
+            || line.starts_with(['>', '<'])
+            || (values::reply_in(line).is_some() && !goes_on)
+            || reply.len() > MAX_REASON
+        {
+            break;
+        }
+        reply.push(' ');
+        reply.push_str(line);
+    }
+    reply
+}

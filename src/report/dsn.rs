@@ -1,0 +1,167 @@
+//! Delivery status notifications (RFC 3464, RFC 6533): the `message/delivery-status` part, in or out of a
+//! `multipart/report`, and the same fields where a broken mail system wrote them as plain text.
+
+use crate::event::{Action, EnhancedStatus};
+
+use super::body;
+use super::fields::{self, Fields};
+use super::kind::{MAX_RESULTS, RcptResult, Recognised, ReportKind};
+use super::mime::Mail;
+use super::returned;
+use super::signs::Signs;
+use super::values;
+
+/// Media types of the machine-readable part.
+const STATUS_PARTS: &[&str] = &["message/delivery-status", "message/global-delivery-status", "text/delivery-status"];
+/// Fields that speak of one recipient (RFC 3464, 2.3).
+const RECIPIENT_FIELDS: &[&str] = &[
+    "final-recipient",
+    "original-recipient",
+    "action",
+    "status",
+    "diagnostic-code",
+    "x-actual-recipient",
+    "remote-mta",
+];
+/// Fields a status group can begin with, as bytes at the start of a line.
+const GROUP_STARTS: &[&[u8]] = &[b"reporting-mta:", b"final-recipient:", b"original-recipient:"];
+
+/// Reads a mail as a DSN; `None` when it is none.
+pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
+    let (groups, text) = match mail.part(STATUS_PARTS) {
+        // Somebody may pass a report on inline: then it is not about mail of ours.
+        Some(_) if signs.answered && !signs.of_a_program() => return None,
+        Some(part) => (groups(&part.bytes()), mail.text()),
+        None => {
+            if !signs.of_a_bounce() {
+                return None;
+            }
+            let text = mail.text();
+            (groups(from_first_group(text.as_bytes())?), text)
+        }
+    };
+    let mut recognised = Recognised { format: "dsn", ..Recognised::default() };
+    for group in groups {
+        if is_recipient(&group) {
+            if recognised.results.len() < MAX_RESULTS {
+                recognised.results.push(result(&group, signs));
+            }
+        } else {
+            recognised.env_id = first_said(&recognised.env_id, group.any(&["original-envelope-id"]));
+            recognised.arrival_date = first_said(&recognised.arrival_date, group.any(&["arrival-date"]));
+        }
+        let reporting = values::mta(group.any(&["reporting-mta"])).0;
+        if recognised.reporting_mta.is_empty() {
+            recognised.reporting_mta = reporting;
+        }
+    }
+    if recognised.results.is_empty() {
+        return None;
+    }
+    body::fill_from_text(&mut recognised.results, &text, mail);
+    body::explain(&mut recognised.results, &text);
+    recognised.original = returned::returned(mail, &text);
+    recognised.kind = kind(&recognised.results);
+    Some(recognised)
+}
+
+/// Bounce when anybody failed, else status.
+pub(super) fn kind(results: &[RcptResult]) -> ReportKind {
+    let failed = results.iter().any(|r| matches!(r.action, None | Some(Action::Failed)));
+    if failed { ReportKind::Bounce } else { ReportKind::Status }
+}
+
+/// The groups of fields; a second Final-Recipient begins a new one, as some systems leave the blank line out.
+fn groups(bytes: &[u8]) -> Vec<Fields> {
+    let mut rest = bytes;
+    let mut groups = Vec::new();
+    // One group for the message and one for each recipient; a few more for what stands between.
+    while !rest.is_empty() && groups.len() < MAX_RESULTS + 16 {
+        let block = Fields::read(&mut rest);
+        if !block.is_empty() {
+            groups.extend(block.split_at_repeated("final-recipient"));
+        }
+    }
+    groups
+}
+
+fn is_recipient(group: &Fields) -> bool {
+    let known = group.iter().filter(|(n, _)| RECIPIENT_FIELDS.iter().any(|f| n.eq_ignore_ascii_case(f))).count();
+    let named = ["final-recipient", "original-recipient"].iter().any(|n| group.first(n).is_some());
+    named || known >= 2
+}
+
+fn result(group: &Fields, signs: Signs) -> RcptResult {
+    let (diag_type, diag) = values::typed(group.any(&["diagnostic-code"]));
+    let diag = diagnostic(diag);
+    let status: Option<EnhancedStatus> = values::status_in(group.any(&["status"]));
+    let action = group.any(&["action"]).split([' ', ';', '(']).next().unwrap_or("");
+    let (remote_mta, remote_ip) = values::mta(group.any(&["remote-mta"]));
+    let orcpt = group.any(&["original-recipient"]);
+    let mut rcpt = values::recipient(group.any(&["final-recipient"]));
+    if crate::event::Address::parse(&rcpt).is_err() {
+        let other = values::recipient(group.any(&["original-recipient", "x-actual-recipient"]));
+        if other.contains('@') || rcpt.is_empty() {
+            rcpt = other;
+        }
+    }
+    RcptResult {
+        rcpt,
+        orcpt: orcpt.to_owned(),
+        action: action_named(action).or_else(|| assumed_action(status, signs)),
+        status: closer(status, &diag),
+        diag_type: diag_type.to_ascii_lowercase(),
+        diag,
+        remote_mta,
+        remote_ip,
+    }
+}
+
+/// The reply in a diagnostic, or the diagnostic as it stands when there is none.
+pub(super) fn diagnostic(text: &str) -> String {
+    values::reply_line(values::reply_in(text).unwrap_or(text))
+}
+
+/// The action under its name, or what some systems write instead; `deliverable` answers a Postfix address probe.
+fn action_named(name: &str) -> Option<Action> {
+    name.parse().ok().or_else(|| match name.to_ascii_lowercase().as_str() {
+        "failure" | "fail" | "undeliverable" | "rejected" => Some(Action::Failed),
+        "delay" | "warning" => Some(Action::Delayed),
+        "deliverable" | "deliver" => Some(Action::Delivered),
+        _ => None,
+    })
+}
+
+/// The status, or that of the diagnostic when the field has none or says nothing but the class (X.0.0).
+pub(super) fn closer(status: Option<EnhancedStatus>, diag: &str) -> Option<EnhancedStatus> {
+    match status {
+        Some(s) if (s.subject, s.detail) != (0, 0) => status,
+        Some(s) => values::status_in(diag).filter(|d| d.class == s.class).or(status),
+        None => values::status_in(diag),
+    }
+}
+
+/// What a report without Action means (the field is required: RFC 3464, 2.3.3).
+fn assumed_action(status: Option<EnhancedStatus>, signs: Signs) -> Option<Action> {
+    match status.map(|s| s.class) {
+        Some(2) => Some(Action::Delivered),
+        Some(4) if signs.subject_delay => Some(Action::Delayed),
+        _ => Some(Action::Failed),
+    }
+}
+
+/// The text from the first line on that begins a status group.
+fn from_first_group(text: &[u8]) -> Option<&[u8]> {
+    let mut rest = text;
+    loop {
+        let here = rest;
+        let line = fields::next_line(&mut rest)?;
+        if GROUP_STARTS.iter().any(|s| line.len() > s.len() && line[..s.len()].eq_ignore_ascii_case(s)) {
+            return Some(here);
+        }
+    }
+}
+
+fn first_said(a: &str, b: &str) -> String {
+    if a.is_empty() { b.to_owned() } else { a.to_owned() }
+}

@@ -1,0 +1,36 @@
+//! Inbound reports become accounting events: a bounce or delay notice (RFC 3464) becomes `rb` or `rs`, a complaint
+//! (RFC 5965) becomes `f`, each tied to the send it is about where that can be proved.
+//!
+//! ```text
+//!  mail bytes -> mime (parts) -> kind: is it a report? -> arf | dsn | body -> Recognised
+//!                                                                               |
+//!  the send index, the signed return path -> attribute (which send? proved how?) |
+//!                                                                               v
+//!                                             disposition: to_event, forwards -> processor (edge) -> store.finish
+//! ```
+//!
+//! Everything but `processor` is pure: bytes in, values out. Reports are hostile input: what is read of one mail is
+//! bounded in bytes, parts, depth, fields and recipients, the time is linear in the bytes read, nothing panics, and
+//! a mail that is no report is never taken for one because of what its text quotes.
+
+pub mod attribute;
+pub mod disposition;
+pub mod kind;
+pub mod processor;
+pub mod summary;
+pub mod to_event;
+
+mod arf;
+mod body;
+mod dsn;
+mod fields;
+mod mime;
+mod returned;
+mod signs;
+mod values;
+
+pub use attribute::{Attribution, Evidence, Proof, Sent};
+pub use disposition::check;
+pub use kind::{Complaint, Original, RcptResult, Recognised, ReportKind, recognise, recognise_mail};
+pub use processor::{Counters, Processor};
+pub use summary::Summary;

@@ -1,0 +1,105 @@
+//! The returned message: as a part of the report, or behind the words of a plain text.
+
+use super::fields::{self, Fields};
+use super::kind::Original;
+use super::mime::Mail;
+use super::values;
+
+/// Parts that hold the returned message or its header.
+pub(super) const RETURNED_PARTS: &[&str] = &[
+    "message/rfc822",
+    "text/rfc822-headers",
+    "message/rfc822-headers",
+    "text/rfc822-header",
+    "text/rfc822",
+    "message/global",
+    "message/global-headers",
+    "message/partial",
+];
+
+/// Lines behind which the returned message stands, lower-cased; anywhere in the line.
+const RETURNED_MARKS: &[&str] = &[
+    "this is a copy of the message",
+    "below this line is a copy",
+    "original message",
+    "unsent message",
+    "returned message",
+    "message follows",
+    "message header",
+    "undelivered message",
+    "start of message",
+    "your message reads",
+    "headers follow",
+    "message contents",
+    "message text follows",
+    "returned mail follows",
+    "texte du message",
+];
+
+/// The returned message's header: of the part that holds it, else from where it begins in the text.
+pub(super) fn returned(mail: &Mail<'_>, text: &str) -> Original {
+    if let Some(part) = mail.part(RETURNED_PARTS) {
+        let bytes = part.bytes();
+        return values::original(Fields::read(&mut &bytes[..]));
+    }
+    let (_, returned) = split_returned(text);
+    values::original(Fields::read(&mut returned.as_bytes()))
+}
+
+/// The text before the returned message, and the returned message (empty when there is none).
+pub(super) fn split_returned(text: &str) -> (&str, &str) {
+    let bytes = text.as_bytes();
+    let mut rest = bytes;
+    let mut marked = None;
+    while !rest.is_empty() {
+        let here = bytes.len() - rest.len();
+        let mut block = rest;
+        let Some(line) = fields::next_line(&mut rest) else { break };
+        if begins_header(line) {
+            let header = Fields::read(&mut block);
+            if looks_like_a_mail(&header) {
+                return (&text[..marked.unwrap_or(here)], &text[here..]);
+            }
+            // Nothing in this block begins a header either: what each line costs stays bounded.
+            rest = block;
+        } else if marked.is_none() && is_mark(line) {
+            marked = Some(here);
+        }
+    }
+    (&text[..marked.unwrap_or(text.len())], "")
+}
+
+fn begins_header(line: &[u8]) -> bool {
+    fields::split(line).is_some_and(|(name, _)| {
+        [
+            "received",
+            "return-path",
+            "message-id",
+            "from",
+            "date",
+            "subject",
+            "to",
+            "mime-version",
+            "delivered-to",
+            "x-sender",
+        ]
+        .iter()
+        .any(|n| name.eq_ignore_ascii_case(n))
+    })
+}
+
+fn looks_like_a_mail(header: &Fields) -> bool {
+    let names =
+        ["received", "return-path", "message-id", "from", "to", "subject", "date", "mime-version", "content-type"];
+    names.iter().filter(|n| header.first(n).is_some()).count() >= 3
+}
+
+fn is_mark(line: &[u8]) -> bool {
+    if line.len() > 200 {
+        return false;
+    }
+    let line = String::from_utf8_lossy(line).to_lowercase();
+    let drawn = line.trim_start().starts_with(['-', '=', '*', '_', '#', '>']);
+    let ends = line.trim_end().ends_with([':', '-', '=', '.']);
+    (drawn || ends) && RETURNED_MARKS.iter().any(|m| line.contains(m)) && (drawn || line.len() < 80)
+}

@@ -1,0 +1,190 @@
+//! Signs in a mail's header that a program wrote it about another mail: what allows its text to be read as a report.
+
+use super::fields::Fields;
+use super::mime::Mail;
+
+/// What the header gives away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Signs {
+    /// From an address that only programs write from: MAILER-DAEMON and the like.
+    pub(super) machine: bool,
+    /// From a mail system: one of those, or postmaster and its kin, which people write from too.
+    pub(super) daemon: bool,
+    /// Null return path (RFC 5321, 4.5.5).
+    pub(super) null_sender: bool,
+    /// The subject speaks of a mail that was not delivered.
+    pub(super) subject_bounce: bool,
+    /// The subject speaks of a delay or a warning.
+    pub(super) subject_delay: bool,
+    /// Somebody answered or passed on a mail: `Re:`, `Fwd:` in front.
+    pub(super) answered: bool,
+    /// It says that it is a report (`multipart/report`, `X-Failed-Recipients`).
+    pub(super) declared: bool,
+    /// An automatic answer: vacation notice, "we got your mail" (RFC 3834).
+    pub(super) auto_reply: bool,
+}
+
+/// Local parts that no person writes from; the beginning counts.
+const MACHINES: &[&str] = &[
+    "mailer-daemon",
+    "mailerdaemon",
+    "mail-daemon",
+    "maildaemon",
+    "mdaemon",
+    "mail.delivery.system",
+    "mailer_daemon",
+    "mail-delivery-system",
+    "microsoftexchange",
+    "bounce-notification",
+    "mail-delivery",
+];
+
+/// Names that stand for the sender when the address does not tell.
+const DAEMON_NAMES: &[&str] = &[
+    "mail delivery",
+    "mailer-daemon",
+    "mail administrator",
+    "system administrator",
+    "delivery subsystem",
+    "postmaster",
+    "post_master",
+];
+
+/// Subjects of bounces, lower-cased; anywhere in the subject.
+const BOUNCE_SUBJECTS: &[&str] = &[
+    "undeliver",
+    "returned mail",
+    "failure notice",
+    "delivery failure",
+    "delivery has failed",
+    "mail delivery fail",
+    "delivery status notification",
+    "delivery notification",
+    "delivery status",
+    "mail delivery",
+    "mail failure",
+    "mail system error",
+    "non-delivery",
+    "nondeliverable",
+    "could not be delivered",
+    "returning message to sender",
+    "returned to sender",
+    "message delivery failure",
+    "delivery report",
+    "permanent delivery failure",
+    "unable to deliver",
+    "not delivered",
+    "undelivered",
+    "unzustellbar",
+    "non remis",
+    "no se pudo entregar",
+    "delivery failed",
+    "user unknown",
+    "mail error",
+    "message status",
+    "rejected mail",
+    "bounced",
+    "delivery error",
+    "failed delivery",
+    "failed mail",
+    "email error",
+    "warning: could not send message",
+    "not deliverable",
+    "notification d'\u{e9}tat de remise",
+    "mail not delivered",
+    "returning to sender",
+    "mail failed",
+    "message returned",
+    "returned message",
+    "mail couldn't be delivered",
+];
+
+/// Subjects of delay notices, lower-cased.
+const DELAY_SUBJECTS: &[&str] = &["delay", "warning", "still being retried", "retrying", "deferred", "not yet"];
+
+/// Subjects that an automatic answer begins with, lower-cased.
+const AUTO_REPLY_SUBJECTS: &[&str] = &[
+    "automatic reply",
+    "auto reply",
+    "auto-reply",
+    "autoreply",
+    "auto response",
+    "auto-response",
+    "autoresponse",
+    "out of office",
+    "out of the office",
+    "automatische antwort",
+    "abwesenheit",
+    "r\u{e9}ponse automatique",
+    "respuesta autom\u{e1}tica",
+    "risposta automatica",
+    "auto:",
+    "vacation",
+    "away from",
+    "i am away",
+    "on vacation",
+    "automatisch antwoord",
+    "autosvar",
+    "resposta autom\u{e1}tica",
+    "\u{81ea}\u{52d5}\u{5fdc}\u{7b54}",
+    "\u{81ea}\u{52a8}\u{56de}\u{590d}",
+];
+
+impl Signs {
+    /// Reads them; `null_sender` when the envelope sender was null.
+    pub(super) fn of(mail: &Mail<'_>, null_sender: bool) -> Signs {
+        let header = &mail.header;
+        let subject = mail.subject().to_lowercase();
+        let subject = subject.trim();
+        let from = header.any(&["from", "sender"]).to_lowercase();
+        let says = |words: &[&str]| words.iter().any(|w| subject.contains(w));
+        let report = mail.media == "multipart/report";
+        Signs {
+            daemon: is_daemon(&from),
+            machine: is_machine(&from),
+            null_sender: null_sender || header.all("return-path").any(|v| v.trim() == "<>"),
+            subject_bounce: says(BOUNCE_SUBJECTS),
+            subject_delay: says(DELAY_SUBJECTS),
+            answered: ["re:", "fw:", "fwd:", "aw:", "wg:", "tr:"].iter().any(|p| subject.starts_with(p)),
+            declared: report
+                && !matches!(mail.report_type.as_str(), "disposition-notification" | "tlsrpt" | "feedback-report")
+                || header.first("x-failed-recipients").is_some(),
+            auto_reply: is_auto_reply(header, subject)
+                || report && mail.report_type == "disposition-notification"
+                || mail.part(&["message/disposition-notification"]).is_some(),
+        }
+    }
+
+    /// Enough to read the mail's text as a bounce.
+    pub(super) fn of_a_bounce(self) -> bool {
+        let votes =
+            [self.daemon, self.machine, self.null_sender, self.subject_bounce, self.declared, self.subject_delay];
+        (self.machine || !self.answered) && votes.into_iter().filter(|v| *v).count() >= 2 && self.of_a_program()
+    }
+
+    /// A program wrote it, and nobody passed it on.
+    pub(super) fn of_a_program(self) -> bool {
+        self.daemon || self.null_sender || self.declared
+    }
+}
+
+fn is_daemon(from: &str) -> bool {
+    is_machine(from) || DAEMON_NAMES.iter().any(|n| from.contains(n))
+}
+
+fn is_machine(from: &str) -> bool {
+    let local = super::values::mailbox(from).split('@').next().unwrap_or("");
+    MACHINES.iter().any(|d| local.starts_with(d))
+}
+
+fn is_auto_reply(header: &Fields, subject: &str) -> bool {
+    let is =
+        |name: &str, test: &dyn Fn(&str) -> bool| header.first(name).is_some_and(|v| test(&v.to_ascii_lowercase()));
+    let yes = |v: &str| !v.is_empty() && v != "no";
+    is("auto-submitted", &|v| v.starts_with("auto-replied") || v.starts_with("auto-notified"))
+        || ["x-autoreply", "x-autorespond", "x-autoresponse", "x-autogenerated-reply"].iter().any(|n| is(n, &yes))
+        || is("precedence", &|v| matches!(v, "auto_reply" | "auto-reply"))
+        || is("x-precedence", &|v| matches!(v, "auto_reply" | "auto-reply"))
+        || is("x-apple-action", &|v| v == "vacation")
+        || AUTO_REPLY_SUBJECTS.iter().any(|s| subject.starts_with(s))
+}

@@ -1,0 +1,460 @@
+//! As an analyst I trust the numbers: whatever moment the power fails at, summed over an output's files each event of the
+//! ledger stands exactly once, and no unfinished file stays behind.
+//!
+//! The disk is the simulated one, as forgetful as disks may be. In most tests the ledger and the rows are in memory, so
+//! that each step of the closing protocol can be cut, one after the other; the last test has the whole store on the disk.
+#![expect(clippy::disallowed_methods, reason = "waits for threads")]
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arrow::array::{Array, StringArray};
+use carom::accounting::journal::{self, Journal, JournalError};
+use carom::accounting::names::Names;
+use carom::accounting::output::{Output, Step};
+use carom::accounting::outputs::{Outputs, Settings};
+use carom::accounting::parquet_file::Manifest;
+use carom::accounting::target::{OutputError, Target};
+use carom::config::{AcctFile, AcctFormat, FieldChoice};
+use carom::disk::Disk;
+use carom::event::{Event, EventBatch, Events, Kind, Kinds, RuleSetId, StoreId, Time};
+use carom::sim::disk::{Fault, SimDisk};
+use carom::store::{ConsumerRow, Options, Store};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+/// A ledger in memory whose end moves, and rows that are durable when written.
+#[derive(Debug)]
+struct MemoryJournal {
+    ledger: Ledger,
+    disk: SimDisk,
+    rows: Mutex<BTreeMap<String, ConsumerRow>>,
+    held: AtomicU64,
+    chance: u64,
+}
+
+/// Stands for the rows on the disk.
+const ROWS: &str = "/rows";
+
+/// Batches of events with the sequence number of the first, and one past the last that may be read.
+#[derive(Debug, Clone)]
+struct Ledger {
+    batches: Arc<Vec<(u64, Events)>>,
+    end: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct MemoryReader(Ledger, u64);
+
+#[derive(Debug)]
+struct MemoryChunk(Ledger, std::ops::Range<u64>);
+
+const STORE: StoreId = StoreId(0xca);
+
+impl Journal for MemoryJournal {
+    fn store(&self) -> StoreId {
+        STORE
+    }
+
+    fn start(&self) -> u64 {
+        1
+    }
+
+    fn end(&self) -> u64 {
+        self.ledger.end.load(Relaxed)
+    }
+
+    fn reader(&self, from: u64) -> Result<Box<dyn journal::Reader>, JournalError> {
+        assert!(from >= self.held.load(Relaxed), "reads what the ledger may have let go");
+        Ok(Box::new(MemoryReader(self.ledger.clone(), from)))
+    }
+
+    fn wait_past(&self, _: u64) -> Pin<Box<dyn Future<Output = u64> + Send + '_>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn hold(&self, _: &str, seq: u64) {
+        self.held.store(seq, Relaxed);
+    }
+
+    fn release(&self, _: &str) {}
+
+    fn rule_set(&self, _: RuleSetId) -> Result<Option<String>, JournalError> {
+        Ok(None)
+    }
+
+    fn rows(&self) -> Result<Vec<(String, ConsumerRow)>, JournalError> {
+        Ok(self.rows.lock().unwrap().clone().into_iter().collect())
+    }
+
+    fn row(&self, consumer: &str) -> Result<Option<ConsumerRow>, JournalError> {
+        Ok(self.rows.lock().unwrap().get(consumer).cloned())
+    }
+
+    fn put_row(&self, consumer: &str, row: &ConsumerRow) -> Result<(), JournalError> {
+        // Counted as an operation of the disk; the one that is cut may have come through.
+        let written = self.disk.open(Path::new(ROWS)).and_then(|f| f.write_all_at(&[1], 0));
+        if written.is_ok() || (row.cursor + self.chance).is_multiple_of(2) {
+            self.rows.lock().unwrap().insert(consumer.to_owned(), row.clone());
+        }
+        written.map_err(|e| JournalError(e.to_string()))
+    }
+
+    fn remove_row(&self, consumer: &str) -> Result<(), JournalError> {
+        self.rows.lock().unwrap().remove(consumer);
+        Ok(())
+    }
+}
+
+impl journal::Reader for MemoryReader {
+    fn next(&mut self, max_events: usize) -> Result<Option<Box<dyn journal::Events>>, JournalError> {
+        let end = self.0.end.load(Relaxed).min(self.1 + (max_events as u64).min(7));
+        if self.1 >= end {
+            return Ok(None);
+        }
+        let range = self.1..end;
+        self.1 = end;
+        Ok(Some(Box::new(MemoryChunk(self.0.clone(), range))))
+    }
+}
+
+impl journal::Events for MemoryChunk {
+    fn last(&self) -> u64 {
+        self.1.end - 1
+    }
+
+    fn batches(&self) -> Box<dyn Iterator<Item = EventBatch<'_>> + '_> {
+        let batch = |(first, events): &'_ (u64, Events)| (*first, events.len() as u32);
+        let range = self.1.clone();
+        Box::new(self.0.batches.iter().filter(move |b| range.contains(&batch(b).0)).map(|(first, events)| EventBatch {
+            store: STORE,
+            first_seq: *first,
+            rules: RuleSetId(0),
+            count: events.len() as u32,
+            bytes: events.as_bytes(),
+        }))
+    }
+}
+
+const EVENTS: u64 = 60;
+const ASKED: [Kind; 3] = [Kind::Delivered, Kind::Bounced, Kind::Transient];
+/// Shortly before midnight, here and in UTC.
+const EVENING: Time = Time::from_secs(1_700_006_390);
+
+fn kind(seq: u64) -> Kind {
+    [Kind::Delivered, Kind::Bounced, Kind::Received, Kind::Transient, Kind::Feedback][seq as usize % 5]
+}
+
+fn selected() -> Vec<u64> {
+    (1..=EVENTS).filter(|s| ASKED.contains(&kind(*s))).collect()
+}
+
+fn ledger() -> Ledger {
+    let one = |seq: u64| {
+        let mut events = Events::new();
+        let rcpt = format!("user{seq}@example.net");
+        let time = EVENING + Duration::from_secs(seq);
+        events.push(&Event { rcpt: &rcpt, diag: "smtp;250 ok, \"fine\"", ..Event::new(kind(seq), time) });
+        (seq, events)
+    };
+    Ledger { batches: Arc::new((1..=EVENTS).map(one).collect()), end: Arc::new(AtomicU64::new(1)) }
+}
+
+fn acct_file(format: AcctFormat) -> AcctFile {
+    let csv = format == AcctFormat::Csv;
+    // A few columns are enough here, and Parquet files of few columns are made many times faster.
+    let few = vec![FieldChoice::Field("rcpt".into()), FieldChoice::Field("dsnDiag".into())];
+    AcctFile {
+        path: if csv { "/log/acct.csv".into() } else { "/data/acct.parquet".into() },
+        format,
+        records: Kinds::of(&ASKED),
+        record_fields: if csv { BTreeMap::new() } else { ASKED.map(|k| (k, few.clone())).into() },
+        max_size: 1500,
+        move_to: csv.then(|| "/done".into()),
+        move_interval: Duration::from_secs(3600),
+        delete_after: None,
+        iso_times: true,
+        user_string: String::new(),
+        world_readable: false,
+        strict_columns: false,
+        close_rows: 8,
+        close_after: Duration::from_secs(20),
+        row_group_rows: 4,
+    }
+}
+
+struct House {
+    disk: SimDisk,
+    target: Arc<Target>,
+    ledger: Ledger,
+}
+
+impl House {
+    fn new(file: AcctFile, chance: u64) -> House {
+        let disk = SimDisk::new();
+        disk.create_new(Path::new(ROWS)).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        let ledger = ledger();
+        let journal = Arc::new(MemoryJournal {
+            ledger: ledger.clone(),
+            disk: disk.clone(),
+            rows: Mutex::default(),
+            held: AtomicU64::new(0),
+            chance,
+        });
+        let target = target(file, journal, &disk);
+        House { disk, target, ledger }
+    }
+
+    /// Lets the ledger grow event by event and the output work, commit and now and then rotate, until all is written or
+    /// something fails.
+    fn work(&self) -> Result<(), OutputError> {
+        let mut end = self.ledger.end.load(Relaxed);
+        let mut output = Output::open(Arc::clone(&self.target), now(end))?;
+        while end <= EVENTS {
+            end = (end + 3).min(EVENTS + 1);
+            self.ledger.end.store(end, Relaxed);
+            while output.step(now(end))? == Step::Worked {}
+            output.tick(true, now(end))?;
+            if end.is_multiple_of(2) {
+                output.commit()?;
+            }
+            if end == 31 {
+                output.rotate()?;
+            }
+        }
+        while output.step(now(end))? == Step::Worked {}
+        output.stop()
+    }
+
+    fn operations(&self) -> u64 {
+        let before = self.disk.operations();
+        self.work().unwrap();
+        self.disk.operations() - before
+    }
+}
+
+fn now(end: u64) -> Time {
+    EVENING + Duration::from_secs(end)
+}
+
+fn target(file: AcctFile, journal: Arc<dyn Journal>, disk: &SimDisk) -> Arc<Target> {
+    Arc::new(Target {
+        consumer: "acct-file test".into(),
+        names: Names::of(Path::new("/"), &file.path),
+        move_to: file.move_to.clone(),
+        file,
+        journal,
+        disk: Arc::new(disk.clone()),
+        zone: jiff::tz::TimeZone::UTC,
+        start_at_beginning: true,
+    })
+}
+
+/// The output's files, in the order of their names.
+fn files(disk: &SimDisk) -> Vec<PathBuf> {
+    let ours = |p: &PathBuf| p.starts_with("/log") || p.starts_with("/done") || p.starts_with("/data");
+    let mut files: Vec<_> = disk.files().into_iter().map(|(path, _)| path).filter(ours).collect();
+    files.sort_by_key(|p| p.file_name().unwrap().to_owned());
+    files
+}
+
+fn read(disk: &SimDisk, path: &Path) -> Vec<u8> {
+    let file = disk.open_read(path).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+/// The sequence numbers in the files, in order.
+fn written(disk: &SimDisk) -> Vec<u64> {
+    files(disk).iter().flat_map(|f| sequence_numbers(f, read(disk, f))).collect()
+}
+
+fn sequence_numbers(path: &Path, bytes: Vec<u8>) -> Vec<u64> {
+    let seq = |id: &str| id.split_once('-').unwrap().1.parse().unwrap();
+    match path.extension().unwrap().to_str().unwrap() {
+        "csv" => {
+            let mut reader = csv::Reader::from_reader(bytes.as_slice());
+            let column = reader.headers().unwrap().iter().position(|h| h == "eventId").unwrap();
+            reader.records().map(|r| seq(r.unwrap().get(column).unwrap())).collect()
+        }
+        "parquet" => {
+            let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes));
+            let mut all = Vec::new();
+            for batch in reader.unwrap().build().unwrap() {
+                let batch = batch.unwrap();
+                let ids = batch.column_by_name("eventId").unwrap().as_any().downcast_ref::<StringArray>().unwrap();
+                all.extend((0..ids.len()).map(|i| seq(ids.value(i))));
+            }
+            all
+        }
+        other => panic!("an unfinished file stays behind: {path:?} ({other})"),
+    }
+}
+
+/// The ranges in the footers follow each other without gaps, so that a lost file would be seen.
+fn manifests_cover_all(disk: &SimDisk) {
+    let mut next = 1;
+    for path in files(disk).iter().filter(|p| p.extension().is_some_and(|e| e == "parquet")) {
+        let m = Manifest::read(&disk.open_read(path).unwrap()).unwrap_or_else(|| panic!("{path:?} has no manifest"));
+        assert_eq!((m.first, m.records), (next, Kinds::of(&ASKED)), "{path:?}");
+        next = m.last + 1;
+    }
+    assert!(next == 1 || next > *selected().last().unwrap());
+}
+
+/// Cuts at every operation in turn, and again during the recovery; whatever happened, the files are right in the end.
+fn survives_every_cut(format: AcctFormat) {
+    let undisturbed = House::new(acct_file(format), 0);
+    let operations = undisturbed.operations();
+    assert_eq!(written(&undisturbed.disk), selected());
+    manifests_cover_all(&undisturbed.disk);
+    assert!(operations > 50, "{operations} operations: the scenario has become too small");
+    for chance in 1..=2u64 {
+        for cut in 0..operations {
+            let house = House::new(acct_file(format), chance);
+            // The second cut comes soon after the first, in the midst of recovering from it.
+            for (n, next) in [cut, (cut * 7 + chance) % 13].into_iter().enumerate() {
+                house.disk.cut_after(next);
+                let _ = house.work();
+                if house.disk.is_cut() {
+                    house.disk.power_cut(chance * 10_000 + cut * 2 + n as u64);
+                }
+            }
+            house.disk.cut_after(u64::MAX / 2);
+            house.work().unwrap_or_else(|e| panic!("chance {chance}, cut {cut}: {e}"));
+            assert_eq!(written(&house.disk), selected(), "chance {chance}, cut {cut}: {:#?}", house.disk.files());
+            manifests_cover_all(&house.disk);
+        }
+    }
+}
+
+#[test]
+fn csv_files_hold_every_event_once_wherever_the_power_fails() {
+    survives_every_cut(AcctFormat::Csv);
+}
+
+#[test]
+fn parquet_files_hold_every_event_once_wherever_the_power_fails() {
+    survives_every_cut(AcctFormat::Parquet);
+}
+
+/// What a killed process has written stays in the page cache; so it does after an error of the disk. What a reader has
+/// seen must stay as it is, and go on.
+#[test]
+fn a_reader_that_follows_a_csv_file_sees_nothing_twice_after_an_error() {
+    let mut file = acct_file(AcctFormat::Csv);
+    file.move_to = None;
+    file.max_size = u64::MAX;
+    let operations = House::new(file.clone(), 0).operations();
+    let fault = |n| [Fault::Write(n, std::io::ErrorKind::StorageFull), Fault::Sync(n, std::io::ErrorKind::Other)];
+    for planned in (1..=operations).flat_map(fault) {
+        let house = House::new(file.clone(), 1);
+        house.disk.fail(planned);
+        let _ = house.work();
+        let seen: Vec<_> = files(&house.disk).into_iter().map(|f| (read(&house.disk, &f), f)).collect();
+        house.work().unwrap();
+        for (before, path) in seen {
+            assert!(read(&house.disk, &path).starts_with(&before), "{planned:?}: {path:?} changed under its reader");
+        }
+        assert_eq!(written(&house.disk), selected(), "{planned:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_delays_parquet_files_and_loses_nothing() {
+    let file = acct_file(AcctFormat::Parquet);
+    let operations = House::new(file.clone(), 0).operations();
+    for n in 1..=operations {
+        let house = House::new(file.clone(), 1);
+        house.disk.fail(Fault::Write(n, std::io::ErrorKind::StorageFull));
+        let _ = house.work();
+        house.work().unwrap();
+        assert_eq!(written(&house.disk), selected(), "write {n}");
+        manifests_cover_all(&house.disk);
+    }
+}
+
+/// Journal, tables, CSV and Parquet on one disk, and the power fails anywhere. What the ledger then has is in the files,
+/// once.
+#[test]
+fn with_the_whole_store_on_the_disk_the_files_hold_what_the_ledger_has() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for chance in 0..8u64 {
+        let disk = SimDisk::new();
+        for life in 0..4u64 {
+            let last = life == 3;
+            if !last {
+                disk.cut_after(40 + (chance * 37 + life * 61) % 300);
+            }
+            let done = runtime.block_on(one_life(&disk, last));
+            if last {
+                let end = done.unwrap_or_else(|e| panic!("chance {chance}: {e}"));
+                let want: Vec<u64> = (1..end).filter(|seq| seq % 2 == 1).collect();
+                for folder in ["/log", "/data"] {
+                    let mut got: Vec<u64> = files(&disk)
+                        .iter()
+                        .filter(|f| f.starts_with(folder))
+                        .flat_map(|f| sequence_numbers(f, read(&disk, f)))
+                        .collect();
+                    got.sort_unstable();
+                    assert_eq!(got, want, "chance {chance}, {folder}");
+                }
+            } else {
+                disk.power_cut(chance * 100 + life);
+            }
+        }
+    }
+}
+
+/// Opens the store, appends events while two outputs write, and stops in order if the power lasts. Returns the end of
+/// the ledger.
+async fn one_life(disk: &SimDisk, quietly: bool) -> Result<u64, String> {
+    let text = |e: &dyn std::fmt::Display| e.to_string();
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let options = Options {
+        segment_bytes: 64 << 10,
+        cache_bytes: 1 << 20,
+        retention_bytes: 1 << 20,
+        reserve_bytes: 64 << 10,
+        ..Options::default()
+    };
+    let opened = Store::open(Arc::clone(&shared), Path::new("/store"), &options).map_err(|e| text(&e))?;
+    let store = opened.store;
+    let mut acct_files = [acct_file(AcctFormat::Csv), acct_file(AcctFormat::Parquet)];
+    acct_files[0].move_to = None;
+    acct_files.iter_mut().for_each(|f| f.records = Kinds::of(&[Kind::Bounced]));
+    let settings = Settings {
+        root: "/".into(),
+        zone: jiff::tz::TimeZone::UTC,
+        start_at_beginning: true,
+        commit_every: Duration::from_millis(2),
+        retry_after: Duration::from_millis(1),
+    };
+    let outputs = Outputs::start(Arc::new(store.clone()), &acct_files, shared, settings).map_err(|e| text(&e))?;
+    let seq_is_odd = |seq: u64| if seq % 2 == 1 { Kind::Bounced } else { Kind::Delivered };
+    let mut next = opened.next_seq;
+    for _ in 0..if quietly { 1 } else { 30 } {
+        let mut events = Events::new();
+        for _ in 0..3 {
+            events.push(&Event { rcpt: "ann@example.net", ..Event::new(seq_is_odd(next), now(next)) });
+            next += 1;
+        }
+        store.append(events).await.map_err(|e| text(&e))?;
+        store.flush().await.map_err(|e| text(&e))?;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        if next % 5 == 0 {
+            outputs.rotate(None).await?;
+        }
+    }
+    outputs.flush().await?;
+    outputs.stop().await?;
+    let end = store.ledger().end();
+    store.close().await.map_err(|e| text(&e))?;
+    Ok(end)
+}

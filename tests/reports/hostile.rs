@@ -1,0 +1,109 @@
+//! Whatever a mail holds: no panic, bounded time, bounded results.
+
+use std::time::{Duration, Instant};
+
+use carom::report::kind::MAX_RESULTS;
+use carom::report::{ReportKind, recognise};
+use proptest::prelude::*;
+
+use super::forms::mail;
+
+const ALL: &[&str] =
+    &["dsn-failed", "dsn-several", "dsn-base64", "dsn-wrong-subtype", "arf-abuse", "jmrp", "qmail", "exim", "vacation"];
+
+/// Generous for a slow machine and a build without optimisation; what is not linear takes minutes.
+const LIMIT: Duration = Duration::from_secs(10);
+
+#[expect(clippy::disallowed_methods, reason = "measures")]
+fn in_time(what: &str, bytes: &[u8]) -> carom::report::Recognised {
+    let start = Instant::now();
+    let r = recognise(bytes);
+    let took = start.elapsed();
+    assert!(took < LIMIT, "{what}: {took:?} for {} bytes", bytes.len());
+    r
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+        let _ = recognise(&bytes);
+    }
+
+    #[test]
+    fn no_damage_to_a_report_makes_it_panic(
+        which in 0..ALL.len(), at in any::<prop::sample::Index>(), end in any::<prop::sample::Index>(), with in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        let mut bytes = mail(ALL[which]);
+        let (a, b) = (at.index(bytes.len()), end.index(bytes.len()));
+        bytes.splice(a.min(b)..a.max(b), with);
+        let r = recognise(&bytes);
+        prop_assert!(r.results.len() <= MAX_RESULTS);
+    }
+
+    #[test]
+    fn no_order_of_a_reports_lines_makes_it_panic(which in 0..ALL.len(), order in prop::collection::vec(any::<prop::sample::Index>(), 0..80)) {
+        let text = String::from_utf8(mail(ALL[which])).unwrap();
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        let shuffled: String = order.iter().map(|i| *i.get(&lines)).collect();
+        let _ = recognise(shuffled.as_bytes());
+    }
+}
+
+#[test]
+fn twenty_megabytes_of_header_lines_are_no_burden() {
+    let line = "X-Padding: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n";
+    let r = in_time("header lines", line.repeat(20_000_000 / line.len()).as_bytes());
+    assert_eq!(r.kind, ReportKind::None);
+    in_time("one header line", format!("Subject: {}", "a".repeat(20_000_000)).as_bytes());
+    in_time("continuations", format!("Subject: x\r\n{}", " y\r\n".repeat(5_000_000)).as_bytes());
+}
+
+#[test]
+fn ten_thousand_nested_parts_are_no_burden() {
+    let mut nested = String::from("From: MAILER-DAEMON@example.net\r\n");
+    for i in 0..10_000 {
+        nested.push_str(&format!("Content-Type: multipart/mixed; boundary=b{i}\r\n\r\n--b{i}\r\n"));
+    }
+    in_time("nested multiparts", nested.as_bytes());
+    in_time("nested mails", "Content-Type: message/rfc822\r\n\r\n".repeat(100_000).as_bytes());
+    in_time(
+        "flat parts",
+        format!("Content-Type: multipart/report; boundary=b\r\n\r\n{}", "--b\r\n\r\nx\r\n".repeat(200_000)).as_bytes(),
+    );
+    // Each multipart's boundary stands only at the very end.
+    let ends: String = (0..10_000).map(|i| format!("--c{i}--\r\n")).collect();
+    let opens: String =
+        (0..10_000).map(|i| format!("--a\r\nContent-Type: multipart/mixed; boundary=c{i}\r\n\r\n")).collect();
+    in_time("late boundaries", format!("Content-Type: multipart/mixed; boundary=a\r\n\r\n{opens}{ends}").as_bytes());
+    let parameters = "; a*1=x".repeat(200_000);
+    in_time("parameters", format!("Content-Type: multipart/report{parameters}\r\n\r\nx").as_bytes());
+}
+
+#[test]
+fn texts_made_to_be_slow_are_no_burden() {
+    let bounce = |body: &str| {
+        format!("Return-Path: <>\r\nFrom: MAILER-DAEMON@example.net\r\nSubject: failure notice\r\n\r\n{body}")
+    };
+    for (what, line) in [
+        ("addresses", "<a@example.net>: 550 x\r\n"),
+        ("headers that never become a mail", "From: x\r\nzz\r\n"),
+        ("headers in blocks of their own", "From: x\r\n\r\n"),
+        ("codes", "550 550 550 550 550 550 550 550\r\n"),
+        ("at signs", "@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@\r\n"),
+        ("marks", "--- original message ---\r\n"),
+    ] {
+        in_time(what, bounce(&line.repeat(3_000_000 / line.len())).as_bytes());
+    }
+    in_time("one line of codes", bounce(&"550 ".repeat(500_000)).as_bytes());
+    in_time("one line of addresses", bounce(&"a@b.c ".repeat(400_000)).as_bytes());
+}
+
+#[test]
+fn a_report_on_a_million_recipients_gives_a_thousand_results() {
+    let group = "Final-Recipient: rfc822; a@example.net\r\nAction: failed\r\nStatus: 5.1.1\r\n\r\n";
+    let text = format!(
+        "From: MAILER-DAEMON@example.net\r\nContent-Type: multipart/report; boundary=b\r\n\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\n{}",
+        group.repeat(1_000_000)
+    );
+    assert_eq!(in_time("recipients", text.as_bytes()).results.len(), MAX_RESULTS);
+}
