@@ -1,0 +1,148 @@
+//! `carom suppress list|add|remove|check`: through the running server when there is one, else on its store directly.
+
+use std::process::ExitCode;
+
+use super::{ConfigArgs, Failure};
+use crate::manage::{Answer, Command, socket};
+
+/// Arguments of `carom suppress`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: SuppressCommand,
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// JSON lines instead of text
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum SuppressCommand {
+    /// Show the entries, in the order of their addresses
+    List {
+        /// At most so many
+        #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
+        limit: u64,
+    },
+    /// Never mail this address again
+    Add {
+        /// The address
+        address: String,
+        /// Why, for the record
+        #[arg(long, default_value = "added by hand")]
+        reason: String,
+    },
+    /// Mail may go to this address again; takes effect at once
+    Remove {
+        /// The address
+        address: String,
+        /// Why, for the record
+        #[arg(long)]
+        reason: String,
+    },
+    /// Is this address suppressed, and why? Exit status 1 when it is
+    Check {
+        /// The address
+        address: String,
+    },
+}
+
+/// Entries asked for at once.
+const PAGE: u32 = 1000;
+
+pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let config = match args.config.load()? {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    let mut peer = Peer::reach(&config)?;
+    match &args.command {
+        SuppressCommand::List { limit } => list(&mut peer, *limit, args.json),
+        SuppressCommand::Add { address, reason } => {
+            one(&mut peer, Command::SuppressAdd { address: address.clone(), reason: reason.clone() })
+        }
+        SuppressCommand::Remove { address, reason } => {
+            one(&mut peer, Command::SuppressRemove { address: address.clone(), reason: reason.clone() })
+        }
+        SuppressCommand::Check { address } => {
+            let data = peer.data(Command::SuppressCheck { address: address.clone() })?;
+            if args.json {
+                println!("{data}");
+            } else {
+                match data.get("entry").filter(|e| !e.is_null()) {
+                    Some(entry) => println!("{}", entry_line(entry)),
+                    None => println!("{address}: not suppressed"),
+                }
+            }
+            let suppressed = data.get("suppressed").and_then(serde_json::Value::as_bool).unwrap_or(false);
+            Ok(if suppressed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        }
+    }
+}
+
+fn list(peer: &mut Peer, limit: u64, json: bool) -> Result<ExitCode, Failure> {
+    let mut after = String::new();
+    let mut left = limit;
+    while left > 0 {
+        let page = u32::try_from(left).unwrap_or(PAGE).min(PAGE);
+        let data = peer.data(Command::SuppressList { after: after.clone(), limit: page })?;
+        let entries = data.get("entries").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
+        for entry in &entries {
+            if json {
+                println!("{entry}");
+            } else {
+                println!("{}", entry_line(entry));
+            }
+        }
+        left -= entries.len() as u64;
+        match entries.last().and_then(|e| e.get("address")).and_then(serde_json::Value::as_str) {
+            Some(last) if entries.len() as u32 == page => last.clone_into(&mut after),
+            _ => break,
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn one(peer: &mut Peer, command: Command) -> Result<ExitCode, Failure> {
+    match peer.ask(command)? {
+        Answer::Success { message, .. } => println!("{message}"),
+        Answer::Error { message } => return Err(message.into()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn entry_line(entry: &serde_json::Value) -> String {
+    let text = |name: &str| entry.get(name).and_then(serde_json::Value::as_str).unwrap_or("").to_owned();
+    let note = [text("reply"), text("note")].into_iter().find(|s| !s.is_empty()).unwrap_or_default();
+    format!("{}\t{}\t{}\t{}", text("address"), text("rule"), text("time"), note)
+}
+
+/// Who answers: the server, or its store when no server has it open.
+enum Peer {
+    Server(std::path::PathBuf),
+    Store(Box<crate::node::Offline>),
+}
+
+impl Peer {
+    fn reach(config: &crate::config::Config) -> Result<Peer, Failure> {
+        if std::os::unix::net::UnixStream::connect(&config.command_socket).is_ok() {
+            return Ok(Peer::Server(config.command_socket.clone()));
+        }
+        Ok(Peer::Store(Box::new(crate::node::Offline::open(config)?)))
+    }
+
+    fn ask(&mut self, command: Command) -> Result<Answer, Failure> {
+        match self {
+            Peer::Server(path) => Ok(socket::ask(path, &command)?),
+            Peer::Store(store) => Ok(store.answer(command)),
+        }
+    }
+
+    fn data(&mut self, command: Command) -> Result<serde_json::Value, Failure> {
+        match self.ask(command)? {
+            Answer::Success { data, .. } => Ok(data),
+            Answer::Error { message } => Err(message.into()),
+        }
+    }
+}

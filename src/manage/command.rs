@@ -1,0 +1,98 @@
+//! What can be asked of a running server, and what it answers. One JSON object a line, both ways.
+
+use serde::{Deserialize, Serialize};
+
+/// A request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub enum Command {
+    /// Read the configuration again and put it in force, or say why not.
+    Reload,
+    /// Queues, outputs, store: what an operator looks at first.
+    Status,
+    /// Entries of the suppression list in the order of their keys, behind `after`.
+    SuppressList {
+        /// Start behind this key; empty is the beginning.
+        #[serde(default)]
+        after: String,
+        /// At most so many (the server caps this at 10,000).
+        limit: u32,
+    },
+    /// Is this address suppressed, and why?
+    SuppressCheck {
+        /// The address.
+        address: String,
+    },
+    /// Suppress this address by hand.
+    SuppressAdd {
+        /// The address.
+        address: String,
+        /// Why, for the record.
+        reason: String,
+    },
+    /// Mail may go to this address again.
+    SuppressRemove {
+        /// The address.
+        address: String,
+        /// Why, for the record.
+        reason: String,
+    },
+}
+
+/// The answer to one [`Command`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "kebab-case")]
+pub enum Answer {
+    /// Done.
+    Success {
+        /// A sentence for people; empty when the data says it all.
+        #[serde(default)]
+        message: String,
+        /// What was asked for.
+        #[serde(default)]
+        data: serde_json::Value,
+    },
+    /// Not done.
+    Error {
+        /// Why, and what to do.
+        message: String,
+    },
+}
+
+impl Answer {
+    /// Done, with a sentence.
+    pub fn done(message: impl Into<String>) -> Answer {
+        Answer::Success { message: message.into(), data: serde_json::Value::Null }
+    }
+
+    /// Done, with data.
+    pub fn data(data: serde_json::Value) -> Answer {
+        Answer::Success { message: String::new(), data }
+    }
+
+    /// Not done.
+    pub fn error(message: impl Into<String>) -> Answer {
+        Answer::Error { message: message.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_and_answers_read_back_from_their_lines() {
+        for c in [
+            Command::Reload,
+            Command::SuppressList { after: "a@b".into(), limit: 10 },
+            Command::SuppressAdd { address: "a@b".into(), reason: "asked".into() },
+        ] {
+            let line = serde_json::to_string(&c).unwrap();
+            assert!(!line.contains('\n'));
+            assert_eq!(serde_json::from_str::<Command>(&line).unwrap(), c);
+        }
+        let a = Answer::error("no such thing");
+        assert_eq!(serde_json::from_str::<Answer>(&serde_json::to_string(&a).unwrap()).unwrap(), a);
+        assert_eq!(serde_json::to_string(&Command::Reload).unwrap(), r#"{"command":"reload"}"#);
+    }
+}

@@ -1,0 +1,354 @@
+//! The composition root: builds every room and wires them, in the order of the flow. Read [`Node::start`] and
+//! [`Node::stop`] top to bottom for the tour of the house. There are no statics: two nodes can live in one process.
+#![expect(clippy::disallowed_methods, reason = "edge: starts the tasks of the house, reads the clock")]
+
+mod check;
+mod commands;
+pub mod log;
+mod offline;
+mod rules;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::accounting::feedback::{self, Running, SendIndex};
+use crate::accounting::outputs::{Outputs, Settings};
+use crate::config::{self, Config};
+use crate::delivery;
+use crate::disk::{Disk, RealDisk};
+use crate::event::{RuleSetId, Time};
+use crate::intake::smtp_listener::{self, Bound};
+use crate::intake::submit::Intake;
+use crate::manage::socket::CommandSocket;
+use crate::net::dns::Resolver;
+use crate::queue::Engine;
+use crate::report::processor::Processor;
+use crate::store::{self, Store};
+use crate::suppress::Suppression;
+
+pub use check::check;
+pub use offline::Offline;
+
+/// What a node is run with besides its configuration.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Relative paths of the configuration are taken from here.
+    pub root: Option<PathBuf>,
+    /// The disk under store and accounting files.
+    pub disk: Arc<dyn Disk>,
+    /// Keep every event in the ledger, however old (the demo compares it with the files).
+    pub keep_ledger: bool,
+    /// Accounting files that are new begin with the first event the ledger has, instead of the next one.
+    pub acct_from_start: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { root: None, disk: Arc::new(RealDisk), keep_ledger: false, acct_from_start: false }
+    }
+}
+
+/// Why a node does not start, reload or stop as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The store.
+    #[error("{0}")]
+    Store(#[from] store::StoreError),
+    /// A listener.
+    #[error("{0}")]
+    Listen(#[from] smtp_listener::ListenError),
+    /// Everything else, in words for the operator.
+    #[error("{0}")]
+    Other(String),
+}
+
+fn other(e: impl std::fmt::Display) -> NodeError {
+    NodeError::Other(e.to_string())
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Node {
+    inner: Arc<Inner>,
+    smtp_addresses: Vec<SocketAddr>,
+    outputs: Arc<Outputs>,
+    suppressor: Running,
+    send_index: Option<Running>,
+    intake: JoinHandle<()>,
+    delivery: JoinHandle<()>,
+    reports: JoinHandle<()>,
+    stop_intake: watch::Sender<bool>,
+    stop_delivery: watch::Sender<bool>,
+    socket: Option<CommandSocket>,
+}
+
+/// What commands and reload work on; shared with the command socket.
+#[derive(Debug)]
+struct Inner {
+    live: config::Live,
+    options: Options,
+    store: Store,
+    engine: Engine,
+    suppression: Suppression,
+    outputs: Arc<Outputs>,
+    /// One reload at a time; the rule set in force.
+    reload: Mutex<RuleSetId>,
+    started: Time,
+}
+
+fn now() -> Time {
+    jiff::Timestamp::now().into()
+}
+
+impl Node {
+    /// Builds and starts everything, in the order of the flow; fails without having taken or sent any mail. Must be
+    /// called within a multi-threaded runtime.
+    pub async fn start(config: Config, options: Options) -> Result<Node, NodeError> {
+        let started = now();
+        // What is wrong with the sockets is to be known before anything else happens.
+        let listeners: Vec<Bound> = smtp_listener::bind(&config)?;
+        let smtp_addresses = listeners.iter().filter_map(|b| b.socket.local_addr().ok()).collect();
+        let resolver = Resolver::new(&config.name_servers).map_err(other)?;
+
+        // The store, with the rules that new events are stamped with.
+        let opened = open_store(&config, &options)?;
+        let store = opened.store;
+        let compiled = rules::compile(&config).map_err(NodeError::Other)?;
+        rules::put_in_force(&store, &compiled)?;
+
+        // The suppression list reaches the end of the ledger before the first attempt is made.
+        let suppression = Suppression::new();
+        let mut suppressor = feedback::open(&store, &suppression, compiled.clone())?;
+        suppressor.catch_up()?;
+        let suppressor = suppressor.spawn().map_err(other)?;
+        let has_processors = config.bounce_processor.is_some() || config.feedback_loop_processor.is_some();
+        let send_index = match has_processors {
+            true => Some(SendIndex::open(&store, config.send_index_retention)?.spawn().map_err(other)?),
+            false => None,
+        };
+
+        // The files; each has its own thread and its own place in the ledger.
+        let root = options.root.clone().unwrap_or_default();
+        let settings = Settings { start_at_beginning: options.acct_from_start, ..Settings::new(root) };
+        let outputs = Outputs::start(Arc::new(store.clone()), &config.acct_files, options.disk.clone(), settings)
+            .map_err(other)?;
+        let outputs = Arc::new(outputs);
+
+        // The queues, filled with what the store holds.
+        let live: config::Live = Arc::new(ArcSwap::from_pointee(config));
+        let engine = Engine::new(live.clone());
+        let unclean = opened.unclean;
+        store.for_each_queued(&mut |envelope, states| {
+            if unclean {
+                // It went down without a word: what was due may have been under way.
+                let states: Vec<_> = states
+                    .iter()
+                    .map(|s| store::RcptState { in_doubt: s.in_doubt || s.not_before <= started, ..*s })
+                    .collect();
+                engine.admit(envelope, &states, started);
+            } else {
+                engine.admit(envelope, states, started);
+            }
+        })?;
+        let recipients = engine.queued_recipients();
+        tracing::info!(store = %store.id(), recipients, orderly = !unclean, "store open");
+
+        // Out, back in, and in.
+        let (stop_delivery, delivery_stopped) = watch::channel(false);
+        engine.start();
+        let delivery = tokio::spawn(delivery::run(
+            engine.clone(),
+            store.clone(),
+            suppression.clone(),
+            live.clone(),
+            resolver,
+            delivery_stopped,
+        ));
+        let processor = Processor::new(store.clone(), engine.clone(), live.clone());
+        let reports = tokio::spawn(async move {
+            if let Err(error) = processor.run().await {
+                tracing::error!("the report processors ended: {error}");
+            }
+        });
+        let (stop_intake, intake_stopped) = watch::channel(false);
+        let intake = Intake::new(store.clone(), engine.clone(), suppression.clone(), live.clone());
+        let intake = tokio::spawn(smtp_listener::serve(listeners, intake, intake_stopped));
+
+        let inner = Arc::new(Inner {
+            live,
+            options,
+            store,
+            engine,
+            suppression,
+            outputs: outputs.clone(),
+            reload: Mutex::new(compiled.id()),
+            started,
+        });
+        let socket = bind_socket(&inner);
+        let node = Node {
+            inner,
+            smtp_addresses,
+            outputs,
+            suppressor,
+            send_index,
+            intake,
+            delivery,
+            reports,
+            stop_intake,
+            stop_delivery,
+            socket,
+        };
+        tracing::info!(listeners = ?node.smtp_addresses, "running");
+        Ok(node)
+    }
+
+    /// Where mail is taken in, with the ports that the system chose.
+    pub fn smtp_addresses(&self) -> &[SocketAddr] {
+        &self.smtp_addresses
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// The queues.
+    pub fn queue(&self) -> &Engine {
+        &self.inner.engine
+    }
+
+    /// The suppression list.
+    pub fn suppression(&self) -> &Suppression {
+        &self.inner.suppression
+    }
+
+    /// The accounting files.
+    pub fn outputs(&self) -> &Outputs {
+        &self.outputs
+    }
+
+    /// Reads the configuration again: all of it is put in force, or none. The answer says what changed and what waits
+    /// for a restart; it is in the log too.
+    pub async fn reload(&self) -> Result<String, String> {
+        let inner = self.inner.clone();
+        tokio::task::spawn_blocking(move || inner.reload()).await.map_err(|e| e.to_string())?
+    }
+
+    /// Drains and stops, within about half a minute, in the order of the flow: no new mail, no new transactions, then
+    /// everything that happened is written, and the store is closed. Nothing queued is lost; it goes on at the next start.
+    pub async fn stop(self) -> Result<(), NodeError> {
+        tracing::info!("stopping");
+        drop(self.socket);
+        self.stop_intake.send_replace(true);
+        self.stop_delivery.send_replace(true);
+        join("intake", self.intake).await;
+        join("delivery", self.delivery).await;
+        self.inner.engine.stop();
+        join("reports", self.reports).await;
+        self.inner.store.flush().await?;
+        if let Err(error) = self.outputs.stop().await {
+            tracing::error!("accounting files did not end in order: {error}");
+        }
+        let consumers = (self.suppressor, self.send_index);
+        let ended = tokio::task::spawn_blocking(move || {
+            consumers.0.stop();
+            if let Some(index) = consumers.1 {
+                index.stop();
+            }
+        });
+        let _ = ended.await;
+        self.inner.store.close().await?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// A task that does not end in time is left behind; the store is closed under it, which it notices.
+const JOIN_WITHIN: Duration = Duration::from_secs(15);
+
+async fn join(what: &str, task: JoinHandle<()>) {
+    match tokio::time::timeout(JOIN_WITHIN, task).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!("{what} failed: {error}"),
+        Err(_) => tracing::error!("{what} did not end within {JOIN_WITHIN:?}"),
+    }
+}
+
+/// The store of this configuration, open.
+fn open_store(config: &Config, options: &Options) -> Result<store::Opened, NodeError> {
+    let mut store_options = store::Options {
+        retention_bytes: config.ledger_retention_bytes,
+        retention: config.ledger_retention,
+        reserve_bytes: config.min_free_space,
+        ..store::Options::default()
+    };
+    if options.keep_ledger {
+        store_options.retention_bytes = u64::MAX;
+        store_options.retention = Duration::MAX;
+    }
+    options
+        .disk
+        .create_dir_all(&config.spool)
+        .map_err(|e| NodeError::Other(format!("spool {}: {e}", config.spool.display())))?;
+    Ok(Store::open(options.disk.clone(), &config.spool, &store_options)?)
+}
+
+/// The command socket; a server without one still does its work.
+fn bind_socket(inner: &Arc<Inner>) -> Option<CommandSocket> {
+    let path = inner.live.load().command_socket.clone();
+    let handler = {
+        let inner = inner.clone();
+        Arc::new(move |command| inner.answer(command))
+    };
+    CommandSocket::bind(&path, handler)
+        .inspect_err(|error| {
+            tracing::error!("command-socket {}: {error}; no commands will reach this server", path.display())
+        })
+        .ok()
+}
+
+impl Inner {
+    fn reload(&self) -> Result<String, String> {
+        let mut in_force = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = self.try_reload(&mut in_force);
+        match &result {
+            Ok(message) => tracing::info!("{message}"),
+            Err(message) => tracing::error!("configuration not reloaded, the old one stays in force: {message}"),
+        }
+        result
+    }
+
+    fn try_reload(&self, in_force: &mut RuleSetId) -> Result<String, String> {
+        let old = self.live.load_full();
+        let loaded = config::load(&old.file, self.options.root.as_deref());
+        let Some(new) = loaded.config else {
+            let errors: Vec<_> = loaded.diagnostics.iter().filter(|d| d.is_error()).map(|d| d.render()).collect();
+            return Err(errors.join("\n"));
+        };
+        let problems = check(&new);
+        if !problems.is_empty() {
+            return Err(problems.join("\n"));
+        }
+        let compiled = rules::compile(&new)?;
+        let changes = config::diff(&old, &new);
+        // From here on everything has been checked; what can still fail is the disk.
+        if compiled.id() != *in_force {
+            rules::put_in_force(&self.store, &compiled).map_err(|e| e.to_string())?;
+            *in_force = compiled.id();
+        }
+        let runtime = tokio::runtime::Handle::current();
+        runtime.block_on(self.outputs.reload(&new.acct_files)).map_err(|e| e.to_string())?;
+        self.live.store(Arc::new(new));
+        self.engine.config_changed();
+        Ok(match changes.is_empty() {
+            true => "Configuration reloaded: nothing has changed.".to_owned(),
+            false => format!("Configuration reloaded. {}", changes.join("; ")),
+        })
+    }
+}

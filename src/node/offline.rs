@@ -1,0 +1,45 @@
+//! A store opened for a few commands while no server runs on it.
+
+use super::{NodeError, Options, commands, open_store};
+use crate::classify::RuleSet;
+use crate::config::Config;
+use crate::manage::{Answer, Command};
+use crate::store::Store;
+use crate::suppress::Suppression;
+
+/// The store of a configuration, with its suppression list; no mail moves. It holds the store's lock.
+#[derive(Debug)]
+pub struct Offline {
+    store: Store,
+    suppression: Suppression,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Offline {
+    /// Opens it; fails when a server has it.
+    pub fn open(config: &Config) -> Result<Offline, NodeError> {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(1).build().map_err(super::other)?;
+        let _inside = runtime.enter();
+        let opened = open_store(config, &Options::default())?;
+        let suppression = Suppression::new();
+        // What the last server had not applied any more is applied now: the list is what it would be at start-up.
+        let rules: std::sync::Arc<RuleSet> = super::rules::compile(config).map_err(NodeError::Other)?;
+        crate::accounting::feedback::open(&opened.store, &suppression, rules)?.catch_up()?;
+        drop(_inside);
+        Ok(Offline { store: opened.store, suppression, runtime })
+    }
+
+    /// Carries out a command about the suppression list.
+    pub fn answer(&self, command: Command) -> Answer {
+        commands::suppression(&self.store, &self.suppression, command)
+    }
+}
+
+impl Drop for Offline {
+    fn drop(&mut self) {
+        if let Err(error) = self.runtime.block_on(self.store.close()) {
+            eprintln!("carom: the store did not close in order: {error}");
+        }
+    }
+}

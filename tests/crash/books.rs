@@ -1,0 +1,152 @@
+//! What the accounting files say, and whether it agrees with what both peers saw.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::peers::{Sink, number};
+
+/// (record type, recipient number) by event id.
+type Book = BTreeMap<String, (String, Option<u64>)>;
+
+pub struct Books {
+    csv: Book,
+    parquet: Book,
+    wrong: Vec<String>,
+}
+
+impl Books {
+    pub fn read(dir: &Path) -> Books {
+        let mut books = Books { csv: Book::new(), parquet: Book::new(), wrong: Vec::new() };
+        let mut files = Vec::new();
+        walk(&dir.join("acct"), &mut files);
+        for file in &files {
+            let name = file.file_name().unwrap().to_string_lossy().into_owned();
+            if name.ends_with(".inprogress") || name.starts_with('.') {
+                books.wrong.push(format!("unfinished file left behind: {}", file.display()));
+            } else if name.ends_with(".csv") {
+                books.read_csv(file);
+            } else if name.ends_with(".parquet") {
+                books.read_parquet(file);
+            }
+        }
+        books
+    }
+
+    fn read_csv(&mut self, file: &Path) {
+        let mut reader = csv::Reader::from_path(file).unwrap();
+        let header = reader.headers().unwrap().clone();
+        let column = |name: &str| {
+            header.iter().position(|h| h == name).unwrap_or_else(|| panic!("no column {name} in {}", file.display()))
+        };
+        let (kind, rcpt, id) = (column("type"), column("rcpt"), column("eventId"));
+        for row in reader.records() {
+            match row {
+                Ok(row) => add(&mut self.csv, &mut self.wrong, file, &row[id], &row[kind], &row[rcpt]),
+                Err(e) => self.wrong.push(format!("{}: {e}", file.display())),
+            }
+        }
+    }
+
+    fn read_parquet(&mut self, file: &Path) {
+        let open = || -> Result<Vec<RecordBatch>, String> {
+            let f = std::fs::File::open(file).map_err(|e| e.to_string())?;
+            let reader = ParquetRecordBatchReaderBuilder::try_new(f)
+                .map_err(|e| e.to_string())?
+                .build()
+                .map_err(|e| e.to_string())?;
+            reader.collect::<Result<_, _>>().map_err(|e| e.to_string())
+        };
+        let batches = match open() {
+            Ok(batches) => batches,
+            Err(e) => return self.wrong.push(format!("{}: {e}", file.display())),
+        };
+        for batch in batches {
+            let text = |name: &str| {
+                let column =
+                    batch.column_by_name(name).unwrap_or_else(|| panic!("no column {name} in {}", file.display()));
+                arrow::compute::cast(column, &arrow::datatypes::DataType::Utf8).unwrap()
+            };
+            let (kind, rcpt, id) = (text("type"), text("rcpt"), text("eventId"));
+            let (kind, rcpt, id) = (kind.as_string::<i32>(), rcpt.as_string::<i32>(), id.as_string::<i32>());
+            for i in 0..batch.num_rows() {
+                let rcpt = if rcpt.is_null(i) { "" } else { rcpt.value(i) };
+                add(&mut self.parquet, &mut self.wrong, file, id.value(i), kind.value(i), rcpt);
+            }
+        }
+    }
+
+    pub fn check(mut self, acknowledged: &BTreeSet<u64>, sink: &Sink, seed: u64) {
+        if self.csv != self.parquet {
+            let only = |a: &Book, b: &Book| {
+                a.iter()
+                    .filter(|(k, v)| b.get(*k) != Some(v))
+                    .take(3)
+                    .map(|(k, v)| format!("{k} {v:?}"))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            };
+            self.wrong.push(format!(
+                "CSV ({} records) and Parquet ({}) differ; only in CSV: {}; only in Parquet: {}",
+                self.csv.len(),
+                self.parquet.len(),
+                only(&self.csv, &self.parquet),
+                only(&self.parquet, &self.csv)
+            ));
+        }
+        self.check_sequence();
+        let mut terminal: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
+        for (kind, n) in self.csv.values() {
+            if let (true, Some(n)) = (kind == "d" || kind == "b", n) {
+                terminal.entry(*n).or_default().push(kind);
+            }
+        }
+        for n in acknowledged {
+            let want = if n % 20 < 4 { "b" } else { "d" };
+            match terminal.get(n).map(Vec::as_slice) {
+                Some([kind]) if *kind == want => {}
+                other => self.wrong.push(format!(
+                    "recipient {n}: terminal events {other:?}, the next hop answered {:?}",
+                    sink.answers(*n)
+                )),
+            }
+        }
+        // Not acknowledged is not forbidden to arrive; but then, too, with one terminal event.
+        for (n, kinds) in &terminal {
+            if kinds.len() != 1 {
+                self.wrong.push(format!("recipient {n}: terminal events {kinds:?}"));
+            }
+        }
+        let shown = self.wrong.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
+        assert!(self.wrong.is_empty(), "seed {seed}: {} things wrong\n{shown}", self.wrong.len());
+    }
+
+    /// All events of a store, `tq` included, are in the files: so the numbers have no gap.
+    fn check_sequence(&mut self) {
+        let numbers: BTreeSet<u64> = self.csv.keys().filter_map(|id| id.rsplit('-').next()?.parse().ok()).collect();
+        if let (Some(first), Some(last)) = (numbers.first(), numbers.last())
+            && (*first != 1 || last - first + 1 != numbers.len() as u64)
+        {
+            self.wrong.push(format!("sequence numbers {first} to {last}, but only {} of them", numbers.len()));
+        }
+    }
+}
+
+fn add(book: &mut Book, wrong: &mut Vec<String>, file: &Path, id: &str, kind: &str, rcpt: &str) {
+    if book.insert(id.to_owned(), (kind.to_owned(), number(rcpt))).is_some() {
+        wrong.push(format!("{}: event {id} stands twice", file.display()));
+    }
+}
+
+fn walk(dir: &Path, out: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            walk(&path, out);
+        } else {
+            out.push(path);
+        }
+    }
+}

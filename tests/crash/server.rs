@@ -1,0 +1,151 @@
+//! The program under test, as a process.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+pub struct Server {
+    child: Child,
+    dir: PathBuf,
+    config: PathBuf,
+    port: u16,
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Server {
+    pub fn write_config(dir: &Path, sink_port: u16) -> PathBuf {
+        let port = free_port();
+        let config = dir.join("carom.conf");
+        let text = format!(
+            "host-name mta.crash.example\nspool spool\nsmtp-listener 127.0.0.1:{port}\n\
+             <source 127.0.0.0/8>\n    always-allow-relaying yes\n</source>\n\
+             <domain *>\n    smtp-hosts [127.0.0.1]:{sink_port}\n    use-starttls no\n    retry-after 1s\n    \
+             retry-recipients-after 1s\n    max-smtp-out 8\n</domain>\n\
+             <acct-file acct/acct.csv>\n    records d,b,t,tq,r\n    max-size 1M\n</acct-file>\n\
+             <acct-file acct/acct.parquet>\n    records d,b,t,tq,r\n    close-rows 400\n    close-after 1s\n</acct-file>\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        config
+    }
+
+    pub fn start(dir: &Path, config: &Path, kill_at: Option<&str>) -> Server {
+        let text = std::fs::read_to_string(config).unwrap();
+        let port =
+            text.split("smtp-listener 127.0.0.1:").nth(1).unwrap().lines().next().unwrap().trim().parse().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_carom"));
+        command.arg("run").arg("--config").arg(config).arg("--root").arg(dir).current_dir(dir);
+        if let Some(step) = kill_at {
+            command.args(["--kill-at", step]);
+        }
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
+        let child = command.env("CAROM_LOG", "warn").stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let mut server = Server { child, dir: dir.to_owned(), config: config.to_owned(), port };
+        if kill_at.is_none() {
+            server.wait_listening();
+        }
+        server
+    }
+
+    pub fn smtp_port(&self) -> u16 {
+        self.port
+    }
+
+    fn wait_listening(&mut self) {
+        let end = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < end {
+            if let Ok(stream) = TcpStream::connect(("127.0.0.1", self.port)) {
+                stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                let mut line = String::new();
+                if BufReader::new(stream).read_line(&mut line).is_ok() && line.starts_with("220") {
+                    return;
+                }
+            }
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the server ended at start with {status}:\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("the server does not listen:\n{}", self.log());
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        self.child.wait().unwrap();
+    }
+
+    pub fn wait_dead_or_kill(&mut self, patience: Duration) {
+        let end = Instant::now() + patience;
+        while Instant::now() < end {
+            if self.child.try_wait().unwrap().is_some() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.kill();
+    }
+
+    /// Until the status says that nothing is queued and every output has written all there is.
+    pub fn wait_drained(&mut self, patience: Duration) {
+        let end = Instant::now() + patience;
+        let mut last = String::new();
+        while Instant::now() < end {
+            let out = Command::new(env!("CARGO_BIN_EXE_carom"))
+                .args(["status", "--json", "--config"])
+                .arg(&self.config)
+                .arg("--root")
+                .arg(&self.dir)
+                .current_dir(&self.dir)
+                .output()
+                .unwrap();
+            last = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+            if let Ok(status) = serde_json::from_slice::<serde_json::Value>(&out.stdout)
+                && status["queuedRecipients"] == 0
+            {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("still not drained: {last}\n{}", self.log());
+    }
+
+    /// SIGTERM; it must leave in order.
+    pub fn terminate(&mut self) {
+        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+        let end = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                assert!(status.success(), "stopped with {status}:\n{}", self.log());
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("does not stop:\n{}", self.log());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let mut text = String::new();
+            if let Ok(mut f) = std::fs::File::open(self.dir.join("log")) {
+                let _ = f.read_to_string(&mut text);
+            }
+            eprintln!(
+                "--- the server's log, last lines\n{}",
+                text.lines().rev().take(30).collect::<Vec<_>>().join("\n")
+            );
+        }
+    }
+}
