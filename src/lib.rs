@@ -43,6 +43,8 @@ pub mod classify;
 
 pub mod suppress;
 
+pub mod history;
+
 // What all of them stand on.
 pub mod config;
 

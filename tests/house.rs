@@ -15,6 +15,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "node",
             "manage",
             "sim",
+            "history",
             "intake",
             "delivery",
             "accounting",
@@ -33,6 +34,7 @@ const TABLE: &[(&str, &[&str])] = &[
         "node",
         &[
             "manage",
+            "history",
             "intake",
             "delivery",
             "accounting",
@@ -47,7 +49,11 @@ const TABLE: &[(&str, &[&str])] = &[
             "disk",
         ],
     ),
-    ("manage", &["intake", "delivery", "accounting", "report", "queue", "classify", "suppress", "store", "config"]),
+    (
+        "manage",
+        &["history", "intake", "delivery", "accounting", "report", "queue", "classify", "suppress", "store", "config"],
+    ),
+    ("history", &["classify", "suppress", "disk", "config"]),
     ("intake", &["queue", "suppress", "store", "net", "disk", "smtp", "config"]),
     ("queue", &["store", "suppress", "config"]),
     ("delivery", &["queue", "suppress", "store", "net", "disk", "smtp", "classify", "config"]),

@@ -23,6 +23,7 @@ use super::Failure;
 use super::send::client::{Server, TlsUse};
 use super::send::post::{self, Letter, Outcome};
 use crate::event::Time;
+use crate::history::{self, Found};
 use crate::node::{Node, Options};
 use crate::sim::dns::{self, DnsServer};
 use crate::sim::postman::{self, Destination};
@@ -158,9 +159,9 @@ async fn play(args: &Args, dir: &Path) -> Result<ExitCode, Failure> {
     dns.stop().await;
     own_dns.stop().await;
 
-    let (csv, parquet) = books::files(&dir.join("acct"))?;
-    books.csv = books::csv(&csv)?;
-    books.parquet = books::parquet(&parquet)?;
+    let Found { csv, parquet } = history::find(&dir.join("acct"))?;
+    books.csv = books::records(&csv)?;
+    books.parquet = books::records(&parquet)?;
     books.seen = books::seen(&logs, &begun)?;
     let script = Script::new(args.seed);
     let mut reconciled = reconcile::reconcile(&books, |rcpt| script.behaviour(rcpt));
