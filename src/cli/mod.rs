@@ -7,6 +7,7 @@ mod classify;
 mod completions;
 pub mod demo;
 mod reload;
+mod report;
 mod run;
 pub mod send;
 pub mod sink;
@@ -47,6 +48,8 @@ enum Command {
     Store(store::Args),
     /// Classify SMTP replies: one a line on standard input, JSON lines out
     Classify(classify::Args),
+    /// Read bounces and complaints: files, folders, mailboxes
+    Report(report::Args),
     /// Simulated mailbox providers as a server, for load tests and rehearsals
     Sink(sink::Args),
     /// Two campaigns through a whole Carom with simulated providers, and the books compared
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Suppress(args) => suppress::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Classify(args) => classify::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Sink(args) => sink::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => completions::run(&args),
