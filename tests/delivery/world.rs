@@ -160,6 +160,7 @@ impl World {
             headers: PairsBuf::default(),
             route: Route::Deliver,
             no_dsn: false,
+            return_full: false,
             rcpts: rcpts.iter().map(rcpt).collect(),
         }
     }
