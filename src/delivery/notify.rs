@@ -9,8 +9,10 @@
 //!   a line, nor a field, nor a part: control characters become blanks, the machine-readable part is ASCII, lines are
 //!   folded, the boundary is one that the returned message does not hold.
 //!
-//! Only failures are reported. Delays (NOTIFY=DELAY, `notify-of-delay-every`), successes and `dsn-format plain-text` are
-//! not supported.
+//! Only failures are reported: those of recipients that were refused or whose time is over. What is suppressed was not
+//! tried, what `type discard` threw away nobody refused; a message that can't be read from the disk names no sender any
+//! more. Not supported are delay notices (NOTIFY=DELAY, `notify-of-delay-every`), reports of success, and `dsn-format
+//! plain-text`.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
