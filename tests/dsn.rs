@@ -457,6 +457,20 @@ async fn a_recipient_that_is_suppressed_while_it_waits_causes_no_report() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_expires_is_reported_and_what_is_thrown_away_on_purpose_is_not() {
+    let rest = "<domain late.example>\nsmtp-hosts [127.0.0.1]:1\nbounce-after 2s\nretry-after 1s\n</domain>\n\
+                <domain thrown.example>\ntype discard\ndiscard-as-bounce yes\n</domain>";
+    let house = House::start("", rest).await;
+    house.send("news@sender.example", &["ann@late.example", "bob@thrown.example"]).await;
+    let reports = house.mx.reports();
+    assert_eq!((reports.len(), house.count(Kind::Bounced).await), (1, 2));
+    let failed: Vec<_> = reports[0].1.results.iter().map(|r| (r.rcpt.as_str(), r.status, r.action)).collect();
+    assert_eq!(failed, [("ann@late.example", "4.4.7".parse().ok(), Some(Action::Failed))]);
+    assert!(reports[0].1.results[0].diag.starts_with("delivery time expired"), "{:?}", reports[0].1.results[0]);
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_can_do_without_reports_or_want_the_whole_message() {
     let house = House::start("suppress-local-dsn yes", "").await;
     house.send("news@sender.example", &["bad@example.net"]).await;
