@@ -37,6 +37,7 @@ fn message(id: MessageId, body: &Bytes) -> Arc<Message> {
             headers: PairsBuf::default(),
             route: Route::Deliver,
             no_dsn: false,
+            return_full: false,
             rcpts: vec![Recipient { address: "someone.longer@example.net".into(), orcpt: "".into(), notify: 0 }],
         },
         body: body.clone(),

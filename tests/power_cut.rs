@@ -58,6 +58,7 @@ fn message(id: MessageId, rcpts: u16, len: usize) -> Arc<Message> {
             headers: PairsBuf::default(),
             route: Route::Deliver,
             no_dsn: false,
+            return_full: false,
             rcpts: (0..rcpts)
                 .map(|r| Recipient { address: format!("r{r}@example.net").into(), orcpt: "".into(), notify: 0 })
                 .collect(),

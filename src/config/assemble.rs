@@ -68,6 +68,7 @@ impl Draft {
             file,
             host_names,
             postmaster: global.postmaster,
+            custom_dsn_from_header: global.dsn_from,
             command_socket: global.command_socket.unwrap_or_else(|| spool.join("carom.sock")),
             spool,
             min_free_space,

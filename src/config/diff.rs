@@ -9,6 +9,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<String> {
     let changes = [
         ("host-name", old.host_names != new.host_names),
         ("postmaster", old.postmaster != new.postmaster),
+        ("custom-dsn-from-header", old.custom_dsn_from_header != new.custom_dsn_from_header),
         ("spool", old.spool != new.spool),
         ("min-free-space", old.min_free_space != new.min_free_space),
         ("log-file", old.log_file != new.log_file),

@@ -22,6 +22,9 @@ pub struct Config {
     pub host_names: Vec<String>,
     /// `postmaster`.
     pub postmaster: Vec<String>,
+    /// `custom-dsn-from-header`: display name (may be empty) and address in From of delivery reports; `None`:
+    /// MAILER-DAEMON at the first host name.
+    pub custom_dsn_from_header: Option<(String, String)>,
     /// Where the store is.
     pub spool: PathBuf,
     /// Free space below which new mail is refused (`min-free-space`).
@@ -149,6 +152,8 @@ pub struct Source {
     pub accept_invalid_recipients: bool,
     /// `suppress-local-dsn`: send no reports about mail of this source.
     pub suppress_local_dsn: bool,
+    /// `dsn-return-default`: what reports about mail of this source return of it: header or whole message.
+    pub dsn_return_default: DsnReturn,
     /// `smtp-command-timeout`: wait for a command.
     pub smtp_command_timeout: Duration,
     /// `smtp-data-timeout`: wait for content.
@@ -187,12 +192,22 @@ impl Default for Source {
             reject_invalid_virtual_mta: true,
             accept_invalid_recipients: false,
             suppress_local_dsn: false,
+            dsn_return_default: DsnReturn::Headers,
             smtp_command_timeout: Duration::from_secs(600),
             smtp_data_timeout: Duration::from_secs(600),
             log_connections: false,
             log_commands: false,
         }
     }
+}
+
+/// What a delivery report returns of the message it is about (RFC 3461, 4.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DsnReturn {
+    /// Its header; also what `system` means.
+    Headers,
+    /// All of it.
+    Full,
 }
 
 /// `<smtp-user>`.

@@ -640,6 +640,27 @@ mod whole_files {
     }
 
     #[test]
+    fn what_reports_return_and_who_they_are_from_is_configured() {
+        let ours = |lines: &str| format!("host-name a.example\npostmaster p@a.example\nspool /s\n{lines}\n");
+        let from = |value: &str| {
+            let loaded = parse_str("t", &ours(&format!("custom-dsn-from-header {value}")));
+            loaded.config.map(|c| c.custom_dsn_from_header)
+        };
+        let named = |name: &str| Some(Some((name.to_owned(), "b@a.example".to_owned())));
+        assert_eq!(from("\"Mail Delivery <b@a.example>\""), named("Mail Delivery"));
+        assert_eq!(from("b@a.example"), named(""));
+        assert_eq!(from("\"\""), Some(None));
+        assert_eq!(from("\"no address\""), None);
+        let returned = |value: &str| {
+            let text = ours(&format!("<source 192.0.2.1>\ndsn-return-default {value}\n</source>"));
+            parse_str("t", &text).config.map(|c| c.source(ip("192.0.2.1"), None, None).dsn_return_default)
+        };
+        assert_eq!(returned("full"), Some(crate::config::model::DsnReturn::Full));
+        assert_eq!(returned("system"), Some(crate::config::model::DsnReturn::Headers));
+        assert_eq!(returned("some"), None);
+    }
+
+    #[test]
     fn the_relay_example_sends_everything_to_the_port_it_names() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let config = load(&root.join("examples/relay.conf"), Some(Path::new("/r"))).config.unwrap();
@@ -649,7 +670,8 @@ mod whole_files {
             (settings.smtp_hosts[0].port, settings.use_starttls, settings.max_smtp_out),
             (Some(2600), false, 40)
         );
-        assert!(config.source(ip("127.0.0.1"), None, None).always_allow_relaying);
+        let source = config.source(ip("127.0.0.1"), None, None);
+        assert!(source.always_allow_relaying && source.suppress_local_dsn);
         assert_eq!(
             config.acct_files.iter().map(|f| f.format).collect::<Vec<_>>(),
             [AcctFormat::Csv, AcctFormat::Parquet]

@@ -116,7 +116,6 @@ pub const NEEDLESS: &[(&str, &str)] = &[
 const GLOBAL: &[&str] = &[
     "alias",
     "bounce-hook",
-    "custom-dsn-from-header",
     "domain-key",
     "domain-suffix",
     "dummy-smtp-await-slot",
@@ -192,7 +191,6 @@ const SOURCE: &[&str] = &[
     "check-spf-inbound-max-void-lookups",
     "date-header-time",
     "disconnect-on-transient-error",
-    "dsn-return-default",
     "jobid-prefix",
     "log-data",
     "log-tls",

@@ -1,7 +1,7 @@
 //! From outcomes to events and to what the store is told: one call per transaction and kind. Pure.
 //!
 //! Promises: a recipient that ends has its event in the same [`Finish`]; a deferred one its event with its new state.
-//! `disable-acct-records` leaves the event out, not the ending.
+//! `disable-acct-records` leaves the event out, not the ending. What its sender is to hear of is noted beside it.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -11,6 +11,7 @@ use crate::queue::{Drawn, Fate, QueueName};
 use crate::store::{Envelope, Finish, RcptState};
 use crate::suppress::Suppressed;
 
+use super::notify::{self, Failure};
 use super::outcome::{Outcome, Verdict, status};
 
 /// What events say of the connection.
@@ -45,6 +46,8 @@ pub struct Ledgered {
     pub events: Events,
     /// Something was delivered.
     pub delivered: bool,
+    /// Of those in `finish`, the ones whose sender may want a report.
+    pub failures: Vec<Failure>,
     diag: String,
 }
 
@@ -77,7 +80,7 @@ impl Attempt<'_> {
             Verdict::Deferred if expired => Kind::Bounced,
             Verdict::Deferred => Kind::Transient,
         };
-        let Ledgered { finish, finished, states, events, delivered, diag } = ledgered;
+        let Ledgered { finish, finished, states, events, delivered, failures, diag } = ledgered;
         diag.clear();
         if outcome.is_reply {
             diag.push_str("smtp;");
@@ -114,6 +117,12 @@ impl Attempt<'_> {
             finish.recipient(self.envelope.id, state.index);
             *finished = true;
             *delivered |= kind == Kind::Delivered;
+            // What an operator has thrown away on purpose was not refused by anybody.
+            if kind == Kind::Bounced && self.facts.delivery != Some(DeliveryType::Discard) {
+                let status = event.status.unwrap_or(outcome.status);
+                let (text, is_reply) = (outcome.text, outcome.is_reply);
+                failures.extend(self.failure(state.index, status, text, is_reply, self.now));
+            }
             if !self.settings.disable_acct_records.contains(kind) {
                 finish.event(&event);
             }
@@ -142,6 +151,29 @@ impl Attempt<'_> {
             diag.push_str(last_error);
         }
         self.end_without_attempt(drawn, status(4, 4, 7), &diag, "message-expired", 0, ledgered);
+        let index = drawn.entry.state().index;
+        ledgered.failures.extend(self.failure(index, status(4, 4, 7), &diag, false, Time::UNKNOWN));
+    }
+
+    /// What a report would say of a recipient that has ended; `None` where none is asked for.
+    fn failure(
+        &self,
+        index: u16,
+        status: EnhancedStatus,
+        text: &str,
+        is_reply: bool,
+        last_attempt: Time,
+    ) -> Option<Failure> {
+        let rcpt = self.envelope.rcpts.get(usize::from(index))?;
+        notify::asked_for(self.envelope, rcpt).then(|| Failure {
+            rcpt: index,
+            status,
+            text: text.into(),
+            is_reply,
+            mta: if is_reply { self.facts.mta.clone() } else { "".into() },
+            mta_ip: self.facts.mta_ip.filter(|_| is_reply),
+            last_attempt,
+        })
     }
 
     fn end_without_attempt(

@@ -2,12 +2,14 @@
 //!
 //! - A permit of the queue engine becomes a [`session`]: resolve the hosts, connect, then one transaction after the other.
 //! - [`outcome`] says what a reply or a failure means; [`attempt`] makes the events of it; both are pure.
-//! - The store is told once per transaction.
+//! - The store is told once per transaction. A recipient that fails for good brings the sender's report ([`notify`]) in the
+//!   same record.
 
 pub mod attempt;
 pub mod connect;
 pub mod dialogue;
 mod discard;
+pub mod notify;
 pub mod outcome;
 pub mod plan;
 pub mod reach;

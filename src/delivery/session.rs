@@ -18,6 +18,7 @@ use crate::store::{Finish, LoadError, Message, RcptState, StoreError};
 
 use super::attempt::{self, Attempt, Facts, Ledgered};
 use super::dialogue::Connection;
+use super::notify;
 use super::outcome::{CONNECTION_LOST, Outcome, Verdict, of_recipient, status};
 use super::reach::{Unreached, reach};
 use super::run::Context;
@@ -157,7 +158,7 @@ impl Session {
             }
         }
         if active.is_empty() {
-            self.hand_over(id, told).await;
+            self.hand_over(&message, told).await;
             return true;
         }
 
@@ -198,7 +199,7 @@ impl Session {
         if let (Some(lost), true) = (&lost, settings.log_transfer_failures) {
             tracing::warn!(queue = queue.as_str(), mta = &*connection.facts.mta, "transfer failed: {lost}");
         }
-        self.hand_over(id, told).await;
+        self.hand_over(&message, told).await;
         connection.used = true;
         connection.reset = result.unfinished;
         lost.is_none() && result.closing.is_none()
@@ -284,7 +285,7 @@ impl Session {
                 None => attempt.record(drawn, outcome, &mut told),
             }
         }
-        self.hand_over(id, told).await;
+        self.hand_over(&message, told).await;
     }
 
     /// Ends all that is ready in the queue with this outcome.
@@ -306,7 +307,7 @@ impl Session {
         for drawn in self.permit.drawn.iter_mut().filter(|d| d.entry.message() == id && d.fate == Fate::Again) {
             attempt.expired(drawn, last_error, &mut told);
         }
-        self.hand_over(id, told).await;
+        self.hand_over(&message, told).await;
     }
 
     /// Ends all recipients of the queue whose time is over, whether or not a host can be reached.
@@ -323,17 +324,40 @@ impl Session {
         }
     }
 
-    /// Tells the store: what ends in one record, what is deferred in another.
-    async fn hand_over(&mut self, id: MessageId, told: Ledgered) {
+    /// Tells the store: what ends, with the report about what failed, in one record; what is deferred in another.
+    async fn hand_over(&mut self, message: &Message, mut told: Ledgered) {
         self.permit.delivered |= told.delivered;
         if told.finished {
+            let report = self.report(message, &mut told);
             let result = self.context.store.finish(told.finish).await;
+            if let (Ok(()), Some(report)) = (&result, report) {
+                // Durable now. If the process dies before the next line, start-up finds it in the spool.
+                let now = now();
+                let state = RcptState { index: 0, attempts: 0, not_before: now, in_doubt: false };
+                self.context.engine.admit(&report.envelope, &[state], now);
+            }
             self.check(result);
         }
         if !told.states.is_empty() {
-            let result = self.context.store.retry(id, &told.states, told.events).await;
+            let result = self.context.store.retry(message.envelope.id, &told.states, told.events).await;
             self.check(result);
         }
+    }
+
+    /// The report to the sender about what failed, put into the record that ends it; `None` when there is none to make.
+    fn report(&self, message: &Message, told: &mut Ledgered) -> Option<Arc<Message>> {
+        if told.failures.is_empty() {
+            return None;
+        }
+        let (config, store) = (self.context.config.load(), &self.context.store);
+        if !notify::wanted(&config, &message.envelope) {
+            return None;
+        }
+        let ids = (store.id(), store.next_message_id());
+        let (report, received) = notify::report(&config, message, &told.failures, ids, now());
+        tracing::debug!(message = message.envelope.id.0, report = ids.1.0, "the sender gets a report");
+        told.finish.message(report.clone(), received);
+        Some(report)
     }
 
     /// A store that takes no outcomes ends delivery: what was sent but not recorded would be sent again and again.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
+use crate::config::model::DsnReturn;
 use crate::config::{Config, Source};
 use crate::event::address::canonical_domain;
 use crate::event::category::SUPPRESSED;
@@ -279,6 +280,7 @@ pub fn prepare(submission: Submission, id: MessageId, turns: &Turns) -> Result<P
         id,
         time_queued: *now,
         no_dsn: source.suppress_local_dsn || submission.from.is_empty(),
+        return_full: source.dsn_return_default == DsnReturn::Full,
         env_id: processed.env_id.into(),
         job: processed.job.into(),
         vmta: chosen.virtual_mta,

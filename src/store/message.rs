@@ -52,6 +52,8 @@ pub struct Envelope {
     pub route: Route,
     /// No delivery report is to be made about it (`suppress-local-dsn`, or it is itself a report).
     pub no_dsn: bool,
+    /// A delivery report is to return the whole message, not only its header (`dsn-return-default full`; RET=FULL).
+    pub return_full: bool,
     /// The recipients, in the order of RCPT.
     pub rcpts: Vec<Recipient>,
 }

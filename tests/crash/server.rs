@@ -23,7 +23,7 @@ impl Server {
         let config = dir.join("carom.conf");
         let text = format!(
             "host-name mta.crash.example\nspool spool\nsmtp-listener 127.0.0.1:{port}\n\
-             <source 127.0.0.0/8>\n    always-allow-relaying yes\n</source>\n\
+             <source 127.0.0.0/8>\n    always-allow-relaying yes\n    suppress-local-dsn yes\n</source>\n\
              <domain *>\n    smtp-hosts [127.0.0.1]:{sink_port}\n    use-starttls no\n    retry-after 1s\n    \
              retry-recipients-after 1s\n    max-smtp-out 8\n</domain>\n\
              <acct-file acct/acct.csv>\n    records d,b,t,tq,r\n    max-size 1M\n</acct-file>\n\

@@ -159,7 +159,9 @@ impl World {
             message_id_header: "".into(),
             headers: PairsBuf::default(),
             route: Route::Deliver,
-            no_dsn: false,
+            // Reports about bounces have tests of their own (dsn.rs).
+            no_dsn: true,
+            return_full: false,
             rcpts: rcpts.iter().map(rcpt).collect(),
         }
     }

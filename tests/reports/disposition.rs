@@ -31,6 +31,7 @@ fn message(body: Vec<u8>) -> Message {
             headers: PairsBuf::default(),
             route: Route::Bounce,
             no_dsn: false,
+            return_full: false,
             rcpts: vec![Recipient { address: "bounce@bounce.example.com".into(), orcpt: "".into(), notify: 0 }],
         },
         body: body.into(),

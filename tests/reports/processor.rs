@@ -97,6 +97,7 @@ impl House {
             headers: PairsBuf::default(),
             route: Route::Bounce,
             no_dsn: false,
+            return_full: false,
             rcpts: vec![Recipient { address: to.into(), orcpt: "".into(), notify: 0 }],
         };
         let message = Arc::new(Message { envelope, body: body.into() });

@@ -25,6 +25,8 @@ pub struct Global {
     pub host_names: Vec<String>,
     /// `postmaster`
     pub postmaster: Vec<String>,
+    /// `custom-dsn-from-header`: display name and address
+    pub dsn_from: Option<(String, String)>,
     /// `spool DIR`
     pub spool: Option<PathBuf>,
     /// `spool-min-free-space`, in bytes
@@ -72,6 +74,7 @@ impl Default for Global {
         Global {
             host_names: Vec::new(),
             postmaster: Vec::new(),
+            dsn_from: None,
             spool: None,
             min_free_space: 0,
             log_file: None,
@@ -105,6 +108,12 @@ pub const GLOBAL: &[G] = &[
     )
     .also(&["hostname"]),
     G::many("postmaster", Set::Email(|g, v| g.postmaster.push(v)), "Address of the operator").also(&["administrator"]),
+    G::one(
+        "custom-dsn-from-header",
+        Set::Other("STR", "\"Mail Delivery <bounces@example.com>\"", dsn_from),
+        "",
+        "From of the reports sent about mail that bounced; without it, MAILER-DAEMON at the first host-name",
+    ),
     G::one(
         "spool",
         Set::Path(|g, v| g.spool = Some(v)),
@@ -309,6 +318,26 @@ fn pattern_file(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change
 }
 
 /// A SIZE or a TIME. `m` alone could be both: a capital M is megabytes, a small one minutes.
+/// `Name <address>` or an address alone; `""` is the default again.
+fn dsn_from(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<Global>, ValueError> {
+    let help = "write an address, with a name before it if wanted: \"Mail Delivery <bounces@example.com>\"";
+    let text = args.rest().map(|w| w.text).unwrap_or_default();
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(Arc::new(|g| g.dsn_from = None));
+    }
+    let (name, address) = match text.rfind('<') {
+        Some(at) => (text[..at].trim().trim_matches('"').trim(), &text[at..]),
+        None => ("", text),
+    };
+    let address = values::email(address).map_err(|e| ValueError { help: help.into(), ..e })?;
+    if !address.is_ascii() || name.chars().any(char::is_control) {
+        return Err(ValueError { message: "a character that can't stand in From".into(), help: help.into() });
+    }
+    let from = (name.to_owned(), address);
+    Ok(Arc::new(move |g| g.dsn_from = Some(from.clone())))
+}
+
 fn ledger_retention(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<Global>, ValueError> {
     let text = args.word().map(|w| w.text).unwrap_or_default();
     let minutes = text.ends_with('m');

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Directive;
 use super::set::{Change, Set};
 use crate::config::lexer::Args;
-use crate::config::model::Source;
+use crate::config::model::{DsnReturn, Source};
 use crate::config::tree::Reading;
 use crate::config::values::{self, ValueError};
 
@@ -120,6 +120,12 @@ pub const SOURCE: &[S] = &[
         "no",
         "Send no reports about mail of this source",
     ),
+    S::one(
+        "dsn-return-default",
+        Set::Other("{headers,full,system}", "full", dsn_return),
+        "system",
+        "What reports about mail of this source return of it: its header (also system) or all of it",
+    ),
     S::one("smtp-command-timeout", Set::Time(1, DAY, |s, v| s.smtp_command_timeout = v), "10m", "Wait for a command"),
     S::one("smtp-data-timeout", Set::Time(1, DAY, |s, v| s.smtp_data_timeout = v), "10m", "Wait for content"),
     S::one("log-connections", Set::Bool(|s, v| s.log_connections = v), "no", "Log when sessions begin and end"),
@@ -128,6 +134,17 @@ pub const SOURCE: &[S] = &[
 
 fn small(n: u64) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn dsn_return(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<Source>, ValueError> {
+    let help = "write headers, full or system".to_owned();
+    let Some(word) = args.word() else { return Err(ValueError { message: "no value".into(), help }) };
+    let what = match word.text.to_ascii_lowercase().as_str() {
+        "headers" | "system" => DsnReturn::Headers,
+        "full" => DsnReturn::Full,
+        other => return Err(ValueError { message: format!("\"{other}\" is not what a report can return"), help }),
+    };
+    Ok(Arc::new(move |s| s.dsn_return_default = what))
 }
 
 fn date_header(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<Source>, ValueError> {

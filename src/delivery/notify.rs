@@ -1,0 +1,378 @@
+//! The report that tells a sender whose mail failed: a delivery status notification (RFC 3464 in RFC 6522). Pure.
+//!
+//! Promises:
+//! - [`wanted`] never lets a report be made about mail of the null sender (so none about a report: RFC 5321, 6.1), nor to
+//!   an address whose mail our own processors read, where it would be counted as a second bounce.
+//! - One report names all recipients that failed together; [`report`] gives it with its `r` event, to go into the same
+//!   record as their `b` events. Nothing here fails: what does not fit is left out, and the text says so.
+//! - Replies, addresses and the returned message come from outside. They stand in the report as text that can neither end
+//!   a line, nor a field, nor a part: control characters become blanks, the machine-readable part is ASCII, lines are
+//!   folded, the boundary is one that the returned message does not hold.
+//!
+//! Only failures are reported: those of recipients that were refused or whose time is over. What is suppressed was not
+//! tried, what `type discard` threw away nobody refused; a message that can't be read from the disk names no sender any
+//! more. Not supported are delay notices (NOTIFY=DELAY, `notify-of-delay-every`), reports of success, and `dsn-format
+//! plain-text`.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use mail_builder::MessageBuilder;
+use mail_builder::headers::address::Address as Mailbox;
+use mail_builder::headers::content_type::ContentType;
+use mail_builder::headers::date::Date;
+use mail_builder::headers::raw::Raw;
+use mail_builder::mime::{BodyPart, MimePart};
+
+use crate::config::model::{Config, Processor};
+use crate::event::address::canonical_domain;
+use crate::event::record::PairsBuf;
+use crate::event::{Address, EnhancedStatus, Event, Events, Kind, MessageId, SourceType, StoreId, Time};
+use crate::store::{Envelope, Message, Recipient, Route};
+
+/// NOTIFY=NEVER (RFC 3461, 4.1), as [`Recipient::notify`] has it.
+const NEVER: u8 = 1;
+/// NOTIFY=FAILURE.
+const FAILURE: u8 = 4;
+
+/// Bytes of one recipient's reply.
+const MAX_REPLY: usize = 2000;
+/// Bytes of the machine-readable part; recipients that no longer fit are not listed.
+const MAX_STATUS: usize = 4 << 20;
+/// Recipients named in the text for people.
+const MAX_NAMED: usize = 100;
+/// Bytes of the returned header.
+const MAX_HEADER: usize = 64 << 10;
+/// Largest message that is returned whole; of a larger one the header is.
+const MAX_RETURNED: usize = 1 << 20;
+
+/// A recipient that failed for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Its index in [`Envelope::rcpts`].
+    pub rcpt: u16,
+    /// As its `b` event has it.
+    pub status: EnhancedStatus,
+    /// The reply, or what else is known.
+    pub text: Box<str>,
+    /// Whether `text` is a reply of the remote host.
+    pub is_reply: bool,
+    /// The remote host; empty when there was none.
+    pub mta: Box<str>,
+    /// Its address.
+    pub mta_ip: Option<IpAddr>,
+    /// When it was last tried; unknown when this ending was no attempt.
+    pub last_attempt: Time,
+}
+
+/// Whether a failure of this recipient is to be reported, as far as message and recipient say.
+pub fn asked_for(envelope: &Envelope, rcpt: &Recipient) -> bool {
+    // RFC 3461, 5.2: without NOTIFY a failure is reported.
+    !envelope.no_dsn && !envelope.orig.is_empty() && (rcpt.notify == 0 || rcpt.notify & FAILURE != 0)
+}
+
+/// Whether a report can be sent to the sender of this message: not to the null sender, not to what is no address, and
+/// not to an address that a processor of ours reads.
+pub fn wanted(config: &Config, envelope: &Envelope) -> bool {
+    let Ok(sender) = Address::parse(&envelope.orig) else { return false };
+    let domain = canonical_domain(sender.domain());
+    let is = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
+    let takes = |p: &Processor| {
+        p.domains.iter().any(|d| is(d, &domain))
+            || p.addresses.iter().any(|a| match a.rsplit_once('@') {
+                Some((local, at)) => is(local, sender.local()) && is(at, &domain),
+                None => is(a, sender.local()),
+            })
+    };
+    let processors = [&config.bounce_processor, &config.feedback_loop_processor];
+    !envelope.no_dsn
+        && !config.return_path_token.as_ref().is_some_and(|t| is(&t.domain, &domain))
+        && !processors.into_iter().flatten().any(takes)
+}
+
+/// The report about these failures of `message`, to its sender, with its `r` event. It has the null sender, and no
+/// report is ever made about it. Call it only where [`wanted`] says so; `store` and `id` make its Message-ID.
+pub fn report(
+    config: &Config,
+    message: &Message,
+    failures: &[Failure],
+    (store, id): (StoreId, MessageId),
+    now: Time,
+) -> (Arc<Message>, Events) {
+    let host = canonical_domain(config.host_names.first().map_or("localhost", String::as_str)).into_owned();
+    let message_id_header = format!("{store}.{id}.dsn@{host}");
+    let whole = message.envelope.return_full && message.body.len() <= MAX_RETURNED;
+    let returned = if whole { &message.body[..] } else { header(&message.body) };
+    // A whole message may not be encoded (RFC 2046, 5.2.1); a header alone is text like any other.
+    let eight_bit = whole && !returned.is_ascii();
+    let (status, listed) = status_part(&host, message, failures);
+    let text = text_part(&host, message, &failures[..listed], failures.len());
+
+    let transfer = if eight_bit { "8bit" } else { "7bit" };
+    let third = match whole {
+        true => MimePart::new("message/rfc822", returned).transfer_encoding(transfer),
+        false => MimePart::new("text/rfc822-headers", returned),
+    };
+    let boundary = boundary(store, id, now, returned);
+    let content_type = ContentType::new("multipart/report")
+        .attribute("report-type", "delivery-status")
+        .attribute("boundary", boundary);
+    let parts = vec![
+        MimePart::new("text/plain", text),
+        MimePart::new("message/delivery-status", status.into_bytes()).transfer_encoding("7bit"),
+        third,
+    ];
+    let mut body = MimePart::new(content_type, BodyPart::Multipart(parts));
+    if eight_bit {
+        body = body.transfer_encoding(transfer);
+    }
+    let from = match &config.custom_dsn_from_header {
+        Some((name, address)) => Mailbox::new_address(Some(name.as_str()).filter(|n| !n.is_empty()), address.as_str()),
+        None => Mailbox::new_address(Some("Mail Delivery System"), format!("MAILER-DAEMON@{host}")),
+    };
+    let mut built = Vec::with_capacity(4096 + returned.len());
+    MessageBuilder::new()
+        .from(from)
+        .header("To", Raw::new(to(&message.envelope.orig)))
+        .subject("Your message could not be delivered")
+        .date(Date::new(now.secs()))
+        .message_id(message_id_header.as_str())
+        .header("Auto-Submitted", Raw::new("auto-replied"))
+        .body(body)
+        .serialize(&mut built);
+
+    let envelope = Envelope {
+        id,
+        time_queued: now,
+        orig: "".into(),
+        env_id: "".into(),
+        job: "".into(),
+        vmta: "{default}".into(),
+        pool: "".into(),
+        src_type: SourceType::Internal,
+        src_mta: host.into(),
+        src_ip: None,
+        user: "".into(),
+        eight_bit,
+        // The parts are bounded: some megabytes.
+        body_len: u32::try_from(built.len()).unwrap_or(u32::MAX),
+        message_id_header: message_id_header.into(),
+        headers: PairsBuf::default(),
+        route: Route::Deliver,
+        no_dsn: true,
+        return_full: false,
+        // RFC 3461, 4.1: the next hop is not to report on it either.
+        rcpts: vec![Recipient { address: message.envelope.orig.clone(), orcpt: "".into(), notify: NEVER }],
+    };
+    let mut received = Events::new();
+    received.push(&Event {
+        message: id,
+        time_queued: now,
+        rcpt: &message.envelope.orig,
+        src_type: Some(SourceType::Internal),
+        src_mta: &envelope.src_mta,
+        vmta: &envelope.vmta,
+        ..Event::new(Kind::Received, now)
+    });
+    (Arc::new(Message { envelope, body: built.into() }), received)
+}
+
+/// The sender as To shows it. Beyond ASCII a header can't hold an address without SMTPUTF8; the envelope has it.
+fn to(sender: &str) -> String {
+    match sender.rsplit_once('@') {
+        Some((local, domain)) if local.bytes().all(|b| b.is_ascii_graphic() || b == b' ') => {
+            format!("<{local}@{}>", canonical_domain(domain))
+        }
+        _ => "undisclosed-recipients:;".to_owned(),
+    }
+}
+
+/// A boundary that `returned` does not hold. The other parts hold none: the lines of the texts are ours or indented.
+fn boundary(store: StoreId, id: MessageId, now: Time, returned: &[u8]) -> String {
+    let candidate = |n: u32| format!("=_{store}_{id}_{:x}_{n}", now.0);
+    let absent = |b: &String| memchr::memmem::find(returned, b.as_bytes()).is_none();
+    (0..).map(candidate).find(absent).unwrap_or_default()
+}
+
+/// The header of a message, without the empty line; cut at the end of a line when it is too long.
+fn header(body: &[u8]) -> &[u8] {
+    let end = match body {
+        [b'\r', b'\n', ..] => 0,
+        _ => memchr::memmem::find(body, b"\r\n\r\n").map_or(body.len(), |at| at + 2),
+    };
+    if end <= MAX_HEADER {
+        return &body[..end];
+    }
+    let lines = memchr::memmem::rfind(&body[..MAX_HEADER], b"\r\n").map_or(0, |at| at + 2);
+    &body[..lines]
+}
+
+/// The part for programs (RFC 3464, 2.1), and how many of the failures it has.
+fn status_part(host: &str, message: &Message, failures: &[Failure]) -> (String, usize) {
+    let envelope = &message.envelope;
+    let mut out = String::with_capacity(256 + 400 * failures.len().min(1000));
+    if !envelope.env_id.is_empty() {
+        field(&mut out, "Original-Envelope-Id", &ascii(&envelope.env_id));
+    }
+    field(&mut out, "Reporting-MTA", &format!("dns; {host}"));
+    if envelope.time_queued.is_known() {
+        field(&mut out, "Arrival-Date", &date(envelope.time_queued));
+    }
+    for (n, failure) in failures.iter().enumerate() {
+        if out.len() > MAX_STATUS {
+            return (out, n);
+        }
+        out.push_str("\r\n");
+        if let Some(rcpt) = envelope.rcpts.get(usize::from(failure.rcpt)) {
+            if rcpt.orcpt.contains(';') {
+                field(&mut out, "Original-Recipient", &ascii(&rcpt.orcpt));
+            }
+            field(&mut out, "Final-Recipient", &typed_address(&rcpt.address));
+        }
+        field(&mut out, "Action", "failed");
+        field(&mut out, "Status", &failure.status.to_string());
+        if !failure.mta.is_empty() {
+            field(&mut out, "Remote-MTA", &format!("dns; {}", mta(failure, false)));
+        }
+        if !failure.text.is_empty() {
+            // A text that is no reply has a type of our own (RFC 3464, 2.1.2).
+            let kind = if failure.is_reply { "smtp" } else { "X-Carom" };
+            field(&mut out, "Diagnostic-Code", &format!("{kind}; {}", ascii(short(&failure.text))));
+        }
+        if failure.last_attempt.is_known() {
+            field(&mut out, "Last-Attempt-Date", &date(failure.last_attempt));
+        }
+    }
+    (out, failures.len())
+}
+
+/// The part for people.
+fn text_part(host: &str, message: &Message, listed: &[Failure], all: usize) -> String {
+    let envelope = &message.envelope;
+    let mut out = format!("This is the mail system at {host}.\r\n\r\n");
+    out.push_str("Your message");
+    if envelope.time_queued.is_known() {
+        let _ = write!(out, " of {}", date(envelope.time_queued));
+    }
+    let recipients = if all == 1 { "this recipient".to_owned() } else { format!("these {all} recipients") };
+    let _ = write!(out, "\r\ncould not be delivered to {recipients}, and will not be tried again:\r\n");
+    let named = &listed[..listed.len().min(MAX_NAMED)];
+    for failure in named {
+        let address = envelope.rcpts.get(usize::from(failure.rcpt)).map_or("", |r| &r.address);
+        let _ = write!(out, "\r\n  <{}>\r\n", plain(address));
+        if failure.is_reply {
+            let _ = write!(out, "    {} said:\r\n", mta(failure, true));
+        }
+        wrap(&mut out, &plain(short(&failure.text)));
+    }
+    if named.len() < listed.len() {
+        out.push_str("\r\nThe others are listed in the report for programs that comes with this text.\r\n");
+    }
+    if listed.len() < all {
+        let _ = write!(out, "\r\n{} of the recipients are too many for this report.\r\n", all - listed.len());
+    }
+    let what = if envelope.return_full && message.body.len() <= MAX_RETURNED { "Your message" } else { "Its header" };
+    let _ = write!(out, "\r\n{what} is attached.\r\n");
+    out
+}
+
+/// The remote host: an address literal where it has no name of its own.
+fn mta(failure: &Failure, with_address: bool) -> String {
+    let name = ascii(&failure.mta);
+    match failure.mta_ip {
+        Some(ip) if name.is_empty() || name.parse::<IpAddr>().is_ok() => format!("[{ip}]"),
+        Some(ip) if with_address => format!("{name} ({ip})"),
+        None if name.is_empty() => "the remote host".to_owned(),
+        _ => name,
+    }
+}
+
+/// `rfc822; address`; beyond ASCII the 7-bit form of `utf-8` (RFC 6533, 3).
+fn typed_address(address: &str) -> String {
+    let (local, domain) = address.rsplit_once('@').unwrap_or((address, ""));
+    let at = if domain.is_empty() { "" } else { "@" };
+    let domain = canonical_domain(domain);
+    if local.is_ascii() && domain.is_ascii() {
+        return format!("rfc822; {}{at}{}", ascii(local), ascii(&domain));
+    }
+    let mut out = String::from("utf-8; ");
+    for c in local.chars().chain(at.chars()).chain(domain.chars()) {
+        match c {
+            '\\' | '+' | '=' => _ = write!(out, "\\x{{{:X}}}", u32::from(c)),
+            '!'..='~' => out.push(c),
+            c => _ = write!(out, "\\x{{{:X}}}", u32::from(c)),
+        }
+    }
+    out
+}
+
+/// One field, folded between words at 76 columns; a word that no line can hold is cut (RFC 5322, 2.1.1).
+fn field(out: &mut String, name: &str, value: &str) {
+    const LINE: usize = 76;
+    const WORD: usize = 900;
+    out.push_str(name);
+    out.push(':');
+    let mut column = name.len() + 1;
+    for word in value.split(' ') {
+        let mut rest = word;
+        loop {
+            // `value` is ASCII: any place is a boundary between characters.
+            let (piece, more) = rest.split_at(rest.len().min(WORD));
+            if column + 1 + piece.len() > LINE && column > name.len() + 1 && !piece.is_empty() {
+                out.push_str("\r\n");
+                column = 0;
+            }
+            out.push(' ');
+            out.push_str(piece);
+            column += 1 + piece.len();
+            rest = more;
+            if rest.is_empty() {
+                break;
+            }
+        }
+    }
+    out.push_str("\r\n");
+}
+
+/// A paragraph, indented and wrapped; so no line of it can be mistaken for a boundary.
+fn wrap(out: &mut String, text: &str) {
+    const LINE: usize = 76;
+    let mut column = 0;
+    for word in text.split(' ').filter(|w| !w.is_empty()) {
+        if column == 0 || column + 1 + word.len() > LINE {
+            out.push_str(if column == 0 { "    " } else { "\r\n    " });
+            column = 4;
+        } else {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += word.len();
+    }
+    out.push_str("\r\n");
+}
+
+fn date(time: Time) -> String {
+    Date::new(time.secs()).to_rfc822()
+}
+
+/// At most [`MAX_REPLY`] bytes.
+fn short(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_REPLY)]
+}
+
+/// Control characters become blanks.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// As [`plain`], and what is beyond ASCII becomes `?`.
+fn ascii(text: &str) -> String {
+    let safe = |c: char| match c {
+        ' '..='~' => c,
+        c if c.is_control() => ' ',
+        _ => '?',
+    };
+    text.chars().map(safe).collect()
+}
