@@ -82,6 +82,11 @@ async fn serve(stream: UnixStream, handler: Handler) -> io::Result<()> {
     write.write_all(&out).await
 }
 
+/// Whether a server listens at `path`.
+pub fn answers(path: &Path) -> bool {
+    std::os::unix::net::UnixStream::connect(path).is_ok()
+}
+
 /// Asks the server behind `path`; blocking, for the command line.
 pub fn ask(path: &Path, command: &Command) -> io::Result<Answer> {
     use std::io::{BufRead, Write};

@@ -36,6 +36,9 @@ pub struct BadRow {
 /// Why no row can be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CsvError {
+    /// Nothing is in it.
+    #[error("the file is empty: its first line must name the columns, one of them email")]
+    Empty,
     /// No address column.
     #[error("no column of addresses: the header has {found}; name the column with --column")]
     NoColumn {
@@ -63,10 +66,45 @@ pub enum CsvError {
     },
 }
 
+/// Takes CR away before LF, since the reader does not count the lines of a file with CRLF right.
+#[derive(Debug)]
+struct LineFeeds<R> {
+    inner: R,
+    /// The last byte read was a CR, and is still to be given.
+    held: bool,
+}
+
+impl<R: Read> Read for LineFeeds<R> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            let start = usize::from(std::mem::take(&mut self.held));
+            if let (1, Some(first)) = (start, buf.first_mut()) {
+                *first = b'\r';
+            }
+            let end = start + self.inner.read(buf.get_mut(start..).unwrap_or_default())?;
+            if end == start {
+                return Ok(end);
+            }
+            let mut kept = 0;
+            for i in 0..end {
+                if buf[i] != b'\r' || i + 1 == end || buf[i + 1] != b'\n' {
+                    buf[kept] = buf[i];
+                    kept += 1;
+                }
+            }
+            self.held = buf[kept - 1] == b'\r';
+            kept -= usize::from(self.held);
+            if kept > 0 {
+                return Ok(kept);
+            }
+        }
+    }
+}
+
 /// Rows of a CSV file, read as they are asked for.
 #[derive(Debug)]
 pub struct Rows<R> {
-    reader: csv::Reader<R>,
+    reader: csv::Reader<LineFeeds<R>>,
     header: Vec<String>,
     column: usize,
     number: u64,
@@ -78,10 +116,16 @@ impl<R: Read> Rows<R> {
     /// # Errors
     /// See [`CsvError`].
     pub fn new(input: R, column: Option<&str>) -> Result<Rows<R>, CsvError> {
-        let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(input);
+        let mut reader = csv::ReaderBuilder::new()
+            .flexible(true)
+            .trim(csv::Trim::All)
+            .from_reader(LineFeeds { inner: input, held: false });
         let header = reader.headers().map_err(|e| malformed(&e))?;
         // Spreadsheets put a byte order mark before the first name.
         let header: Vec<String> = header.iter().map(|h| h.trim_start_matches('\u{feff}').trim().to_owned()).collect();
+        if header.iter().all(String::is_empty) {
+            return Err(CsvError::Empty);
+        }
         let found = || header.iter().map(|h| format!("{h:?}")).collect::<Vec<_>>().join(", ");
         for (i, name) in header.iter().enumerate() {
             if header[..i].iter().any(|h| h.eq_ignore_ascii_case(name)) {
@@ -182,6 +226,30 @@ mod tests {
     fn a_byte_order_mark_and_crlf_do_no_harm() {
         let all = rows("\u{feff}email,name\r\nann@a.example,Ann\r\n");
         assert_eq!(all[0].as_ref().unwrap().address, "ann@a.example");
+    }
+
+    #[test]
+    fn lines_are_counted_right_whatever_ends_them() {
+        let text = "email,name\na@a.example,\"two\nlines\"\n\nnonsense,x\nb@b.example\n";
+        for end in ["\n", "\r\n"] {
+            let bad: Vec<u64> =
+                rows(&text.replace('\n', end)).iter().filter_map(|r| Some(r.as_ref().err()?.line)).collect();
+            assert_eq!(bad, [5, 6], "{end:?}");
+        }
+        // Bytes that come one by one, and a CR that is the last of them.
+        struct Slow<'a>(&'a [u8]);
+        impl Read for Slow<'_> {
+            fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+                let some = self.0.len().min(1).min(buf.len());
+                buf[..some].copy_from_slice(&self.0[..some]);
+                self.0 = &self.0[some..];
+                Ok(some)
+            }
+        }
+        let mut out = String::new();
+        LineFeeds { inner: Slow(b"a\r\nb\r\rc\r\n\r\n\r"), held: false }.read_to_string(&mut out).unwrap();
+        assert_eq!(out, "a\nb\r\rc\n\n\r");
+        assert!(matches!(Rows::new(&b""[..], None), Err(CsvError::Empty)));
     }
 
     #[test]
