@@ -439,7 +439,7 @@ mod typed {
         let said: Vec<_> = loaded.diagnostics.iter().map(|d| d.message.as_str()).collect();
         assert!(said.contains(&"delete-after has no effect on a parquet file"), "{said:?}");
         assert!(said.contains(&"move-to has no effect on a parquet file"), "{said:?}");
-        let days = |n| Some(secs(n * 86_400));
+        let days = |n: u64| Some(secs(n * 86_400));
         let config = good("spool s\nacct-file a.parquet\nacct-file b.csv\n");
         let kept: Vec<_> = config.acct_files.iter().map(|f| f.delete_after).collect();
         assert_eq!(kept, [None, days(8)]);
