@@ -7,6 +7,7 @@
 use std::sync::{Arc, PoisonError};
 
 use super::{Inner, check, now, rules};
+use crate::classify::RuleSet;
 use crate::config::{self, Config, Diagnostic};
 
 impl Inner {
@@ -41,9 +42,12 @@ impl Inner {
     }
 
     fn put_in_force(&self, old: &Config, new: Config) -> Result<String, Refusal> {
-        let compiled = rules::compile(&new).map_err(Refusal::Words)?;
+        let compiled = match old.bounce_category_patterns == new.bounce_category_patterns {
+            true => None,
+            false => Some(rules::compile(&new).map_err(Refusal::Words)?),
+        };
         let changes = config::diff(old, &new);
-        if let Err(error) = self.change_over(&new, &compiled) {
+        if let Err(error) = self.change_over(&new, compiled.as_deref()) {
             // Back to what was; this has worked before, so what fails now is the disk, which the error names.
             let _ = self.renew_certificates(old);
             let _ = self.change_outputs(old);
@@ -62,11 +66,11 @@ impl Inner {
         Ok(message)
     }
 
-    fn change_over(&self, new: &Config, compiled: &crate::classify::RuleSet) -> Result<(), String> {
+    fn change_over(&self, new: &Config, compiled: Option<&RuleSet>) -> Result<(), String> {
         self.renew_certificates(new)?;
         self.change_outputs(new)?;
         let mut configuration = self.configuration.lock().unwrap_or_else(PoisonError::into_inner);
-        if compiled.id() != configuration.rules {
+        if let Some(compiled) = compiled.filter(|c| c.id() != configuration.rules) {
             rules::put_in_force(&self.store, compiled).map_err(|e| e.to_string())?;
             configuration.rules = compiled.id();
         }

@@ -343,7 +343,8 @@ pub const SPOOL: &[Directive<SpoolBlock>] = &[Directive::one(
     Set::Size(|s, v| s.min_free_space = v),
     "0",
     "Free space below which new mail is refused",
-)];
+)
+.restart()];
 
 /// The rows of `<smtp-listener>`.
 pub const LISTENER: &[Directive<Listener>] = &[
