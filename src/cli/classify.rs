@@ -52,7 +52,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         // Servers answer in any charset; what is no UTF-8 is shown as such and classified by the rest.
         let line = String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']).to_owned();
         bytes.clear();
-        serde_json::to_writer(&mut out, &crate::classify::classify_line(&rules, &line))?;
+        serde_json::to_writer(&mut out, &crate::classify::classify_line(&rules, &line))
+            .map_err(std::io::Error::from)?;
         out.write_all(b"\n")?;
     }
     out.flush()?;

@@ -45,7 +45,13 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
-        let node = Node::start(config, options).await?;
+        let in_file = config.log_file.is_some();
+        let node = Node::start(config, options).await.inspect_err(|error| {
+            // Standard error has it from the exit; whoever looks into the log later is to find it as well.
+            if in_file {
+                tracing::error!("not started: {error}");
+            }
+        })?;
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,

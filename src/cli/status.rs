@@ -65,13 +65,13 @@ fn text(status: &Value) -> String {
     line(
         "store",
         format!(
-            "{} ({}): {} in {} segments, of it {} queued mail, {} held for consumers",
+            "{} ({}): journal of {} ({} queued mail, {} held for consumers), segments: {}",
             show("/store/folder"),
             show("/store/id"),
             size("/store/journalBytes"),
-            show("/store/segments"),
             size("/store/liveBytes"),
             size("/store/heldBytes"),
+            show("/store/segments"),
         ),
     );
     let end = status.pointer("/ledger/end").and_then(Value::as_u64).unwrap_or(0);

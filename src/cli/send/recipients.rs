@@ -1,6 +1,6 @@
 //! The recipients of `carom send`: a CSV file with a header line. Pure: bytes in, rows and complaints out.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 
 use csv::StringRecord;
 
@@ -68,36 +68,19 @@ pub enum CsvError {
 
 /// Takes CR away before LF, since the reader does not count the lines of a file with CRLF right.
 #[derive(Debug)]
-struct LineFeeds<R> {
-    inner: R,
-    /// The last byte read was a CR, and is still to be given.
-    held: bool,
-}
+struct LineFeeds<R>(BufReader<R>);
 
 impl<R: Read> Read for LineFeeds<R> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-        loop {
-            let start = usize::from(std::mem::take(&mut self.held));
-            if let (1, Some(first)) = (start, buf.first_mut()) {
-                *first = b'\r';
-            }
-            let end = start + self.inner.read(buf.get_mut(start..).unwrap_or_default())?;
-            if end == start {
-                return Ok(end);
-            }
-            let mut kept = 0;
-            for i in 0..end {
-                if buf[i] != b'\r' || i + 1 == end || buf[i + 1] != b'\n' {
-                    buf[kept] = buf[i];
-                    kept += 1;
-                }
-            }
-            self.held = buf[kept - 1] == b'\r';
-            kept -= usize::from(self.held);
-            if kept > 0 {
-                return Ok(kept);
+        let mut filled = 0;
+        while let (Some(place), Some(&byte)) = (buf.get_mut(filled), self.0.fill_buf()?.first()) {
+            self.0.consume(1);
+            if byte != b'\r' || self.0.fill_buf()?.first() != Some(&b'\n') {
+                *place = byte;
+                filled += 1;
             }
         }
+        Ok(filled)
     }
 }
 
@@ -116,10 +99,8 @@ impl<R: Read> Rows<R> {
     /// # Errors
     /// See [`CsvError`].
     pub fn new(input: R, column: Option<&str>) -> Result<Rows<R>, CsvError> {
-        let mut reader = csv::ReaderBuilder::new()
-            .flexible(true)
-            .trim(csv::Trim::All)
-            .from_reader(LineFeeds { inner: input, held: false });
+        let mut reader =
+            csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(LineFeeds(BufReader::new(input)));
         let header = reader.headers().map_err(|e| malformed(&e))?;
         // Spreadsheets put a byte order mark before the first name.
         let header: Vec<String> = header.iter().map(|h| h.trim_start_matches('\u{feff}').trim().to_owned()).collect();
@@ -247,7 +228,7 @@ mod tests {
             }
         }
         let mut out = String::new();
-        LineFeeds { inner: Slow(b"a\r\nb\r\rc\r\n\r\n\r"), held: false }.read_to_string(&mut out).unwrap();
+        LineFeeds(BufReader::new(Slow(b"a\r\nb\r\rc\r\n\r\n\r"))).read_to_string(&mut out).unwrap();
         assert_eq!(out, "a\nb\r\rc\n\n\r");
         assert!(matches!(Rows::new(&b""[..], None), Err(CsvError::Empty)));
     }

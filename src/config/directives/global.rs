@@ -340,7 +340,7 @@ pub struct SpoolBlock {
 /// The rows of `<spool>`.
 pub const SPOOL: &[Directive<SpoolBlock>] = &[Directive::one(
     "min-free-space",
-    Set::Size(|s, v| s.min_free_space = v),
+    Set::Size(|s: &mut SpoolBlock, v| s.min_free_space = v),
     "0",
     "Free space below which new mail is refused",
 )
