@@ -251,3 +251,39 @@ fn mail_that_is_queued_for_an_address_suppressed_meanwhile_ends_without_another_
     assert_eq!(bounced[0]["bounceCat"], "suppressed");
     assert!(rows(&place, "d").is_empty());
 }
+
+#[test]
+fn the_folder_of_the_log_file_is_made_and_a_start_that_fails_is_told_there_too() {
+    let hop = NextHop::start();
+    let place = Place::new(&hop, "log-file logs/deep/carom.log\nname-server 192.0.2.53\n");
+    let taken = std::net::TcpListener::bind(("127.0.0.1", place.smtp_port())).unwrap();
+    let (code, said) = place.carom(&["run"]);
+    assert!(code == 1 && said.contains("Address already in use"), "{said}");
+    let log = std::fs::read_to_string(place.path("logs/deep/carom.log")).unwrap();
+    assert!(log.contains("not started: smtp-listener"), "{log}");
+    drop(taken);
+}
+
+#[test]
+fn commands_end_quietly_when_nobody_reads_on_and_take_bytes_of_any_charset() {
+    let carom = env!("CARGO_BIN_EXE_carom");
+    for command in ["completions bash | head -c 1", "classify < replies | head -n 1"] {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("replies"), b"550 5.1.1 gel\xf6scht\r\n".repeat(20_000)).unwrap();
+        let script = format!("{carom} {command}");
+        let out = std::process::Command::new("sh").args(["-c", &script]).current_dir(dir.path()).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&out.stderr), "", "{command}");
+        assert!(!out.stdout.is_empty());
+    }
+}
+
+#[test]
+fn looking_at_a_store_that_is_not_there_makes_none() {
+    let hop = NextHop::start();
+    let place = Place::new(&hop, "");
+    for args in [&["store", "verify"][..], &["store", "repair"], &["suppress", "list"]] {
+        let (code, said) = place.carom(args);
+        assert!(code == 1 && said.contains("there is no store in"), "{args:?}: {said}");
+    }
+    assert!(!place.path("spool").exists());
+}
