@@ -14,6 +14,12 @@ pub struct Args {
     /// Pattern file consulted before the built-in rules; may be repeated
     #[arg(long, value_name = "FILE")]
     patterns: Vec<PathBuf>,
+    /// Configuration file whose rules are consulted after those of --patterns and before the built-in ones
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Relative paths in the configuration are taken from here [default: the current folder]
+    #[arg(long, value_name = "DIR", requires = "config")]
+    root: Option<PathBuf>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "edge: reads the pattern files named by the arguments")]
@@ -22,6 +28,13 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     for file in &args.patterns {
         let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
         sources.push(PatternSource::File { file: file.clone(), text });
+    }
+    if let Some(file) = &args.config {
+        let loaded = crate::config::load(file, args.root.as_deref());
+        match loaded.config {
+            Some(config) => sources.extend(config.bounce_category_patterns),
+            None => return Ok(super::mistakes(&loaded.diagnostics)),
+        }
     }
     let rules = match RuleSet::compile(&sources) {
         Ok(rules) => rules,
@@ -33,9 +46,14 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         }
     };
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    for line in std::io::stdin().lock().lines() {
-        let line = line?;
-        serde_json::to_writer(&mut out, &crate::classify::classify_line(&rules, &line))?;
+    let mut input = std::io::stdin().lock();
+    let mut bytes = Vec::new();
+    while input.read_until(b'\n', &mut bytes)? > 0 {
+        // Servers answer in any charset; what is no UTF-8 is shown as such and classified by the rest.
+        let line = String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']).to_owned();
+        bytes.clear();
+        serde_json::to_writer(&mut out, &crate::classify::classify_line(&rules, &line))
+            .map_err(std::io::Error::from)?;
         out.write_all(b"\n")?;
     }
     out.flush()?;

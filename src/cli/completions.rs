@@ -1,5 +1,6 @@
 //! `carom completions SHELL`.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
@@ -12,6 +13,9 @@ pub struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, super::Failure> {
-    clap_complete::generate(args.shell, &mut super::Cli::command(), "carom", &mut std::io::stdout());
+    // By way of memory, where writing does not fail.
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut super::Cli::command(), "carom", &mut script);
+    std::io::stdout().lock().write_all(&script)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -2,6 +2,15 @@
 //!
 //! Exit codes: 0 done; 1 it did not work, or a check found something; 2 the arguments or the configuration are wrong.
 
+/// A line on standard output. Fails when nobody reads it any more, as in `carom suppress list | head`; given up to
+/// [`main`], that ends the command without a word.
+macro_rules! say {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        writeln!(std::io::stdout().lock(), $($arg)*)
+    }};
+}
+
 mod check_config;
 mod classify;
 mod completions;
@@ -19,6 +28,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::config::Diagnostic;
+use crate::manage::{self, Answer};
 
 /// Where the configuration is looked for when `--config` does not say.
 const CONFIG_PLACES: &[&str] = &["/etc/carom/config", "/etc/pmta/config"];
@@ -79,7 +91,10 @@ pub fn main() -> ExitCode {
         Command::Completions(args) => completions::run(&args),
     };
     result.unwrap_or_else(|e| {
-        eprintln!("carom: {e}");
+        let gone = e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe);
+        if !gone {
+            eprintln!("carom: {e}");
+        }
         ExitCode::FAILURE
     })
 }
@@ -88,10 +103,10 @@ pub fn main() -> ExitCode {
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ConfigArgs {
     /// Configuration file [default: $CAROM_CONFIG, /etc/carom/config, /etc/pmta/config]
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// Relative paths in the configuration are taken from here [default: the current folder]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     root: Option<PathBuf>,
 }
 
@@ -110,14 +125,53 @@ impl ConfigArgs {
         })
     }
 
-    /// Reads it; prints what is wrong with it. `Err` holds the exit code to leave with.
+    /// Reads it; prints what keeps it from being used. `Err` holds the exit code to leave with.
     fn load(&self) -> Result<Result<crate::config::Config, ExitCode>, Failure> {
-        let file = self.file()?;
-        let loaded = crate::config::load(&file, self.root.as_deref());
-        for diagnostic in &loaded.diagnostics {
-            eprint!("{}", diagnostic.render());
+        let loaded = crate::config::load(&self.file()?, self.root.as_deref());
+        Ok(loaded.config.ok_or_else(|| mistakes(&loaded.diagnostics)))
+    }
+}
+
+/// Prints the errors among `diagnostics`; the exit code of a command that can't go on with them.
+fn mistakes(diagnostics: &[Diagnostic]) -> ExitCode {
+    for diagnostic in diagnostics.iter().filter(|d| d.is_error()) {
+        eprint!("{}", diagnostic.render());
+    }
+    ExitCode::from(2)
+}
+
+/// How the commands for a running server find it.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ServerArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The server's command socket [default: that of the configuration; needed when spool or command-socket have
+    /// changed in the file since the server started]
+    #[arg(long, value_name = "SOCKET", global = true)]
+    socket: Option<PathBuf>,
+}
+
+impl ServerArgs {
+    /// The socket. It is found also by a configuration file that has errors by now, since the server is not to be out
+    /// of reach for a slip in it.
+    fn socket(&self) -> Result<Result<PathBuf, ExitCode>, Failure> {
+        if let Some(socket) = &self.socket {
+            return Ok(Ok(socket.clone()));
         }
-        Ok(loaded.config.ok_or(ExitCode::from(2)))
+        let loaded = crate::config::load(&self.config.file()?, self.config.root.as_deref());
+        Ok(loaded.command_socket.ok_or_else(|| mistakes(&loaded.diagnostics)))
+    }
+
+    /// Asks the running server.
+    fn ask(&self, command: &manage::Command) -> Result<Result<Answer, ExitCode>, Failure> {
+        let socket = match self.socket()? {
+            Ok(socket) => socket,
+            Err(code) => return Ok(Err(code)),
+        };
+        let answer = manage::socket::ask(&socket, command).map_err(|e| {
+            format!("no server answers at {}: {e}; is it running, and with this configuration?", socket.display())
+        })?;
+        Ok(Ok(answer))
     }
 }
 

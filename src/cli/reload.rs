@@ -2,32 +2,27 @@
 
 use std::process::ExitCode;
 
-use super::{ConfigArgs, Failure};
-use crate::manage::{Answer, Command, socket};
+use super::{Failure, ServerArgs};
+use crate::manage::{Answer, Command};
 
 /// Arguments of `carom reload`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    config: ConfigArgs,
+    server: ServerArgs,
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let config = match args.config.load()? {
-        Ok(config) => config,
-        Err(code) => return Ok(code),
-    };
-    match ask(&config, &Command::Reload)? {
-        Answer::Success { message, .. } => {
-            println!("{message}");
+    match args.server.ask(&Command::Reload)? {
+        Ok(Answer::Success { message, .. }) => {
+            say!("{message}")?;
             Ok(ExitCode::SUCCESS)
         }
-        Answer::Error { message } => Err(message.into()),
+        // The configuration is wrong: what it was started with stays in force.
+        Ok(Answer::Error { message }) => {
+            eprintln!("carom: {}", message.trim_end());
+            Ok(ExitCode::from(2))
+        }
+        Err(code) => Ok(code),
     }
-}
-
-/// Asks the server that runs with this configuration.
-pub(super) fn ask(config: &crate::config::Config, command: &Command) -> Result<Answer, Failure> {
-    socket::ask(&config.command_socket, command)
-        .map_err(|e| format!("no server answers at {}: {e}", config.command_socket.display()).into())
 }

@@ -6,11 +6,17 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{ConfigArgs, Failure};
+use crate::config::Severity;
 use crate::node::{Node, Options};
 use crate::sim::kill_disk::KillDisk;
 
 /// Arguments of `carom run`.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "SIGTERM and SIGINT drain and stop; SIGHUP reads the configuration again, as `carom reload` does.\n\
+    CAROM_LOG sets what is logged: error, warn, info (the default) or debug.\n\
+    Exit code: 0 stopped in order; 1 it could not start, or failed; 2 the configuration is wrong."
+)]
 pub struct Args {
     #[command(flatten)]
     config: ConfigArgs,
@@ -20,17 +26,16 @@ pub struct Args {
 }
 
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
-    let config = match args.config.load()? {
-        Ok(config) => config,
-        Err(code) => return Ok(code),
+    let loaded = crate::node::load(&args.config.file()?, args.config.root.as_deref());
+    let Some(config) = loaded.config else {
+        return Ok(super::mistakes(&loaded.diagnostics));
     };
     crate::node::log::start(config.log_file.as_deref())?;
-    let problems = crate::node::check(&config);
-    if !problems.is_empty() {
-        for problem in problems {
-            eprintln!("error: {problem}");
+    for diagnostic in &loaded.diagnostics {
+        match diagnostic.severity {
+            Severity::Note => tracing::debug!("{}", diagnostic.one_line()),
+            _ => tracing::warn!("{}", diagnostic.one_line()),
         }
-        return Ok(ExitCode::from(2));
     }
     let mut options = Options { root: args.config.root.clone(), ..Options::default() };
     if let Some(step) = args.kill_at {
@@ -40,7 +45,13 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
-        let node = Node::start(config, options).await?;
+        let in_file = config.log_file.is_some();
+        let node = Node::start(config, options).await.inspect_err(|error| {
+            // Standard error has it from the exit; whoever looks into the log later is to find it as well.
+            if in_file {
+                tracing::error!("not started: {error}");
+            }
+        })?;
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,

@@ -94,7 +94,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
 async fn serve(args: &Args, role: Role) -> Result<ExitCode, Failure> {
     let host = role.provider.host;
     let (server, reports) = Server::listen(args.listen, role, args.log.as_deref()).await?;
-    println!("listening on {}", server.address());
+    say!("listening on {}", server.address())?;
     let tally = Arc::new(Tally::default());
     let postman = args
         .reports_to
@@ -119,7 +119,7 @@ async fn serve(args: &Args, role: Role) -> Result<ExitCode, Failure> {
             _ = every.tick() => {
                 let now = server.counts();
                 if now != before {
-                    println!("{} (+{} messages/s)", line(&now), now.accepted - before.accepted);
+                    let _ = say!("{} (+{} messages/s)", line(&now), now.accepted - before.accepted);
                     before = now;
                 }
             }
@@ -130,7 +130,7 @@ async fn serve(args: &Args, role: Role) -> Result<ExitCode, Failure> {
     if let Some(postman) = postman {
         postman.abort();
     }
-    println!("in {:.1} s: {}", began.elapsed().as_secs_f64(), line(&counts));
+    let _ = say!("in {:.1} s: {}", began.elapsed().as_secs_f64(), line(&counts));
     Ok(ExitCode::SUCCESS)
 }
 

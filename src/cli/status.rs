@@ -1,60 +1,175 @@
 //! `carom status`: what an operator looks at first.
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use super::{ConfigArgs, Failure};
+use serde_json::Value;
+
+use super::{Failure, ServerArgs};
 use crate::manage::{Answer, Command};
 
 /// Arguments of `carom status`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    config: ConfigArgs,
+    server: ServerArgs,
     /// JSON instead of text
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let config = match args.config.load()? {
-        Ok(config) => config,
+    match args.server.ask(&Command::Status)? {
+        Ok(Answer::Success { data, .. }) if args.json => say!("{data}")?,
+        Ok(Answer::Success { data, .. }) => say!("{}", text(&data).trim_end())?,
+        Ok(Answer::Error { message }) => return Err(message.into()),
         Err(code) => return Ok(code),
-    };
-    match super::reload::ask(&config, &Command::Status)? {
-        Answer::Success { data, .. } if args.json => println!("{data}"),
-        Answer::Success { data, .. } => print_status(&data),
-        Answer::Error { message } => return Err(message.into()),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_status(status: &serde_json::Value) {
-    for (name, value) in status.as_object().into_iter().flatten() {
-        match value {
-            serde_json::Value::Array(rows) if rows.iter().all(serde_json::Value::is_object) => {
-                println!("{name}:");
-                print_table(rows);
-            }
-            serde_json::Value::String(s) => println!("{name}: {s}"),
-            other => println!("{name}: {other}"),
-        }
+/// For people. What is missing, since the server is of another version, is left empty.
+fn text(status: &Value) -> String {
+    let show = |path: &str| shown(status.pointer(path).unwrap_or(&Value::Null));
+    let size = |path: &str| bytes(status.pointer(path).and_then(Value::as_u64).unwrap_or(0));
+    let rows = |name: &str| status.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut out = String::new();
+    // Writing to a String does not fail.
+    let mut line = |name: &str, what: String| {
+        let _ = writeln!(out, "{name:<14} {what}");
+    };
+    line("carom", format!("{}, started {}", show("/version"), show("/started")));
+    line(
+        "configuration",
+        format!("{}, in force since {}", show("/configuration/file"), show("/configuration/inForceSince")),
+    );
+    let waiting: Vec<String> = status
+        .pointer("/configuration/waitingForRestart")
+        .and_then(Value::as_array)
+        .map(|names| names.iter().map(shown).collect())
+        .unwrap_or_default();
+    if !waiting.is_empty() {
+        line("  CHANGED", format!("{} (in effect after a restart)", waiting.join(", ")));
+    }
+    if !show("/configuration/refused").is_empty() {
+        line("  REFUSED", show("/configuration/refused"));
+    }
+    let intake = show("/intake");
+    line("intake", if intake == "open" { intake } else { format!("REFUSED: {intake}") });
+    let tables = show("/tables");
+    if tables != "working" {
+        line("tables", format!("FAILED: {tables}"));
+    }
+    line("queue", format!("{} recipients of {} messages", show("/queuedRecipients"), show("/store/queuedMessages")));
+    line("suppressed", format!("{} addresses", show("/suppressedAddresses")));
+    line(
+        "store",
+        format!(
+            "{} ({}): journal of {} ({} queued mail, {} held for consumers), segments: {}",
+            show("/store/folder"),
+            show("/store/id"),
+            size("/store/journalBytes"),
+            size("/store/liveBytes"),
+            size("/store/heldBytes"),
+            show("/store/segments"),
+        ),
+    );
+    let end = status.pointer("/ledger/end").and_then(Value::as_u64).unwrap_or(0);
+    line("ledger", format!("events {} to {}", show("/ledger/first"), end.saturating_sub(1)));
+    let shown_queues = rows("queues");
+    let queues = match (shown_queues.len().to_string(), show("/queueCount")) {
+        (some, all) if some == all => "queues".to_owned(),
+        (some, all) => format!("queues (the {some} fullest of {all})"),
+    };
+    for (title, rows, columns) in [
+        ("accounting files".to_owned(), rows("outputs"), OUTPUTS),
+        ("consumers of the ledger".to_owned(), rows("consumers"), CONSUMERS),
+        (queues, shown_queues, QUEUES),
+    ] {
+        let _ = writeln!(out, "\n{title}");
+        let _ = writeln!(out, "{}", table(&rows, columns));
+    }
+    out
+}
+
+/// Columns: the member of the row, its heading.
+type Columns = &'static [(&'static str, &'static str)];
+
+const OUTPUTS: Columns = &[
+    ("output", "acct-file"),
+    ("file", "file in use"),
+    ("records", "records since start"),
+    ("lag", "events to go"),
+    ("error", "last error"),
+];
+const CONSUMERS: Columns = &[("consumer", "consumer"), ("holdsFrom", "keeps from event"), ("behind", "events behind")];
+const QUEUES: Columns = &[
+    ("queue", "queue"),
+    ("ready", "ready"),
+    ("held", "held back"),
+    ("connections", "connections"),
+    ("nextRetry", "sleeps until"),
+    ("lastError", "last error"),
+];
+
+fn table(rows: &[Value], columns: Columns) -> String {
+    if rows.is_empty() {
+        return "  none".to_owned();
+    }
+    let mut table = comfy_table::Table::new();
+    table
+        .load_style(comfy_table::presets::NOTHING)
+        .set_header(columns.iter().map(|(_, heading)| format!(" {heading}")));
+    for row in rows {
+        table.add_row(columns.iter().map(|(member, _)| format!(" {}", row.get(member).map_or(String::new(), shown))));
+    }
+    // No spaces before the line end.
+    let text = table.to_string();
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(s) => s.clone(),
+        other => other.to_string(),
     }
 }
 
-/// Rows that have the same members, as a table.
-fn print_table(rows: &[serde_json::Value]) {
-    let Some(first) = rows.first().and_then(serde_json::Value::as_object) else {
-        println!("  none");
-        return;
-    };
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING).set_header(first.keys());
-    for row in rows.iter().filter_map(serde_json::Value::as_object) {
-        table.add_row(first.keys().map(|k| match row.get(k) {
-            Some(serde_json::Value::String(s)) => s.clone(),
-            Some(serde_json::Value::Null) | None => String::new(),
-            Some(other) => other.to_string(),
-        }));
+fn bytes(n: u64) -> String {
+    match n {
+        0..1024 => format!("{n} bytes"),
+        1024..1_048_576 => format!("{:.1} KiB", n as f64 / 1024.0),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", n as f64 / 1_048_576.0),
+        _ => format!("{:.1} GiB", n as f64 / 1_073_741_824.0),
     }
-    println!("{table}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_wrong_stands_out_and_what_is_missing_does_no_harm() {
+        let status = json!({
+            "intake": "disk full",
+            "tables": "I/O error",
+            "configuration": { "waitingForRestart": ["spool"], "refused": "10:00: c:1: x" },
+            "store": { "journalBytes": 3_145_728 },
+            "outputs": [{ "output": "a.csv", "lag": 5, "error": "no space" }],
+        });
+        let text = text(&status);
+        for part in [
+            "REFUSED: disk full",
+            "FAILED: I/O error",
+            "spool (in effect after a restart)",
+            "c:1: x",
+            "3.0 MiB",
+            "no space",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(super::text(&Value::Null).contains("none"));
+    }
 }

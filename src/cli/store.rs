@@ -47,29 +47,33 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         },
     };
     let disk = crate::disk::RealDisk;
+    // Neither command makes a store where none is.
+    if !dir.join("journal").is_dir() {
+        return Err(format!("there is no store in {}", dir.display()).into());
+    }
     if repair {
         let repaired = verify::repair(&disk, &dir)?;
         let lost = repaired.events_lost > 0 || repaired.bytes_lost > 0;
         if place.json {
             let rewritten = &repaired.rewritten;
             let (events, bytes) = (repaired.events_lost, repaired.bytes_lost);
-            println!(
+            say!(
                 "{}",
                 json!({ "found": report_json(&repaired.found), "segmentsRewritten": rewritten, "eventsLost": events, "bytesLost": bytes })
-            );
+            )?;
         } else {
-            print_report(&repaired.found);
-            println!("segments written anew: {}", repaired.rewritten.len());
-            println!("events lost: {}", repaired.events_lost);
-            println!("bytes that could not be read: {}", repaired.bytes_lost);
+            print_report(&repaired.found)?;
+            say!("segments written anew: {}", repaired.rewritten.len())?;
+            say!("events lost: {}", repaired.events_lost)?;
+            say!("bytes that could not be read: {}", repaired.bytes_lost)?;
         }
         return Ok(if lost { ExitCode::FAILURE } else { ExitCode::SUCCESS });
     }
     let report = verify::verify(&disk, &dir)?;
     if place.json {
-        println!("{}", report_json(&report));
+        say!("{}", report_json(&report))?;
     } else {
-        print_report(&report);
+        print_report(&report)?;
     }
     Ok(if report.damage.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -87,20 +91,17 @@ fn report_json(report: &Report) -> serde_json::Value {
     })
 }
 
-fn print_report(report: &Report) {
-    println!("store: {}", report.store.map_or_else(|| "unknown".to_owned(), |s| s.to_string()));
-    println!("segments: {}, records: {}", report.segments, report.records);
-    println!("events: {} to {}", report.first_seq, report.next_seq.saturating_sub(1));
+fn print_report(report: &Report) -> std::io::Result<()> {
+    say!("store: {}", report.store.map_or_else(|| "unknown".to_owned(), |s| s.to_string()))?;
+    say!("segments: {}, records: {}", report.segments, report.records)?;
+    say!("events: {} to {}", report.first_seq, report.next_seq.saturating_sub(1))?;
     if report.torn_bytes > 0 {
-        println!("torn at the end: {} bytes, never acknowledged (no damage)", report.torn_bytes);
+        say!("torn at the end: {} bytes, never acknowledged (no damage)", report.torn_bytes)?;
     }
     for damage in &report.damage {
-        println!("damage: {}", damage_text(damage));
+        say!("damage: {}", damage_text(damage))?;
     }
-    println!(
-        "{}",
-        if report.damage.is_empty() { "sound" } else { "DAMAGED: `carom store repair` keeps what is readable" }
-    );
+    say!("{}", if report.damage.is_empty() { "sound" } else { "DAMAGED: `carom store repair` keeps what is readable" })
 }
 
 fn damage_text(damage: &Damage) -> String {

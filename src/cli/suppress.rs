@@ -2,16 +2,21 @@
 
 use std::process::ExitCode;
 
-use super::{ConfigArgs, Failure};
+use super::{Failure, ServerArgs};
+use crate::event::Address;
 use crate::manage::{Answer, Command, socket};
 
 /// Arguments of `carom suppress`.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A running server is asked; without one its store is opened. Addresses are whole: * stands for itself.\n\
+    Exit code: 0 done, or not suppressed; 1 suppressed, or it did not work; 2 that is no address."
+)]
 pub struct Args {
     #[command(subcommand)]
     command: SuppressCommand,
     #[command(flatten)]
-    config: ConfigArgs,
+    server: ServerArgs,
     /// JSON lines instead of text
     #[arg(long, global = true)]
     json: bool,
@@ -21,11 +26,11 @@ pub struct Args {
 enum SuppressCommand {
     /// Show the entries, in the order of their addresses
     List {
-        /// At most so many
-        #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
+        /// At most so many [default: all]
+        #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
         limit: u64,
     },
-    /// Never mail this address again
+    /// Never mail this address again; takes effect at once, also on mail already queued
     Add {
         /// The address
         address: String,
@@ -52,11 +57,20 @@ enum SuppressCommand {
 const PAGE: u32 = 1000;
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let config = match args.config.load()? {
-        Ok(config) => config,
+    let address = match &args.command {
+        SuppressCommand::Add { address, .. }
+        | SuppressCommand::Remove { address, .. }
+        | SuppressCommand::Check { address } => Some(address),
+        SuppressCommand::List { .. } => None,
+    };
+    if let Some(Err(why)) = address.map(|a| Address::parse(a)) {
+        eprintln!("carom: {:?}: {why}", address.map_or("", String::as_str));
+        return Ok(ExitCode::from(2));
+    }
+    let mut peer = match Peer::reach(&args.server)? {
+        Ok(peer) => peer,
         Err(code) => return Ok(code),
     };
-    let mut peer = Peer::reach(&config)?;
     match &args.command {
         SuppressCommand::List { limit } => list(&mut peer, *limit, args.json),
         SuppressCommand::Add { address, reason } => {
@@ -68,11 +82,11 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         SuppressCommand::Check { address } => {
             let data = peer.data(Command::SuppressCheck { address: address.clone() })?;
             if args.json {
-                println!("{data}");
+                say!("{data}")?;
             } else {
                 match data.get("entry").filter(|e| !e.is_null()) {
-                    Some(entry) => println!("{}", entry_line(entry)),
-                    None => println!("{address}: not suppressed"),
+                    Some(entry) => say!("{}", entry_line(entry))?,
+                    None => say!("{address}: not suppressed")?,
                 }
             }
             let suppressed = data.get("suppressed").and_then(serde_json::Value::as_bool).unwrap_or(false);
@@ -90,9 +104,9 @@ fn list(peer: &mut Peer, limit: u64, json: bool) -> Result<ExitCode, Failure> {
         let entries = data.get("entries").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
         for entry in &entries {
             if json {
-                println!("{entry}");
+                say!("{entry}")?;
             } else {
-                println!("{}", entry_line(entry));
+                say!("{}", entry_line(entry))?;
             }
         }
         left -= entries.len() as u64;
@@ -106,7 +120,7 @@ fn list(peer: &mut Peer, limit: u64, json: bool) -> Result<ExitCode, Failure> {
 
 fn one(peer: &mut Peer, command: Command) -> Result<ExitCode, Failure> {
     match peer.ask(command)? {
-        Answer::Success { message, .. } => println!("{message}"),
+        Answer::Success { message, .. } => say!("{message}")?,
         Answer::Error { message } => return Err(message.into()),
     }
     Ok(ExitCode::SUCCESS)
@@ -125,11 +139,23 @@ enum Peer {
 }
 
 impl Peer {
-    fn reach(config: &crate::config::Config) -> Result<Peer, Failure> {
-        if std::os::unix::net::UnixStream::connect(&config.command_socket).is_ok() {
-            return Ok(Peer::Server(config.command_socket.clone()));
+    fn reach(server: &ServerArgs) -> Result<Result<Peer, ExitCode>, Failure> {
+        let path = match server.socket()? {
+            Ok(path) => path,
+            Err(code) => return Ok(Err(code)),
+        };
+        if server.socket.is_some() || socket::answers(&path) {
+            return Ok(Ok(Peer::Server(path)));
         }
-        Ok(Peer::Store(Box::new(crate::node::Offline::open(config)?)))
+        let config = match server.config.load()? {
+            Ok(config) => config,
+            Err(code) => return Ok(Err(code)),
+        };
+        // Looking at a list must not make a store.
+        if !config.spool.exists() {
+            return Err(format!("no server runs, and there is no store in {}", config.spool.display()).into());
+        }
+        Ok(Ok(Peer::Store(Box::new(crate::node::Offline::open(&config)?))))
     }
 
     fn ask(&mut self, command: Command) -> Result<Answer, Failure> {

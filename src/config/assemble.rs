@@ -34,6 +34,9 @@ impl Draft {
             let system = reading.files.host_name().and_then(|n| values::host(&n).ok());
             host_names.push(system.unwrap_or_else(|| "localhost".to_owned()));
         }
+        if let Some(line) = lines.iter().rfind(|s| s.name == "spool-max-recipients") {
+            reading.warning(line.span, "spool-max-recipients is not supported yet: it is not in effect", "");
+        }
         let (spool, min_free_space) = self.spool(reading, &global, lines);
         let mut listeners: Vec<(Listener, Span)> = global.listeners.clone();
         listeners.append(&mut self.listeners);

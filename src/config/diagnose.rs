@@ -46,7 +46,32 @@ pub struct Diagnostic {
     pub excerpt: String,
 }
 
+/// A line of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub file: PathBuf,
+    /// From 1; 0 is the file as a whole.
+    pub line: u32,
+}
+
 impl Diagnostic {
+    /// What another room has to say about a line of the configuration.
+    pub fn at(severity: Severity, place: Place, message: String) -> Diagnostic {
+        let Place { file, line } = place;
+        Diagnostic { severity, message, help: None, file, line, column: 0, length: 0, excerpt: String::new() }
+    }
+
+    /// On one line, for logs: `FILE:LINE: MESSAGE (HELP)`.
+    pub fn one_line(&self) -> String {
+        let place = match self.line {
+            0 => self.file.display().to_string(),
+            line => format!("{}:{line}", self.file.display()),
+        };
+        let help = self.help.as_ref().map_or(String::new(), |h| format!(" ({h})"));
+        format!("{place}: {}{help}", self.message)
+    }
+
     /// Whether it keeps the configuration from being used.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error

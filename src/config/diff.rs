@@ -6,6 +6,20 @@ use super::model::Config;
 /// One line for each thing that differs between the configurations: the directive's or block's name, and whether a
 /// restart is needed for it to take effect. Empty when nothing that matters differs.
 pub fn diff(old: &Config, new: &Config) -> Vec<String> {
+    let words = |(name, restart)| match restart {
+        true => format!("{name} changed; it takes effect after a restart"),
+        false => format!("{name} changed"),
+    };
+    changes(old, new).map(words).collect()
+}
+
+/// What of `new` a server that was started with `old` does not do before it is started again.
+pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
+    changes(old, new).filter(|(_, restart)| *restart).map(|(name, _)| name).collect()
+}
+
+/// What differs, and whether a restart is needed for it.
+fn changes(old: &Config, new: &Config) -> impl Iterator<Item = (&'static str, bool)> {
     let changes = [
         ("host-name", old.host_names != new.host_names),
         ("postmaster", old.postmaster != new.postmaster),
@@ -37,15 +51,11 @@ pub fn diff(old: &Config, new: &Config) -> Vec<String> {
         ("command-socket", old.command_socket != new.command_socket),
     ];
     let rows = all();
-    let restart = |name: &str| rows.iter().any(|r| r.name == name && r.needs == Needs::Restart);
-    let changed = changes.into_iter().filter(|(_, changed)| *changed);
-    changed
-        .map(|(name, _)| {
-            if restart(name) {
-                format!("{name} changed; it takes effect after a restart")
-            } else {
-                format!("{name} changed")
-            }
-        })
-        .collect()
+    let restart = move |name: &str| rows.iter().any(|r| r.name == name && r.needs == Needs::Restart);
+    // The index that knows a returned mail by its Message-ID is kept only while there is a processor to ask it.
+    let reads_reports = |c: &Config| c.bounce_processor.is_some() || c.feedback_loop_processor.is_some();
+    let first_processor = reads_reports(new) && !reads_reports(old);
+    changes.into_iter().filter(|(_, changed)| *changed).map(move |(name, _)| {
+        (name, restart(name) || first_processor && matches!(name, "<bounce-processor>" | "<feedback-loop-processor>"))
+    })
 }

@@ -27,11 +27,12 @@ pub mod values;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use diagnose::{Diagnostic, Severity, render};
-pub use diff::diff;
+pub use diagnose::{Diagnostic, Place, Severity, render};
+pub use diff::{diff, restart_needed};
 pub use model::*;
 
 /// The configuration in force: replaced as a whole by a reload.
@@ -44,6 +45,11 @@ pub struct Loaded {
     pub config: Option<Config>,
     /// Everything found, in the order of the files.
     pub diagnostics: Vec<Diagnostic>,
+    /// Where a server that runs with this file takes commands, also when the file has errors now; `None` when it can't
+    /// be read.
+    pub command_socket: Option<PathBuf>,
+    /// Where accounting files and certificates are named, for what only other rooms can find out about them.
+    pub places: BTreeMap<PathBuf, Place>,
 }
 
 /// Reads the configuration at `path`. Relative paths in it are taken from `root`, or from the current directory. Never
@@ -66,7 +72,14 @@ fn read(path: &Path, root: Option<&Path>, files: &dyn tree::Files) -> Loaded {
 }
 
 fn finish(mut reading: tree::Reading<'_>, path: PathBuf, nodes: &[tree::Node]) -> Loaded {
+    if reading.texts.is_empty() {
+        // There is no file: nothing can be said about what it leaves out.
+        let diagnostics = reading.diagnostics.finish(&reading.texts);
+        return Loaded { config: None, diagnostics, command_socket: None, places: reading.places };
+    }
     let config = resolve::resolve(&mut reading, path, nodes);
+    let command_socket = Some(config.command_socket.clone());
     let config = (!reading.diagnostics.any_error()).then_some(config);
-    Loaded { config, diagnostics: reading.diagnostics.finish(&reading.texts) }
+    let diagnostics = reading.diagnostics.finish(&reading.texts);
+    Loaded { config, diagnostics, command_socket, places: reading.places }
 }

@@ -402,7 +402,7 @@ pub struct AcctFile {
     pub move_to: Option<PathBuf>,
     /// `move-interval`: time between moves; without move-to it has no effect.
     pub move_interval: Duration,
-    /// `None` is never.
+    /// CSV: age at which finished files are removed; `None` is never, and always so for Parquet.
     pub delete_after: Option<Duration>,
     /// `iso-times`: times as YYYY-MM-DD HH:MM:SS+ZZZZ; no: seconds since 1970.
     pub iso_times: bool,

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use super::diagnose::nearest;
 use super::dialect;
@@ -23,6 +23,24 @@ use super::model::*;
 use super::names::{expect_place, no_blocks, not_obeyed, note_repetition, sort_apart};
 use super::tree::{Block, Node, Reading};
 use super::values;
+
+/// What says how CSV files are written, closed and removed; Parquet files have their own rules.
+const CSV_ONLY: &[&str] = &["max-size", "strict-columns", "move-to", "move-interval", "delete-after", "iso-times"];
+
+/// `path` without `.` and with `..` taken back as far as names allow, so that two spellings of one file are one.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match (part, plain.components().next_back()) {
+            (Component::CurDir, _) => {}
+            (Component::ParentDir, Some(Component::Normal(_))) => {
+                plain.pop();
+            }
+            _ => plain.push(part),
+        }
+    }
+    plain
+}
 
 /// Makes the configuration of file `file` from its tree. What is wrong is reported to `reading`.
 pub fn resolve(reading: &mut Reading<'_>, file: PathBuf, nodes: &[Node]) -> Config {
@@ -368,7 +386,8 @@ impl Draft {
             reading.warning(span, "accounting to a pipe is not supported yet: it is not in effect", help);
             return;
         }
-        let path = reading.resolve(argument);
+        let path = plain(&reading.resolve(argument));
+        reading.named_at(&path, span);
         let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
         let format = match extension.as_deref() {
             Some("csv") => AcctFormat::Csv,
@@ -382,7 +401,7 @@ impl Draft {
         let mut file = with_defaults(path, format);
         for setting in &settings {
             setting.apply(&mut file);
-            let csv_only = ["max-size", "strict-columns"].contains(&setting.name);
+            let csv_only = CSV_ONLY.contains(&setting.name);
             let parquet_only = ["close-rows", "close-after", "row-group-rows"].contains(&setting.name);
             if (csv_only && format == AcctFormat::Parquet) || (parquet_only && format == AcctFormat::Csv) {
                 let message =

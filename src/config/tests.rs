@@ -421,6 +421,28 @@ mod typed {
         let new = good("spool s\nsmtp-listener 127.0.0.1:2\n<domain a.com>\nmax-smtp-out 2\n</domain>\n");
         assert_eq!(diff(&old, &new), ["smtp-listener changed; it takes effect after a restart", "<domain> changed"]);
         assert!(diff(&old, &old.clone()).is_empty());
+        assert_eq!(restart_needed(&old, &new), ["smtp-listener"]);
+        // What the store and the send index are opened with, and the index itself.
+        let new = good(
+            "spool s\nspool-min-free-space 9\nledger-retention 7d\nsend-index-retention 9d\ntotal-max-smtp-in 7\n\
+             total-max-smtp-out 7\nsmtp-listener 127.0.0.1:1\n<domain a.com>\nmax-smtp-out 1\n</domain>\n\
+             <bounce-processor>\n<address-list>\ndomain b.example\n</address-list>\n</bounce-processor>\n",
+        );
+        let waiting = ["min-free-space", "<bounce-processor>", "ledger-retention", "send-index-retention"];
+        assert_eq!(restart_needed(&old, &new), waiting);
+    }
+
+    #[test]
+    fn parquet_files_are_never_removed_and_what_only_csv_files_obey_is_said() {
+        let text = "spool s\n<acct-file a.parquet>\ndelete-after 9d\nmove-to done\n</acct-file>\nacct-file b.csv\n";
+        let loaded = parse_str("c", text);
+        let said: Vec<_> = loaded.diagnostics.iter().map(|d| d.message.as_str()).collect();
+        assert!(said.contains(&"delete-after has no effect on a parquet file"), "{said:?}");
+        assert!(said.contains(&"move-to has no effect on a parquet file"), "{said:?}");
+        let days = |n: u64| Some(secs(n * 86_400));
+        let config = good("spool s\nacct-file a.parquet\nacct-file b.csv\n");
+        let kept: Vec<_> = config.acct_files.iter().map(|f| f.delete_after).collect();
+        assert_eq!(kept, [None, days(8)]);
     }
 }
 
@@ -432,6 +454,36 @@ mod errors {
     fn gives(text: &str, expected: &str) {
         let found = findings(text);
         assert_eq!(found, expected, "\n{found}");
+    }
+
+    #[test]
+    fn a_slip_in_a_closing_tag_is_one_error_and_what_follows_is_read_where_it_belongs() {
+        gives(
+            "<source 10/8>\nalways-allow-relaying yes\n</sorce>\n<domain *>\nmax-smtp-out x\n</domain>",
+            "c:4:1: error: </sorce> closes nothing\n 4 | </sorce>\n   | ^^^^^^^^\n   help: did you mean </source>?\n\
+             c:6:14: error: max-smtp-out: `x` is not a number\n 6 | max-smtp-out x\n   |              ^\n   \
+             help: write a number from 0 to 4294967295\n",
+        );
+    }
+
+    #[test]
+    fn one_file_under_two_spellings_is_refused() {
+        let found = findings("acct-file x/a.csv\nacct-file ./x/../x/a.csv");
+        assert!(found.contains("c:3:1: error: x/a.csv is already written by another acct-file"), "{found}");
+    }
+
+    #[test]
+    fn of_a_file_that_is_not_there_nothing_else_is_said() {
+        let loaded = load(Path::new("/no/such.conf"), None);
+        assert_eq!(loaded.diagnostics.len(), 1, "{:?}", loaded.diagnostics);
+        assert_eq!(loaded.command_socket, None);
+    }
+
+    #[test]
+    fn a_file_with_errors_still_tells_where_its_server_listens() {
+        let loaded = parse_str("c", "spool s\nnonsense 1\n");
+        assert!(loaded.config.is_none());
+        assert_eq!(loaded.command_socket.as_deref(), Some(Path::new("s/carom.sock")));
     }
 
     #[test]

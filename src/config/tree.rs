@@ -4,10 +4,11 @@
 //! reported and reading goes on, so that all of them are found in one go. Bounded: depth of blocks and includes, number
 //! of files and bytes.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::diagnose::{Diagnostics, Severity};
+use super::diagnose::{Diagnostics, Place, Severity, nearest};
 use super::lexer::{Line, Span, Text};
 
 /// Files, as this room needs them. The real ones are in `include.rs`; tests bring their own.
@@ -52,6 +53,8 @@ pub struct Reading<'a> {
     /// Where files come from.
     pub files: &'a dyn Files,
     bytes: usize,
+    /// Where files of other rooms' business are named.
+    pub places: BTreeMap<PathBuf, Place>,
 }
 
 impl<'a> Reading<'a> {
@@ -63,6 +66,7 @@ impl<'a> Reading<'a> {
             root: root.map(Path::to_owned),
             files,
             bytes: 0,
+            places: BTreeMap::new(),
         }
     }
 
@@ -97,6 +101,12 @@ impl<'a> Reading<'a> {
             Some(root) => root.join(path),
             None => PathBuf::from(path),
         }
+    }
+
+    /// Keeps in mind where `path` is named, for what can only be found out about it elsewhere.
+    pub fn named_at(&mut self, path: &Path, span: Span) {
+        let file = self.texts.get(span.file as usize).map(|t| t.name.clone()).unwrap_or_default();
+        self.places.entry(path.to_owned()).or_insert(Place { file, line: span.line });
     }
 
     /// How a span is called in a message about another place.
@@ -332,6 +342,17 @@ impl Parser {
         let tag = text[..end].to_ascii_lowercase();
         let span = line.span_of(from, to);
         let Some(depth) = self.open.iter().rposition(|b| b.tag == tag) else {
+            // A slip in the closing tag closes the block all the same, so that what follows is read where it belongs.
+            let open = self.open.iter().map(|b| b.tag.as_str());
+            if let Some(meant) = nearest(&tag, open).map(str::to_owned)
+                && self.open.last().is_some_and(|b| b.tag == meant)
+            {
+                reading.error(span, format!("</{tag}> closes nothing"), format!("did you mean </{meant}>?"));
+                if let Some(block) = self.open.pop() {
+                    self.put(Node::Block(block));
+                }
+                return;
+            }
             let help = match self.open.last() {
                 Some(b) => format!("the open block is <{}> of line {}", b.tag, b.span.line),
                 None => "no block is open here".to_owned(),

@@ -1,6 +1,7 @@
 //! The command socket: a Unix socket beside the store, mode 0600. One request line, one answer line, then closed.
 //!
-//! A client that sends nothing, or too much, costs one task for ten seconds and is dropped.
+//! A client that sends nothing, or too much, costs one task for ten seconds and is dropped. A command takes the time it
+//! needs: a reload may have to compile rules and end files.
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "edge: the command socket")]
 
 use std::io;
@@ -17,6 +18,8 @@ use super::{Answer, Command};
 /// Longest request line, in bytes.
 const MAX_REQUEST: u64 = 64 * 1024;
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long [`ask`] waits for the answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 
 /// What answers; may block (it is called from a blocking thread).
 pub type Handler = Arc<dyn Fn(Command) -> Answer + Send + Sync>;
@@ -32,19 +35,23 @@ impl CommandSocket {
     /// Binds `path` (a file left by a dead server is replaced: the store's lock says that nobody else is alive) and
     /// answers with `handler`.
     pub fn bind(path: &Path, handler: Handler) -> io::Result<CommandSocket> {
-        match std::fs::remove_file(path) {
+        // It gets its name when its permissions are right, so that there is no moment in which others may connect.
+        let mut unnamed = path.as_os_str().to_owned();
+        unnamed.push(".new");
+        match std::fs::remove_file(&unnamed) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
-        let listener = UnixListener::bind(path)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        let listener = UnixListener::bind(&unnamed)?;
+        std::fs::set_permissions(&unnamed, std::fs::Permissions::from_mode(0o600))?;
+        std::fs::rename(&unnamed, path)?;
         let task = tokio::spawn(async move {
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) => {
                         let handler = handler.clone();
                         tokio::spawn(async move {
-                            if let Ok(Err(e)) = tokio::time::timeout(CLIENT_TIMEOUT, serve(stream, handler)).await {
+                            if let Err(e) = serve(stream, handler).await {
                                 tracing::debug!("command socket: {e}");
                             }
                         });
@@ -70,7 +77,8 @@ impl Drop for CommandSocket {
 async fn serve(stream: UnixStream, handler: Handler) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
-    BufReader::new(read.take(MAX_REQUEST)).read_line(&mut line).await?;
+    let mut request = BufReader::new(read.take(MAX_REQUEST));
+    tokio::time::timeout(CLIENT_TIMEOUT, request.read_line(&mut line)).await??;
     let answer = match serde_json::from_str::<Command>(&line) {
         Ok(command) => tokio::task::spawn_blocking(move || handler(command))
             .await
@@ -79,19 +87,26 @@ async fn serve(stream: UnixStream, handler: Handler) -> io::Result<()> {
     };
     let mut out = serde_json::to_vec(&answer).map_err(io::Error::other)?;
     out.push(b'\n');
-    write.write_all(&out).await
+    tokio::time::timeout(CLIENT_TIMEOUT, write.write_all(&out)).await?
+}
+
+/// Whether a server listens at `path`.
+pub fn answers(path: &Path) -> bool {
+    std::os::unix::net::UnixStream::connect(path).is_ok()
 }
 
 /// Asks the server behind `path`; blocking, for the command line.
 pub fn ask(path: &Path, command: &Command) -> io::Result<Answer> {
     use std::io::{BufRead, Write};
     let mut stream = std::os::unix::net::UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
     let mut line = serde_json::to_vec(command).map_err(io::Error::other)?;
     line.push(b'\n');
     stream.write_all(&line)?;
     let mut answer = String::new();
-    std::io::BufReader::new(stream).read_line(&mut answer)?;
+    if std::io::BufReader::new(stream).read_line(&mut answer)? == 0 {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended before it had answered"));
+    }
     serde_json::from_str(&answer)
         .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("answer not understood: {e}")))
 }

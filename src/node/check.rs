@@ -1,25 +1,54 @@
-//! The dry run of start-up: what other rooms have to say about a configuration before it is put in force.
+//! Reading a configuration as start-up and reload do: the parser, then the dry run of everything that would be built.
+
+use std::path::Path;
 
 use crate::accounting::columns::Columns;
-use crate::config::Config;
+use crate::classify::RuleSet;
+use crate::config::{self, Config, Diagnostic, Loaded, Place, Severity};
 
-/// Everything that would keep this configuration from starting, as far as it can be known without starting it: pattern
-/// rules, columns of accounting files, certificates, what the report processors can't do yet. Empty when all is well.
-pub fn check(config: &Config) -> Vec<String> {
-    let mut problems = Vec::new();
-    if let Err(errors) = super::rules::compile(config) {
-        problems.extend(errors.lines().map(str::to_owned));
+/// Reads the configuration at `path` and adds what the other rooms have to say about it: pattern rules, columns of
+/// accounting files, certificates, what the report processors can't do yet. There is a configuration in the answer when
+/// it can be put in force, as far as that can be known without doing it.
+pub fn load(path: &Path, root: Option<&Path>) -> Loaded {
+    let mut loaded = config::load(path, root);
+    if let Some(config) = &loaded.config {
+        let findings = check(config, &loaded);
+        if findings.iter().any(Diagnostic::is_error) {
+            loaded.config = None;
+        }
+        loaded.diagnostics.extend(findings);
+    }
+    loaded
+}
+
+fn check(config: &Config, loaded: &Loaded) -> Vec<Diagnostic> {
+    let whole = || Place { file: config.file.clone(), line: 0 };
+    let named = |path: &Path| loaded.places.get(path).cloned().unwrap_or_else(whole);
+    let mut findings = Vec::new();
+    // The built-in rules alone are known to be good, and compiling takes its time.
+    let rules = match config.bounce_category_patterns.as_slice() {
+        [] => Ok(()),
+        own => RuleSet::compile(own).map(drop),
+    };
+    for error in rules.err().into_iter().flatten() {
+        let place = Place { file: error.file.into(), line: error.line };
+        findings.push(Diagnostic::at(Severity::Error, place, error.message));
     }
     for file in &config.acct_files {
-        if let Err(errors) = Columns::of(file) {
-            problems.extend(errors.iter().map(|error| format!("acct-file {}: {error}", file.path.display())));
+        for error in Columns::of(file).err().into_iter().flatten() {
+            findings.push(Diagnostic::at(Severity::Error, named(&file.path), error.to_string()));
         }
     }
-    let certificates = config.listeners.iter().filter_map(|l| l.tls_certificate.as_deref());
-    for pem in certificates.chain(config.smtp_server_tls_certificate.as_deref()) {
+    let mut certificates: Vec<_> = config.listeners.iter().filter_map(|l| l.tls_certificate.as_deref()).collect();
+    certificates.extend(config.smtp_server_tls_certificate.as_deref());
+    certificates.sort_unstable();
+    certificates.dedup();
+    for pem in certificates {
         if let Err(error) = crate::net::server_tls::server_config(Some(pem), &config.host_names) {
-            problems.push(error.to_string());
+            findings.push(Diagnostic::at(Severity::Error, named(pem), error.to_string()));
         }
     }
-    problems
+    let notes = crate::report::check(config).into_iter();
+    findings.extend(notes.map(|note| Diagnostic::at(Severity::Warning, whole(), note)));
+    findings
 }

@@ -1,8 +1,11 @@
 //! What a running server answers to each command.
 
+use std::sync::PoisonError;
+
 use serde_json::{Value, json};
 
 use super::{Inner, now};
+use crate::config;
 use crate::event::Time;
 use crate::manage::{Answer, Command};
 use crate::store::Store;
@@ -10,6 +13,9 @@ use crate::suppress::{self, Filter, Listed, Suppression};
 
 /// Most entries in one answer.
 const MAX_PAGE: u32 = 10_000;
+
+/// Queues shown, those with the most recipients first.
+const MAX_QUEUES: usize = 50;
 
 impl Inner {
     /// Carries `command` out. Blocks.
@@ -39,31 +45,64 @@ impl Inner {
                 })
             })
             .collect();
-        let queues: Vec<_> = self
-            .engine
-            .status()
-            .into_iter()
-            .take(50)
+        let mut all = self.engine.status();
+        all.sort_by(|a, b| (b.ready + b.held).cmp(&(a.ready + a.held)).then_with(|| a.name.cmp(&b.name)));
+        let queues: Vec<_> = all
+            .iter()
+            .take(MAX_QUEUES)
             .map(|q| {
                 json!({
                     "queue": q.name,
                     "ready": q.ready,
                     "held": q.held,
                     "connections": q.connections,
+                    "nextRetry": q.next_retry.map(text),
                     "lastError": q.last_error,
                 })
             })
             .collect();
+        let ledger = self.store.ledger();
+        let mut holds = ledger.holds();
+        holds.sort_unstable();
+        let consumers: Vec<_> = holds
+            .into_iter()
+            .map(|(consumer, from)| {
+                json!({ "consumer": consumer, "holdsFrom": from, "behind": ledger.end().saturating_sub(from) })
+            })
+            .collect();
+        let usage = self.store.usage();
+        let config = self.live.load();
+        let configuration = self.configuration.lock().unwrap_or_else(PoisonError::into_inner);
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "started": text(self.started),
             "now": text(now()),
-            "store": self.store.id().to_string(),
-            "intake": self.store.intake_refused().map_or_else(|| "open".to_owned(), |r| r.to_string()),
+            "configuration": {
+                "file": config.file.display().to_string(),
+                "inForceSince": text(configuration.since),
+                "rules": configuration.rules.to_string(),
+                "waitingForRestart": config::restart_needed(&self.started_with, &config),
+                "refused": configuration.refused.as_ref().map(|(t, why)| format!("{}: {why}", text(*t))),
+            },
+            "intake": self.store.intake_refused().unwrap_or_else(|| "open".to_owned()),
+            // A transaction that changes nothing: it fails when the tables have failed.
+            "tables": self.store.tables().write(|_| Ok(())).err().map_or_else(|| "working".to_owned(), |e| e.to_string()),
+            "store": {
+                "id": self.store.id().to_string(),
+                "folder": self.started_with.spool.display().to_string(),
+                "queuedMessages": usage.queued_messages,
+                "queuedRecipients": usage.queued_recipients,
+                "segments": usage.segments,
+                "journalBytes": usage.journal_bytes,
+                "liveBytes": usage.live_bytes,
+                "heldBytes": usage.held_bytes,
+            },
             "queuedRecipients": self.engine.queued_recipients(),
             "suppressedAddresses": self.suppression.len(),
-            "ledger": json!({ "first": self.store.ledger().start(), "end": self.store.ledger().end() }),
+            "ledger": { "first": ledger.start(), "end": ledger.end() },
+            "consumers": consumers,
             "outputs": outputs,
+            "queueCount": all.len(),
             "queues": queues,
         })
     }

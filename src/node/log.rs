@@ -14,6 +14,10 @@ pub fn start(file: Option<&Path>) -> Result<(), std::io::Error> {
     let format = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
     let result = match file {
         Some(file) => {
+            if let Some(dir) = file.parent().filter(|d| !d.as_os_str().is_empty()) {
+                std::fs::create_dir_all(dir)
+                    .map_err(|e| std::io::Error::new(e.kind(), format!("log-file {}: {e}", file.display())))?;
+            }
             let file = std::fs::OpenOptions::new()
                 .create(true)
                 .append(true)

@@ -6,11 +6,12 @@ mod check;
 mod commands;
 pub mod log;
 mod offline;
+mod reload;
 mod rules;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -23,7 +24,7 @@ use crate::config::{self, Config};
 use crate::delivery;
 use crate::disk::{Disk, RealDisk};
 use crate::event::{RuleSetId, Time};
-use crate::intake::smtp_listener::{self, Bound};
+use crate::intake::smtp_listener::{self, Bound, Identity};
 use crate::intake::submit::Intake;
 use crate::manage::socket::CommandSocket;
 use crate::net::dns::Resolver;
@@ -32,7 +33,7 @@ use crate::report::processor::Processor;
 use crate::store::{self, Store};
 use crate::suppress::Suppression;
 
-pub use check::check;
+pub use check::load;
 pub use offline::Offline;
 
 /// What a node is run with besides its configuration.
@@ -63,6 +64,17 @@ pub enum NodeError {
     /// A listener.
     #[error("{0}")]
     Listen(#[from] smtp_listener::ListenError),
+    /// Another server.
+    #[error(
+        "a carom is running on the store in {spool} already (it answers at {socket}): stop it first, or give this one a \
+         spool folder of its own"
+    )]
+    Running {
+        /// The store's folder.
+        spool: PathBuf,
+        /// Where the other one takes commands.
+        socket: PathBuf,
+    },
     /// Everything else, in words for the operator.
     #[error("{0}")]
     Other(String),
@@ -97,9 +109,24 @@ struct Inner {
     engine: Engine,
     suppression: Suppression,
     outputs: Arc<Outputs>,
-    /// One reload at a time; the rule set in force.
-    reload: Mutex<RuleSetId>,
+    /// One reload at a time.
+    reload: Mutex<()>,
+    /// What the listeners show in TLS.
+    identities: Vec<Identity>,
+    /// What needs a restart is as it is here.
+    started_with: Arc<Config>,
+    configuration: Mutex<InForce>,
     started: Time,
+}
+
+/// About the configuration in force.
+#[derive(Debug)]
+struct InForce {
+    rules: RuleSetId,
+    /// When it was put in force.
+    since: Time,
+    /// When a later one was refused, and why.
+    refused: Option<(Time, String)>,
 }
 
 fn now() -> Time {
@@ -111,8 +138,13 @@ impl Node {
     /// called within a multi-threaded runtime.
     pub async fn start(config: Config, options: Options) -> Result<Node, NodeError> {
         let started = now();
-        // What is wrong with the sockets is to be known before anything else happens.
+        // What is wrong with the sockets is to be known before anything else happens; the commonest cause is this server
+        // itself, still running.
+        if crate::manage::socket::answers(&config.command_socket) {
+            return Err(NodeError::Running { spool: config.spool, socket: config.command_socket });
+        }
         let listeners: Vec<Bound> = smtp_listener::bind(&config)?;
+        let identities = listeners.iter().map(|b| b.identity.clone()).collect();
         let smtp_addresses = listeners.iter().filter_map(|b| b.socket.local_addr().ok()).collect();
         let resolver = Resolver::new(&config.name_servers).map_err(other)?;
 
@@ -142,6 +174,7 @@ impl Node {
 
         // The queues, filled with what the store holds.
         let live: config::Live = Arc::new(ArcSwap::from_pointee(config));
+        let started_with = live.load_full();
         let engine = Engine::new(live.clone());
         let unclean = opened.unclean;
         store.for_each_queued(&mut |envelope, states| {
@@ -157,7 +190,11 @@ impl Node {
             }
         })?;
         let recipients = engine.queued_recipients();
-        tracing::info!(store = %store.id(), recipients, orderly = !unclean, "store open");
+        if unclean {
+            tracing::warn!(recipients, "the last server on this store did not end in order; its queue goes on");
+        } else {
+            tracing::info!(recipients, "the queue goes on");
+        }
 
         // Out, back in, and in.
         let (stop_delivery, delivery_stopped) = watch::channel(false);
@@ -187,7 +224,10 @@ impl Node {
             engine,
             suppression,
             outputs: outputs.clone(),
-            reload: Mutex::new(compiled.id()),
+            reload: Mutex::new(()),
+            identities,
+            started_with,
+            configuration: Mutex::new(InForce { rules: compiled.id(), since: started, refused: None }),
             started,
         });
         let socket = bind_socket(&inner);
@@ -311,44 +351,4 @@ fn bind_socket(inner: &Arc<Inner>) -> Option<CommandSocket> {
             tracing::error!("command-socket {}: {error}; no commands will reach this server", path.display())
         })
         .ok()
-}
-
-impl Inner {
-    fn reload(&self) -> Result<String, String> {
-        let mut in_force = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = self.try_reload(&mut in_force);
-        match &result {
-            Ok(message) => tracing::info!("{message}"),
-            Err(message) => tracing::error!("configuration not reloaded, the old one stays in force: {message}"),
-        }
-        result
-    }
-
-    fn try_reload(&self, in_force: &mut RuleSetId) -> Result<String, String> {
-        let old = self.live.load_full();
-        let loaded = config::load(&old.file, self.options.root.as_deref());
-        let Some(new) = loaded.config else {
-            let errors: Vec<_> = loaded.diagnostics.iter().filter(|d| d.is_error()).map(|d| d.render()).collect();
-            return Err(errors.join("\n"));
-        };
-        let problems = check(&new);
-        if !problems.is_empty() {
-            return Err(problems.join("\n"));
-        }
-        let compiled = rules::compile(&new)?;
-        let changes = config::diff(&old, &new);
-        // From here on everything has been checked; what can still fail is the disk.
-        if compiled.id() != *in_force {
-            rules::put_in_force(&self.store, &compiled).map_err(|e| e.to_string())?;
-            *in_force = compiled.id();
-        }
-        let runtime = tokio::runtime::Handle::current();
-        runtime.block_on(self.outputs.reload(&new.acct_files)).map_err(|e| e.to_string())?;
-        self.live.store(Arc::new(new));
-        self.engine.config_changed();
-        Ok(match changes.is_empty() {
-            true => "Configuration reloaded: nothing has changed.".to_owned(),
-            false => format!("Configuration reloaded. {}", changes.join("; ")),
-        })
-    }
 }

@@ -76,11 +76,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
 
 async fn play(args: &Args, dir: &Path) -> Result<ExitCode, Failure> {
     let began = Instant::now();
-    let say = |line: String| {
-        if !args.json {
-            println!("{line}");
-        }
-    };
+    let say = |line: String| if args.json { Ok(()) } else { say!("{line}") };
     let dns = DnsServer::start(Zones::of_the_world()).await?;
     let options = provider::Options {
         script: Script::new(args.seed),
@@ -95,7 +91,7 @@ async fn play(args: &Args, dir: &Path) -> Result<ExitCode, Failure> {
         providers.port(),
         PROVIDERS.len(),
         dns.address()
-    ));
+    ))?;
     let file = dir.join("carom.conf");
     let places = conf::Places {
         listener: free_port()?,
@@ -106,7 +102,7 @@ async fn play(args: &Args, dir: &Path) -> Result<ExitCode, Failure> {
     std::fs::write(&file, conf::text(&places))?;
     let node = start(&file, dir).await?;
     let carom = node.smtp_addresses().first().copied().ok_or("Carom does not listen")?;
-    say(format!("Carom on {carom}, configured by {}", file.display()));
+    say(format!("Carom on {carom}, configured by {}", file.display()))?;
 
     // What comes back by mail finds Carom as mail finds any host: by the MX of its domains. Only the port is not 25.
     let own = own_zones(carom);
@@ -177,9 +173,9 @@ async fn play(args: &Args, dir: &Path) -> Result<ExitCode, Failure> {
         seconds: began.elapsed().as_secs_f64(),
     };
     if args.json {
-        println!("{}", show::json(&ending));
+        say!("{}", show::json(&ending))?;
     } else {
-        println!("\n{}", show::text(&ending));
+        say!("\n{}", show::text(&ending))?;
     }
     if reconciled.agrees() && !args.keep {
         std::fs::remove_dir_all(dir.join("spool"))?;
@@ -341,7 +337,7 @@ impl Progress {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if self.plain && last.elapsed() >= Duration::from_secs(10) {
             *last = Instant::now();
-            println!("campaign {}: {}/{} ended, {}", self.number, tally.ended, self.recipients, self.line(tally));
+            let _ = say!("campaign {}: {}/{} ended, {}", self.number, tally.ended, self.recipients, self.line(tally));
         }
     }
 
@@ -350,7 +346,7 @@ impl Progress {
             bar.finish_and_clear();
         }
         if self.plain || self.bar.is_some() {
-            println!("campaign {}: {}/{} ended, {}", self.number, tally.ended, self.recipients, self.line(tally));
+            let _ = say!("campaign {}: {}/{} ended, {}", self.number, tally.ended, self.recipients, self.line(tally));
         }
     }
 }

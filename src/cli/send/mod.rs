@@ -17,13 +17,13 @@ pub mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufReader, IsTerminal, Read};
+use std::io::{BufReader, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -195,9 +195,9 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     summary.interrupted = interrupted;
     summary.state = path;
     if args.json {
-        println!("{}", summary.json());
+        say!("{}", summary.json())?;
     } else {
-        print!("{}", summary.text());
+        std::io::stdout().write_all(summary.text().as_bytes())?;
     }
     // What was done stands in summary and state file, whatever then happened to the server.
     end?;
@@ -316,13 +316,13 @@ fn rehearse(args: &Args, composer: &Composer) -> Result<ExitCode, Failure> {
     }
     let summary = Summary { malformed: bad, ..Summary::default() };
     if args.json {
-        println!("{}", json!({ "dryRun": true, "ready": good, "malformed": summary.malformed_json() }));
+        say!("{}", json!({ "dryRun": true, "ready": good, "malformed": summary.malformed_json() }))?;
     } else {
         if let Some(content) = first {
-            println!("{}", String::from_utf8_lossy(&content).replace("\r\n", "\n"));
+            say!("{}", String::from_utf8_lossy(&content).replace("\r\n", "\n"))?;
         }
-        println!("dry run: {good} messages ready, {} rows can't be sent", summary.malformed.len());
-        print!("{}", summary.malformed_text());
+        say!("dry run: {good} messages ready, {} rows can't be sent", summary.malformed.len())?;
+        std::io::stdout().write_all(summary.malformed_text().as_bytes())?;
     }
     Ok(if summary.malformed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -332,7 +332,10 @@ fn bar(args: &Args) -> Result<Option<ProgressBar>, Failure> {
         return Ok(None);
     }
     let count = rows(args)?.count() as u64;
-    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {per_sec}, {eta} left")?;
+    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {per_second}/s, {eta} left")?;
+    let style = style.with_key("per_second", |state: &ProgressState, w: &mut dyn std::fmt::Write| {
+        let _ = write!(w, "{:.0}", state.per_sec());
+    });
     Ok(Some(ProgressBar::new(count).with_style(style)))
 }
 

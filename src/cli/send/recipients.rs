@@ -1,6 +1,6 @@
 //! The recipients of `carom send`: a CSV file with a header line. Pure: bytes in, rows and complaints out.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 
 use csv::StringRecord;
 
@@ -36,6 +36,9 @@ pub struct BadRow {
 /// Why no row can be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CsvError {
+    /// Nothing is in it.
+    #[error("the file is empty: its first line must name the columns, one of them email")]
+    Empty,
     /// No address column.
     #[error("no column of addresses: the header has {found}; name the column with --column")]
     NoColumn {
@@ -63,10 +66,28 @@ pub enum CsvError {
     },
 }
 
+/// Takes CR away before LF, since the reader does not count the lines of a file with CRLF right.
+#[derive(Debug)]
+struct LineFeeds<R>(BufReader<R>);
+
+impl<R: Read> Read for LineFeeds<R> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let mut filled = 0;
+        while let (Some(place), Some(&byte)) = (buf.get_mut(filled), self.0.fill_buf()?.first()) {
+            self.0.consume(1);
+            if byte != b'\r' || self.0.fill_buf()?.first() != Some(&b'\n') {
+                *place = byte;
+                filled += 1;
+            }
+        }
+        Ok(filled)
+    }
+}
+
 /// Rows of a CSV file, read as they are asked for.
 #[derive(Debug)]
 pub struct Rows<R> {
-    reader: csv::Reader<R>,
+    reader: csv::Reader<LineFeeds<R>>,
     header: Vec<String>,
     column: usize,
     number: u64,
@@ -78,10 +99,14 @@ impl<R: Read> Rows<R> {
     /// # Errors
     /// See [`CsvError`].
     pub fn new(input: R, column: Option<&str>) -> Result<Rows<R>, CsvError> {
-        let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(input);
+        let mut reader =
+            csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(LineFeeds(BufReader::new(input)));
         let header = reader.headers().map_err(|e| malformed(&e))?;
         // Spreadsheets put a byte order mark before the first name.
         let header: Vec<String> = header.iter().map(|h| h.trim_start_matches('\u{feff}').trim().to_owned()).collect();
+        if header.iter().all(String::is_empty) {
+            return Err(CsvError::Empty);
+        }
         let found = || header.iter().map(|h| format!("{h:?}")).collect::<Vec<_>>().join(", ");
         for (i, name) in header.iter().enumerate() {
             if header[..i].iter().any(|h| h.eq_ignore_ascii_case(name)) {
@@ -182,6 +207,30 @@ mod tests {
     fn a_byte_order_mark_and_crlf_do_no_harm() {
         let all = rows("\u{feff}email,name\r\nann@a.example,Ann\r\n");
         assert_eq!(all[0].as_ref().unwrap().address, "ann@a.example");
+    }
+
+    #[test]
+    fn lines_are_counted_right_whatever_ends_them() {
+        let text = "email,name\na@a.example,\"two\nlines\"\nnonsense,x\nb@b.example\n";
+        for end in ["\n", "\r\n"] {
+            let bad: Vec<u64> =
+                rows(&text.replace('\n', end)).iter().filter_map(|r| Some(r.as_ref().err()?.line)).collect();
+            assert_eq!(bad, [4, 5], "{end:?}");
+        }
+        // Bytes that come one by one, and a CR that is the last of them.
+        struct Slow<'a>(&'a [u8]);
+        impl Read for Slow<'_> {
+            fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+                let some = self.0.len().min(1).min(buf.len());
+                buf[..some].copy_from_slice(&self.0[..some]);
+                self.0 = &self.0[some..];
+                Ok(some)
+            }
+        }
+        let mut out = String::new();
+        LineFeeds(BufReader::new(Slow(b"a\r\nb\r\rc\r\n\r\n\r"))).read_to_string(&mut out).unwrap();
+        assert_eq!(out, "a\nb\r\rc\n\n\r");
+        assert!(matches!(Rows::new(&b""[..], None), Err(CsvError::Empty)));
     }
 
     #[test]

@@ -17,7 +17,7 @@ const MOST: u64 = u32::MAX as u64;
 
 /// The rows.
 pub const DOMAIN: &[D] = &[
-    D::one("type", Set::Other("smtp or discard", "discard", transport), "smtp", "How mail leaves: by SMTP, or thrown away").restart(),
+    D::one("type", Set::Other("smtp or discard", "discard", transport), "smtp", "How mail leaves: by SMTP, or thrown away"),
     D::one("discard-as-bounce", Set::Bool(|q, v| q.discard_as_bounce = v), "no", "A discarding queue records b instead of d"),
     D::one("bounce-after", Set::Time(1, YEAR, |q, v| q.bounce_after = v), "4d12h", "Age at which mail bounces that is still queued"),
     D::one("retry-after", Set::Times(|q, v| q.retry_after = v), "10m", "Waits between attempts after a failure of the queue; the last one repeats"),

@@ -127,7 +127,8 @@ pub const GLOBAL: &[G] = &[
         Set::Int(0, 1 << 40, |g, v| g.min_free_space = v << 20),
         "0",
         "Deprecated: free megabytes below which new mail is refused; use min-free-space in <spool>",
-    ),
+    )
+    .restart(),
     G::one(
         "spool-max-recipients",
         Set::Limit("auto", |g, v| g.spool_max_recipients = v),
@@ -146,15 +147,13 @@ pub const GLOBAL: &[G] = &[
         Set::Int(1, 1_000_000, |g, v| g.total_max_smtp_in = small(v)),
         "100",
         "Inbound connections at once",
-    )
-    .restart(),
+    ),
     G::one(
         "total-max-smtp-out",
         Set::Int(0, 1_000_000, |g, v| g.total_max_smtp_out = small(v)),
         "1200",
         "Outbound connections at once",
-    )
-    .restart(),
+    ),
     G::many(
         "name-server",
         Set::Other("IP[:PORT]", "192.0.2.53", name_server),
@@ -203,13 +202,15 @@ pub const GLOBAL: &[G] = &[
         "ledger-retention",
         Set::Other("SIZE or TIME", "24h", ledger_retention),
         "How much of the ledger is kept for late readers: a SIZE (1G, 500M), a TIME (24h, 7d; a small m is minutes), or one line for each",
-    ),
+    )
+    .restart(),
     G::one(
         "send-index-retention",
         Set::Time(60, 3660 * DAY, |g, v| g.send_index_retention = v),
         "30d",
         "How long it is remembered what was sent to whom, to know a report for genuine",
-    ),
+    )
+    .restart(),
     G::one(
         "command-socket",
         Set::Path(|g, v| g.command_socket = Some(v)),
@@ -258,7 +259,9 @@ fn read_certificate(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Pa
         let help = "write the key without a password into a file that only Carom can read";
         reading.warning(password.span, "keys with a password are not supported yet", help);
     }
-    Ok(reading.resolve(&file.text))
+    let path = reading.resolve(&file.text);
+    reading.named_at(&path, file.span);
+    Ok(path)
 }
 
 fn server_certificate(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<Global>, ValueError> {
@@ -366,10 +369,11 @@ pub struct SpoolBlock {
 /// The rows of `<spool>`.
 pub const SPOOL: &[Directive<SpoolBlock>] = &[Directive::one(
     "min-free-space",
-    Set::Size(|s, v| s.min_free_space = v),
+    Set::Size(|s: &mut SpoolBlock, v| s.min_free_space = v),
     "0",
     "Free space below which new mail is refused",
-)];
+)
+.restart()];
 
 /// The rows of `<smtp-listener>`.
 pub const LISTENER: &[Directive<Listener>] = &[

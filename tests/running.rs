@@ -1,0 +1,289 @@
+//! `carom run` as an operator has it: stopped, reloaded with good and with broken files, started twice, asked and told
+//! about suppressed addresses while it runs.
+//!
+//! The real program, on ports that were free, in a folder of its own; every wait is bounded.
+#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "edge: a test that runs servers")]
+
+mod running {
+    pub mod client;
+    pub mod next_hop;
+    pub mod server;
+}
+
+use std::time::{Duration, Instant};
+
+use running::client::Client;
+use running::next_hop::NextHop;
+use running::server::{Place, rows};
+
+/// More than a stop takes: sessions get ten seconds for the transaction they are in.
+const STOPS_WITHIN: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_stop_takes_bounded_time_leaves_with_0_and_loses_nothing() {
+    for signal in ["TERM", "INT"] {
+        let hop = NextHop::start();
+        let place = Place::new(&hop, "");
+        let mut server = place.start();
+        let mut sent = 0;
+        let mut client = Client::connect(place.smtp_port());
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(600) {
+            assert_eq!(client.send(&format!("u{sent}@there.example")), 250);
+            sent += 1;
+        }
+        // Two that wait for a next hop which puts them off, and a session that says nothing any more.
+        assert_eq!(client.send("later1@there.example"), 250);
+        assert_eq!(client.send("later2@there.example"), 250);
+        let stop = Instant::now();
+        server.signal(signal);
+        assert_eq!(server.wait(STOPS_WITHIN), 0, "{}", place.log());
+        assert!(stop.elapsed() < STOPS_WITHIN);
+        assert!(!place.path("spool/carom.sock").exists(), "the socket goes with the server");
+        // What had not been delivered by then goes on at the next start.
+        hop.forgive();
+        let mut server = place.start();
+        place.wait_for("an empty queue", |s| s["queuedRecipients"] == 0);
+        server.signal("TERM");
+        assert_eq!(server.wait(STOPS_WITHIN), 0, "{}", place.log());
+        let delivered = rows(&place, "d");
+        assert_eq!(delivered.len(), sent + 2, "one d record for each accepted message");
+        assert!(rows(&place, "b").is_empty());
+        let mut taken = hop.taken();
+        assert_eq!(taken.len(), sent + 2, "each was delivered once");
+        taken.sort();
+        taken.dedup();
+        assert_eq!(taken.len(), sent + 2);
+    }
+}
+
+#[test]
+fn reload_and_sighup_change_what_they_should() {
+    let hop = NextHop::start();
+    let place = Place::new(&hop, "");
+    let mut server = place.start();
+    assert_eq!(place.carom(&["reload"]).0, 0);
+
+    // `carom reload`: the relay policy, an accounting file more, and two things that wait for a restart.
+    let old = place.config();
+    place.write(
+        &(old
+            .replace("always-allow-relaying yes", "always-allow-relaying no")
+            .replace("max-smtp-out 4", "max-smtp-out 5")
+            + "name-server 127.0.0.9\n<acct-file acct/more.csv>\nrecords d,b\n</acct-file>\n"),
+    );
+    let (code, said) = place.carom(&["reload"]);
+    assert_eq!(code, 0, "{said}");
+    for part in ["<source> changed", "<domain> changed", "<acct-file> changed", "waiting for a restart: name-server"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(Client::connect(place.smtp_port()).rcpt("a@there.example"), 550, "relaying is off at once");
+    let status = place.status();
+    assert_eq!(status["outputs"].as_array().unwrap().len(), 3);
+    assert_eq!(status["configuration"]["waitingForRestart"], serde_json::json!(["name-server"]));
+    // It is not forgotten by a reload that changes something else.
+    place.write(&(old.clone() + "name-server 127.0.0.9\n"));
+    server.signal("HUP");
+    place.wait_for("the second reload", |s| s["outputs"].as_array().is_some_and(|o| o.len() == 2));
+    assert_eq!(place.status()["configuration"]["waitingForRestart"], serde_json::json!(["name-server"]));
+    assert_eq!(Client::connect(place.smtp_port()).rcpt("a@there.example"), 250, "relaying is on again");
+    server.signal("TERM");
+    assert_eq!(server.wait(STOPS_WITHIN), 0);
+}
+
+#[test]
+fn a_broken_file_leaves_the_old_configuration_in_force_and_says_why() {
+    let hop = NextHop::start();
+    let place = Place::new(&hop, "");
+    let mut server = place.start();
+    let good = place.config();
+    let lines = good.lines().count();
+    let socket = place.path("spool/carom.sock");
+    for (text, line, why) in [
+        ("total-max-smpt-out 3\n", 1, "did you mean total-max-smtp-out"),
+        ("<acct-file acct/x.csv>\nrecord-fields d nonsense\n</acct-file>\n", 1, "\"nonsense\" is no field"),
+        ("<bounce-category-patterns>\n/(/ bad-mailbox\n</bounce-category-patterns>\n", 2, "unclosed group"),
+        ("smtp-server-tls-certificate no-such.pem\n", 1, "no-such.pem: can't be read"),
+    ] {
+        place.write(&(good.replace("always-allow-relaying yes", "always-allow-relaying no") + text));
+        let at = format!("carom.conf:{}", lines + line);
+        let (code, said) = place.carom(&["reload"]);
+        assert_eq!(code, 2, "{said}");
+        for part in [at.as_str(), why, "the old configuration stays in force"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert_eq!(Client::connect(place.smtp_port()).rcpt("a@there.example"), 250, "the old policy holds");
+        // The other commands still reach the server.
+        let refused = place.status()["configuration"]["refused"].to_string();
+        assert!(refused.contains(&at), "{refused}");
+        assert_eq!(place.carom(&["suppress", "check", "a@there.example"]).0, 0);
+    }
+    let before = place.log().matches("the old one stays in force").count();
+    server.signal("HUP");
+    let end = Instant::now() + Duration::from_secs(10);
+    while place.log().matches("the old one stays in force").count() == before {
+        assert!(Instant::now() < end, "SIGHUP says nothing:\n{}", place.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for line in place.log().lines() {
+        assert!(line.starts_with("20"), "one line an event, with its time: {line:?}");
+    }
+    // A file that names another store can't hide the server: the socket can be named.
+    place.write(&good.replace("spool spool", "spool elsewhere"));
+    assert_eq!(place.carom(&["status"]).0, 1);
+    let (code, said) = place.carom(&["reload", "--socket", socket.to_str().unwrap()]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("waiting for a restart: spool, command-socket"), "{said}");
+    server.signal("TERM");
+    assert_eq!(server.wait(STOPS_WITHIN), 0);
+}
+
+#[test]
+fn a_renewed_certificate_is_shown_after_a_reload() {
+    let hop = NextHop::start();
+    let place = Place::new(&hop, "smtp-server-tls-certificate tls.pem\n");
+    let first = place.write_certificate("tls.pem");
+    let mut server = place.start();
+    assert_eq!(Client::connect(place.smtp_port()).certificate(), first);
+    let second = place.write_certificate("tls.pem");
+    assert_eq!(place.carom(&["reload"]).0, 0);
+    assert_eq!(Client::connect(place.smtp_port()).certificate(), second);
+    // One that can't be used changes nothing.
+    std::fs::write(place.path("tls.pem"), "nonsense").unwrap();
+    let (code, said) = place.carom(&["reload"]);
+    assert!(code == 2 && said.contains("tls.pem"), "{said}");
+    assert_eq!(Client::connect(place.smtp_port()).certificate(), second);
+    server.signal("TERM");
+    assert_eq!(server.wait(STOPS_WITHIN), 0);
+}
+
+#[test]
+fn a_wrong_configuration_ends_the_start_with_2_and_leaves_nothing_behind() {
+    let hop = NextHop::start();
+    for text in ["max-smpt-out 3\n", "<bounce-category-patterns>\n/(/ x\n</bounce-category-patterns>\n<domain>\n"] {
+        let place = Place::new(&hop, text);
+        let (code, said) = place.carom(&["run"]);
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains("carom.conf:"), "{said}");
+        assert!(!place.path("spool").exists() && !place.path("acct").exists());
+    }
+    let place = Place::new(&hop, "");
+    std::fs::remove_file(place.path("carom.conf")).unwrap();
+    let (code, said) = place.carom(&["run"]);
+    assert_eq!(code, 2, "{said}");
+    assert_eq!(said.lines().count(), 1, "what is not there has no other faults: {said}");
+}
+
+#[test]
+fn a_second_server_on_the_same_store_is_refused_and_the_first_goes_on() {
+    let hop = NextHop::start();
+    let place = Place::new(&hop, "");
+    let mut server = place.start();
+    let (code, said) = place.carom(&["run"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("running on the store in") && said.contains("spool"), "{said}");
+    // Neither does it get at the store with a socket and a port of its own.
+    let other = place.path("other.conf");
+    let free = running::server::free_port();
+    let text =
+        place.config().replace(&place.smtp_port().to_string(), &free.to_string()) + "command-socket other.sock\n";
+    std::fs::write(&other, text).unwrap();
+    let (code, said) = place.carom_with(&other, &["run"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("is in use"), "{said}");
+    assert_eq!(place.carom(&["store", "verify"]).0, 1, "a store in use is not looked over");
+    assert_eq!(Client::connect(place.smtp_port()).send("still@there.example"), 250);
+    place.wait_for("its delivery", |_| hop.taken() == ["still@there.example"]);
+    server.signal("TERM");
+    assert_eq!(server.wait(STOPS_WITHIN), 0);
+    assert_eq!(place.carom(&["store", "verify"]).0, 0);
+}
+
+#[test]
+fn suppressing_by_hand_takes_effect_at_once() {
+    let hop = NextHop::start();
+    let place = Place::new(&hop, "");
+    let mut server = place.start();
+    let mut client = Client::connect(place.smtp_port());
+    assert_eq!(client.rcpt("ann@there.example"), 250);
+    assert_eq!(place.carom(&["suppress", "add", "Ann@There.Example", "--reason", "asked by phone"]).0, 0);
+    assert_eq!(client.rcpt("ann@there.example"), 550, "the session that is open sees it too");
+    assert_eq!(client.rcpt("bob@there.example"), 250);
+    let (code, said) = place.carom(&["suppress", "check", "ann@there.example"]);
+    assert!(code == 1 && said.contains("asked by phone"), "{said}");
+    assert_eq!(place.carom(&["suppress", "remove", "ann@there.example", "--reason", "came back"]).0, 0);
+    assert_eq!(client.rcpt("ann@there.example"), 250);
+    assert_eq!(place.carom(&["suppress", "check", "ann@there.example"]).0, 0);
+    for nonsense in ["", "ann", "@there.example", "a b@there.example", "a@b@c", "a\r\n@b.example"] {
+        assert_eq!(place.carom(&["suppress", "add", nonsense]).0, 2, "{nonsense:?}");
+    }
+    // The same without a server, and it is there when one runs again.
+    server.signal("TERM");
+    assert_eq!(server.wait(STOPS_WITHIN), 0);
+    assert_eq!(place.carom(&["suppress", "add", "carl@there.example"]).0, 0);
+    let (_, said) = place.carom(&["suppress", "list", "--json"]);
+    assert!(said.contains("carl@there.example") && !said.contains("ann@"), "{said}");
+    let mut server = place.start();
+    assert_eq!(Client::connect(place.smtp_port()).rcpt("carl@there.example"), 550);
+    server.signal("TERM");
+    assert_eq!(server.wait(STOPS_WITHIN), 0);
+}
+
+#[test]
+fn mail_that_is_queued_for_an_address_suppressed_meanwhile_ends_without_another_attempt() {
+    let hop = NextHop::start();
+    let place = Place::new(&hop, "");
+    let mut server = place.start();
+    assert_eq!(Client::connect(place.smtp_port()).send("later@there.example"), 250);
+    place.wait_for("the first attempt", |_| hop.attempts("later@there.example") > 0);
+    assert_eq!(place.carom(&["suppress", "add", "later@there.example"]).0, 0);
+    let attempts = hop.attempts("later@there.example");
+    hop.forgive();
+    place.wait_for("an empty queue", |s| s["queuedRecipients"] == 0);
+    server.signal("TERM");
+    assert_eq!(server.wait(STOPS_WITHIN), 0);
+    // An attempt that was under way when the command came may have ended after it; none began.
+    assert!(hop.attempts("later@there.example") <= attempts + 1);
+    assert!(hop.taken().is_empty(), "nothing was delivered");
+    let bounced = rows(&place, "b");
+    assert_eq!(bounced.len(), 1, "{bounced:?}");
+    assert_eq!(bounced[0]["rcpt"], "later@there.example");
+    assert_eq!(bounced[0]["bounceCat"], "suppressed");
+    assert!(rows(&place, "d").is_empty());
+}
+
+#[test]
+fn the_folder_of_the_log_file_is_made_and_a_start_that_fails_is_told_there_too() {
+    let hop = NextHop::start();
+    let place = Place::new(&hop, "log-file logs/deep/carom.log\nname-server 192.0.2.53\n");
+    let taken = std::net::TcpListener::bind(("127.0.0.1", place.smtp_port())).unwrap();
+    let (code, said) = place.carom(&["run"]);
+    assert!(code == 1 && said.contains("Address already in use"), "{said}");
+    let log = std::fs::read_to_string(place.path("logs/deep/carom.log")).unwrap();
+    assert!(log.contains("not started: smtp-listener"), "{log}");
+    drop(taken);
+}
+
+#[test]
+fn commands_end_quietly_when_nobody_reads_on_and_take_bytes_of_any_charset() {
+    let carom = env!("CARGO_BIN_EXE_carom");
+    for command in ["completions bash | head -c 1", "classify < replies | head -n 1"] {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("replies"), b"550 5.1.1 gel\xf6scht\r\n".repeat(20_000)).unwrap();
+        let script = format!("{carom} {command}");
+        let out = std::process::Command::new("sh").args(["-c", &script]).current_dir(dir.path()).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&out.stderr), "", "{command}");
+        assert!(!out.stdout.is_empty());
+    }
+}
+
+#[test]
+fn looking_at_a_store_that_is_not_there_makes_none() {
+    let hop = NextHop::start();
+    let place = Place::new(&hop, "");
+    for args in [&["store", "verify"][..], &["store", "repair"], &["suppress", "list"]] {
+        let (code, said) = place.carom(args);
+        assert!(code == 1 && said.contains("there is no store in"), "{args:?}: {said}");
+    }
+    assert!(!place.path("spool").exists());
+}
