@@ -83,6 +83,11 @@ pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, options: &Options) -> Result
         spare_count: AtomicU64::new(0),
     });
     let writer = Writer::begin(shared.clone(), next_number, next_seq)?;
+    let told = shared.clone();
+    tables.on_failure(move |e| {
+        let why = format!("{e}; what is queued goes on, but mend the disk and restart carom");
+        told.refuse("tables", Some(why));
+    });
     let ledger = Ledger { shared: shared.clone() };
     let store = Store(Arc::new(House { ledger, tables, threads: Mutex::default(), _lock: lock }));
     let start = |name: &str, work: Box<dyn FnOnce() + Send>| {

@@ -19,6 +19,7 @@ fn options() -> Options {
         retention_bytes: 1 << 30,
         retention: Duration::from_secs(3600),
         reserve_bytes: 0,
+        held_bytes: u64::MAX,
     }
 }
 

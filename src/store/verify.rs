@@ -6,6 +6,7 @@
 //! Damaged segments are kept beside the repaired ones as `NUMBER.damaged`. The tables are redb's to check: it does so
 //! when it opens them.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -194,13 +195,14 @@ fn inspect_one(disk: &dyn Disk, journal: &Path, number: u64, is_last: bool) -> R
     let damage =
         |offset: u64, what: &str, opens: bool| Damage { path: path.clone(), offset, what: what.to_owned(), opens };
     let io = |e| StoreError::io("read", &path, e);
-    // A repair that was cut off may have set the segment aside and not put the new one in its place.
-    let file = match disk.open_read(&path).or_else(|_| disk.open_read(&set_aside(&path))) {
+    let file = match disk.open_read(&path) {
         Ok(file) => file,
-        Err(_) => {
+        Err(e) if e.kind() == ErrorKind::NotFound => {
             one.damage.push(damage(0, "the segment is missing: its messages and events are lost", false));
             return Ok(one);
         }
+        // What can't be read for another reason is not lost.
+        Err(e) => return Err(io(e)),
     };
     let len = file.len().map_err(io)?;
     one.file = Some(file.clone());
@@ -255,6 +257,34 @@ fn inspect_one(disk: &dyn Disk, journal: &Path, number: u64, is_last: bool) -> R
     }
 }
 
+/// Copies a damaged segment beside its place, durably; copies of earlier damage stay.
+fn keep_copy(disk: &dyn Disk, from: &dyn File, to: &Path) -> Result<(), StoreError> {
+    const AT_ONCE: usize = 1 << 20;
+    let mut earlier = 0;
+    let file = loop {
+        let name = if earlier == 0 { to.to_owned() } else { to.with_extension(format!("damaged-{earlier}")) };
+        match disk.create_new(&name) {
+            Ok(file) => break file,
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => earlier += 1,
+            Err(e) => return Err(StoreError::io("create", &name, e)),
+        }
+    };
+    let copy = || {
+        let mut buf = vec![0; AT_ONCE];
+        let mut at = 0;
+        loop {
+            match from.read_at(&mut buf, at)? {
+                0 => return file.sync_data(),
+                n => {
+                    file.write_all_at(&buf[..n], at)?;
+                    at += n as u64;
+                }
+            }
+        }
+    };
+    copy().map_err(|e| StoreError::io("write", to, e))
+}
+
 /// Writes what is readable of a segment in its place. Returns the event it ends with and how many are lost.
 fn rewrite(
     disk: &dyn Disk,
@@ -297,9 +327,11 @@ fn rewrite(
     }
     let file = disk.create_new(&new).map_err(|e| StoreError::io("create", &new, e))?;
     file.write_all_at(&bytes, 0).and_then(|()| file.sync_data()).map_err(|e| StoreError::io("write", &new, e))?;
-    if disk.open_read(&one.path).is_ok() {
-        disk.rename(&one.path, &set_aside(&one.path)).map_err(|e| StoreError::io("rename", &one.path, e))?;
+    if let Some(damaged) = &one.file {
+        keep_copy(disk, &**damaged, &set_aside(&one.path))?;
     }
+    // One step from the damaged segment to the repaired one: between them there must be no moment without either, or a
+    // store whose newest segment was repaired would open as if that had never been.
     disk.rename(&new, &one.path).map_err(|e| StoreError::io("rename", &new, e))?;
     disk.sync_dir(journal).map_err(|e| StoreError::io("sync", journal, e))?;
     Ok((next, lost))
