@@ -458,3 +458,17 @@ async fn one_life(disk: &SimDisk, quietly: bool) -> Result<u64, String> {
     store.close().await.map_err(|e| text(&e))?;
     Ok(end)
 }
+
+#[test]
+fn a_clock_that_is_put_back_does_not_keep_a_parquet_file_open() {
+    let house = House::new(acct_file(AcctFormat::Parquet), 0);
+    house.ledger.end.store(3, Relaxed);
+    let hour = Duration::from_secs(3600);
+    let mut output = Output::open(Arc::clone(&house.target), EVENING).unwrap();
+    while output.step(EVENING).unwrap() == Step::Worked {}
+    let back = Time(EVENING.0 - hour.as_micros() as i64);
+    output.tick(true, back).unwrap();
+    assert!(output.current().is_some());
+    output.tick(true, back + Duration::from_secs(21)).unwrap();
+    assert_eq!(output.current(), None, "close-after is 20 s");
+}

@@ -70,6 +70,10 @@ impl CsvFile {
             }
         }
         if !bytes.is_empty() {
+            if self.file.len()? < self.at {
+                // Writing on would leave a hole of zeros.
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "somebody has cut it"));
+            }
             self.file.write_all_at(bytes, self.at)?;
             self.at += bytes.len() as u64;
             self.stands = self.at;

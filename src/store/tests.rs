@@ -338,6 +338,48 @@ fn a_full_disk_refuses_new_mail_and_lets_the_queue_go_on() {
 }
 
 #[test]
+fn a_stuck_consumer_stops_intake_at_its_limit_and_the_queue_goes_on() {
+    let disk = SimDisk::new();
+    runtime().block_on(async {
+        let limited = Options { retention: Duration::ZERO, held_bytes: 100_000, ..options() };
+        let store = Store::open(Arc::new(disk.clone()), Path::new("spool"), &limited).unwrap().store;
+        store.ledger().hold("acct-file stuck.csv", 1);
+        let queued = accept(&store, 1, b"x").await;
+        while store.usage().held_bytes <= 100_000 {
+            accept(&store, 1, &[1; 3000]).await;
+        }
+        tokio::time::sleep(Duration::from_millis(1300)).await;
+        assert_eq!(store.intake_refused(), None, "as long as more is free than is held");
+        disk.set_limit(disk.files().iter().map(|f| f.1).sum::<u64>() + 60_000);
+        tokio::time::sleep(Duration::from_millis(1300)).await;
+        assert!(store.intake_refused().unwrap().contains("stuck.csv lags behind"));
+        let refused = store.accept(message(store.next_message_id(), 1, b"y"), Events::new()).await;
+        assert!(matches!(refused, Err(StoreError::Refused(_))));
+        end(&store, queued, 0).await.unwrap();
+        store.flush().await.unwrap();
+        store.ledger().hold("acct-file stuck.csv", store.ledger().end());
+        tokio::time::sleep(Duration::from_millis(1300)).await;
+        assert_eq!(store.intake_refused(), None);
+    });
+}
+
+#[test]
+fn tables_that_can_not_be_written_stop_intake_and_say_why() {
+    let disk = SimDisk::new();
+    runtime().block_on(async {
+        let store = open(&disk).store;
+        let id = accept(&store, 1, b"x").await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        disk.fail(Fault::Sync(1, std::io::ErrorKind::Other));
+        assert!(store.tables().write(|tx| tx.put_counter("n", 1)).is_err());
+        assert!(store.intake_refused().unwrap().contains("tables"), "{:?}", store.intake_refused());
+        assert!(store.accept(message(store.next_message_id(), 1, b"y"), Events::new()).await.is_err());
+        end(&store, id, 0).await.unwrap();
+        store.flush().await.unwrap();
+    });
+}
+
+#[test]
 fn when_nothing_is_free_endings_go_on_in_what_was_reserved_and_the_rest_waits() {
     let disk = SimDisk::new();
     runtime().block_on(async {
@@ -653,6 +695,41 @@ mod damage {
         assert_eq!(opened.next_seq, sound.events.len() as u64 + 1);
         let left = all_events_with_gaps(&opened.store);
         assert_eq!(left.len() as u64 + done.events_lost, sound.events.len() as u64);
+    }
+
+    #[test]
+    fn a_repair_that_is_cut_off_leaves_the_damaged_store_or_the_repaired_one() {
+        let sound = sound(true);
+        let newest = segment_of(&sound.disk, 1).parent().unwrap().to_owned();
+        let newest = sound.disk.files().into_iter().filter(|f| f.0.starts_with(&newest)).map(|f| f.0);
+        let newest = newest.filter(|p| p.extension().is_some_and(|e| e == "log")).max().unwrap();
+        sound.disk.damage(&newest, journal::segment::SEGMENT_HEADER + 30, 1);
+        let whole = sound.disk.duplicate();
+        repair(&whole, Path::new(DIR)).unwrap();
+        let want = try_open(&whole).unwrap();
+        let (mut before, mut after) = (0, 0);
+        for cut in 0..12 {
+            for seed in 0..20 {
+                let disk = sound.disk.duplicate();
+                disk.cut_after(cut);
+                let _ = repair(&disk, Path::new(DIR));
+                disk.power_cut(seed);
+                match try_open(&disk) {
+                    Ok(opened) => {
+                        assert_eq!(opened.next_seq, want.next_seq, "cut {cut}, seed {seed}");
+                        assert_eq!(opened.queued_messages, want.queued_messages);
+                        after += 1;
+                    }
+                    Err(e) => {
+                        assert!(matches!(e, StoreError::Damaged { .. }), "{e}");
+                        repair(&disk, Path::new(DIR)).unwrap();
+                        assert_eq!(try_open(&disk).unwrap().next_seq, want.next_seq);
+                        before += 1;
+                    }
+                }
+            }
+        }
+        assert!(before > 0 && after > 0, "{before} {after}");
     }
 
     #[test]

@@ -27,6 +27,8 @@ impl Server {
              <domain *>\n    smtp-hosts [127.0.0.1]:{sink_port}\n    use-starttls no\n    retry-after 1s\n    \
              retry-recipients-after 1s\n    max-smtp-out 8\n</domain>\n\
              <acct-file acct/acct.csv>\n    records d,b,t,tq,r\n    max-size 1M\n</acct-file>\n\
+             <acct-file acct/growing/moves.csv>\n    records d,b,t,tq,r\n    max-size 100K\n    \
+             move-to acct/moved\n</acct-file>\n\
              <acct-file acct/acct.parquet>\n    records d,b,t,tq,r\n    close-rows 400\n    close-after 1s\n</acct-file>\n"
         );
         std::fs::write(&config, text).unwrap();
@@ -82,15 +84,29 @@ impl Server {
         self.child.wait().unwrap();
     }
 
-    pub fn wait_dead_or_kill(&mut self, patience: Duration) {
+    /// Whether it died by itself, at the step it was given.
+    pub fn wait_dead_or_kill(&mut self, patience: Duration) -> bool {
+        use std::os::unix::process::ExitStatusExt;
         let end = Instant::now() + patience;
         while Instant::now() < end {
-            if self.child.try_wait().unwrap().is_some() {
-                return;
+            if let Some(status) = self.child.try_wait().unwrap() {
+                assert_eq!(status.signal(), Some(9), "it ended, but not at a step:\n{}", self.log());
+                return true;
             }
             std::thread::sleep(Duration::from_millis(5));
         }
         self.kill();
+        false
+    }
+
+    /// What it answers to `RCPT TO` for this address.
+    pub fn answer_to_recipient(&self, address: &str) -> String {
+        use std::io::Write;
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        write!(stream, "HELO c.example\r\nMAIL FROM:<s@from.example>\r\nRCPT TO:<{address}>\r\n").unwrap();
+        let mut lines = BufReader::new(stream).lines();
+        (0..4).map(|_| lines.next().unwrap().unwrap()).last().unwrap()
     }
 
     /// Until the status says that nothing is queued and every output has written all there is.
