@@ -94,6 +94,8 @@ impl Effect for Suppressing {
         use crate::event::Kind;
         // Classifying costs more than all else here, and only these can suppress.
         let category = match event.kind {
+            // What the producer decided itself stays, as in the files.
+            Kind::Bounced | Kind::RemoteBounce if !event.category.is_empty() => event.category.to_owned(),
             Kind::Bounced | Kind::RemoteBounce if event.is_permanent_failure() => {
                 match self.rules.of(event.rules, &self.tables)? {
                     Some(rules) => rules.classify(event).category.to_owned(),

@@ -27,8 +27,8 @@ impl Server {
              <domain *>\n    smtp-hosts [127.0.0.1]:{sink_port}\n    use-starttls no\n    retry-after 1s\n    \
              retry-recipients-after 1s\n    max-smtp-out 8\n</domain>\n\
              <acct-file acct/acct.csv>\n    records d,b,t,tq,r\n    max-size 1M\n</acct-file>\n\
-             <acct-file acct/growing/moves.csv>\n    records d,b,t,tq,r\n    max-size 100K\n    \
-             move-to acct/moved\n</acct-file>\n\
+             <acct-file acct/growing/moves.csv>\n    records d,b,t,tq,r\n    max-size 1M\n    \
+             move-to acct/moved\n    move-interval 1s\n</acct-file>\n\
              <acct-file acct/acct.parquet>\n    records d,b,t,tq,r\n    close-rows 400\n    close-after 1s\n</acct-file>\n"
         );
         std::fs::write(&config, text).unwrap();
