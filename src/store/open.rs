@@ -36,7 +36,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, options: &Options) -> Result
     let found = recover::recover(&*disk, &journal)?;
     // A new store gets its tables first, and its journal the id they name: whatever a crash leaves of that, the next
     // open completes. So a journal without tables, or tables of another store, are damage.
-    let (tables, id) = Tables::open(&disk, dir, found.id, || StoreId(rand::random::<u64>().max(1)), &lock)?;
+    let (tables, id) = Tables::open(&*disk, dir, found.id, || StoreId(rand::random::<u64>().max(1)), &lock)?;
     let consumers = tables.consumers()?;
     if let Some((name, row)) = consumers.iter().find(|(_, row)| row.cursor > found.next_seq) {
         return Err(StoreError::Damaged {

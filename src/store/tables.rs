@@ -103,7 +103,7 @@ struct Round(OnceLock<Result<(), StoreError>>);
 impl Tables {
     /// Opens the tables of store `id`, or makes them for a store that is new (`id` is `None`; `new_id` gives the id).
     pub(super) fn open(
-        disk: &Arc<dyn Disk>,
+        disk: &dyn Disk,
         dir: &Path,
         id: Option<StoreId>,
         new_id: impl FnOnce() -> StoreId,

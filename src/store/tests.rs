@@ -705,11 +705,13 @@ mod damage {
         let newest = newest.filter(|p| p.extension().is_some_and(|e| e == "log")).max().unwrap();
         sound.disk.damage(&newest, journal::segment::SEGMENT_HEADER + 30, 1);
         let whole = sound.disk.duplicate();
+        let before = whole.operations();
         repair(&whole, Path::new(DIR)).unwrap();
+        let operations = whole.operations() - before;
         let want = try_open(&whole).unwrap();
         let (mut before, mut after) = (0, 0);
-        for cut in 0..12 {
-            for seed in 0..20 {
+        for cut in 0..operations {
+            for seed in 0..8 {
                 let disk = sound.disk.duplicate();
                 disk.cut_after(cut);
                 let _ = repair(&disk, Path::new(DIR));
@@ -730,6 +732,34 @@ mod damage {
             }
         }
         assert!(before > 0 && after > 0, "{before} {after}");
+    }
+
+    #[test]
+    fn an_end_that_was_lost_after_an_output_had_read_it_is_named_and_repaired() {
+        let sound = sound(false);
+        let opened = try_open(&sound.disk).unwrap();
+        let end = opened.next_seq;
+        runtime().block_on(async {
+            opened.store.append(events(Kind::TransientQueue, MessageId(0), 3)).await.unwrap();
+            opened.store.flush().await.unwrap();
+        });
+        let row = ConsumerRow { cursor: end + 3, state: Vec::new() };
+        opened.store.tables().write(|tx| tx.put_consumer("acct-file a.csv", &row)).unwrap();
+        drop(opened);
+        // The record of the last group commit, which a crash could have torn; but the output has had it.
+        let last =
+            sound.disk.files().into_iter().filter(|f| f.0.extension().is_some_and(|e| e == "log")).max().unwrap().0;
+        sound.disk.damage(&last, journal::segment::SEGMENT_HEADER + 70, 1);
+        assert!(try_open(&sound.disk).unwrap_err().to_string().contains("acct-file a.csv"));
+        let found = verify(&sound.disk, Path::new(DIR)).unwrap();
+        assert!(found.damage[0].what.contains("acct-file a.csv"), "{found:?}");
+        let done = repair(&sound.disk, Path::new(DIR)).unwrap();
+        assert_eq!(done.events_lost, 3);
+        let opened = try_open(&sound.disk).unwrap();
+        assert_eq!(opened.next_seq, end + 3);
+        assert_eq!(all_events_with_gaps(&opened.store), sound.events);
+        drop(opened);
+        assert_eq!(verify(&sound.disk, Path::new(DIR)).unwrap().damage, []);
     }
 
     #[test]

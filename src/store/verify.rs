@@ -4,7 +4,7 @@
 //! What a repair can't bring back it names: a lost ACCEPT loses its message, a lost RETRY forgets attempts, a lost FINISH
 //! means that its recipients are served again; lost events leave a gap in the sequence numbers that consumers step over.
 //! Damaged segments are kept beside the repaired ones as `NUMBER.damaged`. The tables are redb's to check: it does so
-//! when it opens them.
+//! when it opens them, here to see how far the outputs have read, and mends then what a crash has left.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,8 @@ use super::error::StoreError;
 use super::journal::record::{HEADER, Header, Kind};
 use super::journal::segment::{self, SEGMENT_HEADER, ScanError, Scanner, SegmentError, SegmentHeader};
 use super::open::{JOURNAL, take_lock};
-use crate::disk::{Disk, File};
+use super::tables::Tables;
+use crate::disk::{DirLock, Disk, File};
 use crate::event::{StoreId, Time};
 
 /// What [`verify`] found.
@@ -79,13 +80,40 @@ struct Inspected {
 
 /// Reads the whole journal of the store in `dir`, contents included. The store must not be open.
 pub fn verify(disk: &dyn Disk, dir: &Path) -> Result<Report, StoreError> {
-    let _lock = take_lock(disk, dir)?;
-    Ok(report(&inspect(disk, &dir.join(JOURNAL))?))
+    let lock: Arc<dyn DirLock> = take_lock(disk, dir)?.into();
+    let inspected = inspect(disk, &dir.join(JOURNAL))?;
+    let mut found = report(&inspected);
+    // What an output has read and the journal has no more was lost at its end, where it looks like a torn tail.
+    match furthest(disk, dir, found.store, &lock) {
+        Ok(Some((name, cursor))) if cursor > found.next_seq => {
+            let end = found.next_seq;
+            let what = format!("{name} has read up to event {cursor}, but the journal ends at {end}: its end is lost");
+            if let Some(last) = inspected.last() {
+                found.damage.push(Damage { path: last.path.clone(), offset: 0, what, opens: false });
+            }
+        }
+        Ok(_) => {}
+        Err(e) => found.damage.push(Damage { path: dir.to_owned(), offset: 0, what: e.to_string(), opens: false }),
+    }
+    Ok(found)
+}
+
+/// The consumer that has read furthest, and one past its last event.
+fn furthest(
+    disk: &dyn Disk,
+    dir: &Path,
+    store: Option<StoreId>,
+    lock: &Arc<dyn DirLock>,
+) -> Result<Option<(String, u64)>, StoreError> {
+    let Some(id) = store else { return Ok(None) };
+    let (tables, _) = Tables::open(disk, dir, Some(id), || id, lock)?;
+    let consumers = tables.consumers()?;
+    Ok(consumers.into_iter().map(|(name, row)| (name, row.cursor)).max_by_key(|(_, cursor)| *cursor))
 }
 
 /// Rewrites damaged segments with what is readable in them. The store must not be open. Safe to run again.
 pub fn repair(disk: &dyn Disk, dir: &Path) -> Result<Repaired, StoreError> {
-    let _lock = take_lock(disk, dir)?;
+    let lock: Arc<dyn DirLock> = take_lock(disk, dir)?.into();
     let journal = dir.join(JOURNAL);
     let inspected = inspect(disk, &journal)?;
     let mut done = Repaired { found: report(&inspected), ..Repaired::default() };
@@ -97,6 +125,8 @@ pub fn repair(disk: &dyn Disk, dir: &Path) -> Result<Repaired, StoreError> {
             Err(StoreError::Damaged { path: journal, offset: 0, what })
         };
     };
+    // Numbers that an output has seen are never given again, even if their events are gone.
+    let read_to = furthest(disk, dir, Some(store), &lock)?.map_or(1, |(_, cursor)| cursor);
     let mut next_seq = None;
     let mut next_message = 1;
     for (i, one) in inspected.iter().enumerate() {
@@ -104,6 +134,8 @@ pub fn repair(disk: &dyn Disk, dir: &Path) -> Result<Repaired, StoreError> {
         let begins = next_seq.or(first).unwrap_or(1);
         // Its seal, or where the next segment begins, tells how many events this one had.
         let ends = one.sealed_at.or_else(|| inspected.get(i + 1)?.header.map(|h| h.next_seq));
+        let is_last = i + 1 == inspected.len();
+        let ends = if is_last { ends.max(Some(read_to)) } else { ends };
         next_message = next_message.max(one.header.map_or(1, |h| h.next_message));
         let header = SegmentHeader {
             store,
@@ -115,10 +147,9 @@ pub fn repair(disk: &dyn Disk, dir: &Path) -> Result<Repaired, StoreError> {
             begun: one.header.map_or(Time::UNKNOWN, |h| h.begun),
         };
         done.bytes_lost += one.bytes_lost;
-        let is_last = i + 1 == inspected.len();
         if one.damage.iter().all(|d| d.opens) && one.header.is_some_and(|h| h.next_seq == begins) {
             next_seq = Some(end_of(one, begins));
-            if is_last || ends.is_none() || ends == next_seq {
+            if ends.is_none() || ends == next_seq || is_last && ends < next_seq {
                 continue;
             }
         }
