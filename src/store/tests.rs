@@ -735,6 +735,23 @@ mod damage {
     }
 
     #[test]
+    fn after_a_repair_a_damaged_content_still_costs_only_its_message() {
+        let sound = sound(false);
+        let newest = sound.disk.files().into_iter().filter(|f| f.0.extension().is_some_and(|e| e == "log"));
+        let newest = newest.max().unwrap().0;
+        let bytes = contents(&sound.disk, &newest);
+        // The content of the first message in it, and a record behind that.
+        let content = bytes.windows(200).position(|w| w.iter().all(|b| *b == w[0] && *b != 0)).unwrap() as u64;
+        sound.disk.damage(&newest, content + 9, 1);
+        sound.disk.damage(&newest, journal::segment::SEGMENT_HEADER + 30, 1);
+        let done = repair(&sound.disk, Path::new(DIR)).unwrap();
+        assert!(done.found.damage.len() > 1, "{done:?}");
+        let opened = try_open(&sound.disk).unwrap();
+        let left = all_events_with_gaps(&opened.store).len() as u64;
+        assert_eq!(left + done.events_lost, sound.events.len() as u64);
+    }
+
+    #[test]
     fn an_end_that_was_lost_after_an_output_had_read_it_is_named_and_repaired() {
         let sound = sound(false);
         let opened = try_open(&sound.disk).unwrap();

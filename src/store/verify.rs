@@ -342,7 +342,9 @@ fn rewrite(
         }
         let Some(file) = &one.file else { break };
         fill(&mut bytes, &mut next, record.first_seq);
-        bytes.extend_from_slice(&Header { synced_to: 0, ..*record }.encode(header.number));
+        // All this was durable: a damaged content among it is not to be taken for the torn tail of a last commit, with
+        // which everything behind it would go.
+        bytes.extend_from_slice(&Header { synced_to: bytes.len() as u32, ..*record }.encode(header.number));
         let from = bytes.len();
         bytes.resize(from + record.total() as usize - HEADER, 0);
         file.read_exact_at(&mut bytes[from..], at + HEADER as u64).map_err(|e| StoreError::io("read", &one.path, e))?;
@@ -350,7 +352,7 @@ fn rewrite(
     }
     let to = ends.unwrap_or(next);
     fill(&mut bytes, &mut next, to);
-    bytes.extend_from_slice(&segment::seal(header.number, next, header.next_message, 0, 0));
+    bytes.extend_from_slice(&segment::seal(header.number, next, header.next_message, bytes.len() as u64, 0));
 
     let new = journal.join(format!("{}repaired", segment::SPARE_PREFIX));
     if disk.open_read(&new).is_ok() {

@@ -75,6 +75,18 @@ impl Server {
         panic!("the server does not listen:\n{}", self.log());
     }
 
+    /// The newest value of `key` in the status.
+    pub fn status(&self, key: &str) -> serde_json::Value {
+        let out = self.carom(&["status", "--json", "--config", self.config.to_str().unwrap()]);
+        let status: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
+        status[key].clone()
+    }
+
+    fn carom(&self, args: &[&str]) -> std::process::Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_carom"));
+        command.args(args).arg("--root").arg(&self.dir).current_dir(&self.dir).output().unwrap()
+    }
+
     fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
@@ -99,14 +111,16 @@ impl Server {
         false
     }
 
-    /// What it answers to `RCPT TO` for this address.
+    /// What it answers to `RCPT TO` for this address, or what it refused before that.
     pub fn answer_to_recipient(&self, address: &str) -> String {
         use std::io::Write;
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         write!(stream, "HELO c.example\r\nMAIL FROM:<s@from.example>\r\nRCPT TO:<{address}>\r\n").unwrap();
         let mut lines = BufReader::new(stream).lines();
-        (0..4).map(|_| lines.next().unwrap().unwrap()).last().unwrap()
+        let answers: Vec<String> = (0..4).map(|_| lines.next().unwrap().unwrap()).collect();
+        let refused = answers.iter().find(|a| !a.starts_with('2'));
+        refused.unwrap_or(&answers[3]).clone()
     }
 
     /// Until the status says that nothing is queued and every output has written all there is.
@@ -147,6 +161,14 @@ impl Server {
         }
         panic!("does not stop:\n{}", self.log());
     }
+}
+
+/// `carom store verify` or `repair` on a store that no server has open: whether it says that all is well, and its words.
+pub fn store_command(what: &str, spool: &Path) -> (bool, String) {
+    let out = Command::new(env!("CARGO_BIN_EXE_carom")).args(["store", what]).arg(spool).output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+    assert!(matches!(out.status.code(), Some(0 | 1)), "{what}: {text}");
+    (out.status.success(), text)
 }
 
 impl Drop for Server {
