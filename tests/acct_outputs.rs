@@ -179,3 +179,142 @@ async fn a_stop_leaves_whole_parquet_files_and_moved_csv_files() {
     assert_eq!(day, ["a-0000000000000001.parquet"]);
     store.close().await.unwrap();
 }
+
+fn parquet_files(dir: &Path) -> Vec<(String, Vec<String>)> {
+    use arrow::array::AsArray;
+    let mut files = Vec::new();
+    for path in std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()) {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if !name.starts_with('.') {
+            let file = std::fs::File::open(&path).unwrap();
+            let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file);
+            let mut rcpts = Vec::new();
+            for batch in reader.unwrap().build().unwrap() {
+                let batch = batch.unwrap();
+                let column = batch.column_by_name("rcpt").unwrap().as_string::<i32>();
+                rcpts.extend(column.iter().flatten().map(str::to_owned));
+            }
+            files.push((name, rcpts));
+        }
+    }
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn a_spool_that_was_made_anew_does_not_write_over_the_files_of_the_old_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let day = root.join("data/date=2026-02-02");
+    let files = [acct_file("data/a.parquet")];
+    for rcpt in ["old@example.net", "new@example.net"] {
+        let store = store(root);
+        let outputs = start(&store, root, &files);
+        append(&store, rcpt).await;
+        outputs.stop().await.unwrap();
+        store.close().await.unwrap();
+        drop((outputs, store));
+        std::fs::remove_dir_all(root.join("store")).unwrap();
+        // As a server that was killed, or still runs, would leave it.
+        std::fs::write(day.join(".a-0000000000000001.parquet.inprogress"), "another's").unwrap();
+    }
+    let found = parquet_files(&day);
+    // The later one has the store's id behind the number.
+    assert_eq!(found[1], ("a-0000000000000001.parquet".to_owned(), vec!["old@example.net".to_owned()]));
+    assert_eq!((found.len(), &found[0].1), (2, &vec!["new@example.net".to_owned()]));
+    let unfinished = std::fs::read(day.join(".a-0000000000000001.parquet.inprogress")).unwrap();
+    assert_eq!(unfinished, b"another's");
+}
+
+/// The only CSV file in a folder.
+fn only_file(dir: &Path) -> std::path::PathBuf {
+    let files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    files[0].clone()
+}
+
+/// Until the output has met the file that is not as it left it, said so, and gone on.
+async fn flush_twice(outputs: &Outputs) {
+    let _ = outputs.flush().await;
+    outputs.flush().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_csv_file_that_is_moved_away_while_it_grows_keeps_its_records_and_the_next_go_to_a_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, log) = (dir.path(), dir.path().join("log"));
+    let store = store(root);
+    let outputs = start(&store, root, &[acct_file("log/a.csv")]);
+    append(&store, "one@example.net").await;
+    outputs.flush().await.unwrap();
+    std::fs::create_dir(root.join("kept")).unwrap();
+    std::fs::rename(only_file(&log), root.join("kept/a-2026-02-02-0000.csv")).unwrap();
+    for rcpt in ["two@example.net", "three@example.net", "four@example.net"] {
+        append(&store, rcpt).await;
+        flush_twice(&outputs).await;
+    }
+    outputs.stop().await.unwrap();
+    let moved = csv_files(&root.join("kept"))[0].1.clone();
+    let all: Vec<String> = moved.into_iter().chain(csv_files(&log).into_iter().flat_map(|f| f.1)).collect();
+    assert_eq!(all, ["one@example.net", "two@example.net", "three@example.net", "four@example.net"]);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn records_after_the_removal_or_cutting_of_the_csv_file_go_to_a_new_one() {
+    for cut in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, log) = (dir.path(), dir.path().join("log"));
+        let store = store(root);
+        let outputs = start(&store, root, &[acct_file("log/a.csv")]);
+        append(&store, "one@example.net").await;
+        outputs.flush().await.unwrap();
+        let file = only_file(&log);
+        if cut {
+            std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(0).unwrap();
+        } else {
+            std::fs::remove_dir_all(&log).unwrap();
+        }
+        append(&store, "two@example.net").await;
+        flush_twice(&outputs).await;
+        append(&store, "three@example.net").await;
+        outputs.stop().await.unwrap();
+        if cut {
+            assert_eq!(std::fs::read(&file).unwrap(), b"", "it is not written to");
+            std::fs::remove_file(&file).unwrap();
+        }
+        let all: Vec<String> = csv_files(&log).into_iter().flat_map(|f| f.1).collect();
+        assert_eq!(all, ["two@example.net", "three@example.net"], "cut: {cut}");
+        store.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_moved_does_not_take_the_place_of_another_servers() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let store = store(root);
+    let mut csv = acct_file("log/a.csv");
+    csv.move_to = Some("done".into());
+    let outputs = start(&store, root, &[csv]);
+    append(&store, "ours@example.net").await;
+    outputs.flush().await.unwrap();
+    let name = only_file(&root.join("log")).file_name().unwrap().to_owned();
+    std::fs::create_dir(root.join("done")).unwrap();
+    std::fs::write(root.join("done").join(name), "rcpt\ntheirs@example.net\n").unwrap();
+    outputs.rotate(None).await.unwrap();
+    outputs.stop().await.unwrap();
+    let theirs = file("0000", &["theirs@example.net"]);
+    assert_eq!(csv_files(&root.join("done")), [theirs, file("0001", &["ours@example.net"])]);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn two_outputs_on_the_same_files_are_refused_however_they_are_spelled() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let files = [acct_file("log/a.csv"), acct_file("./log/./a.csv")];
+    let refused = Outputs::start(Arc::new(store.clone()), &files, Arc::new(RealDisk), settings(dir.path()));
+    assert!(refused.unwrap_err().to_string().contains("writes the same files"));
+    store.close().await.unwrap();
+}

@@ -3,28 +3,31 @@
 //!
 //! The disk is the simulated one, as forgetful as disks may be. In most tests the ledger and the rows are in memory, so
 //! that each step of the closing protocol can be cut, one after the other; the last test has the whole store on the disk.
-#![expect(clippy::disallowed_methods, reason = "waits for threads")]
+#![expect(clippy::disallowed_methods, reason = "waits for threads, test settings from the environment")]
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use arrow::array::{Array, StringArray};
+use carom::accounting::feedback;
 use carom::accounting::journal::{self, Journal, JournalError};
 use carom::accounting::names::Names;
 use carom::accounting::output::{Output, Step};
 use carom::accounting::outputs::{Outputs, Settings};
 use carom::accounting::parquet_file::Manifest;
 use carom::accounting::target::{OutputError, Target};
+use carom::classify::RuleSet;
 use carom::config::{AcctFile, AcctFormat, FieldChoice};
 use carom::disk::Disk;
 use carom::event::{Event, EventBatch, Events, Kind, Kinds, RuleSetId, StoreId, Time};
 use carom::sim::disk::{Fault, SimDisk};
 use carom::store::{ConsumerRow, Options, Store};
+use carom::suppress::{Entry, Suppression};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 /// A ledger in memory whose end moves, and rows that are durable when written.
@@ -380,12 +383,15 @@ fn a_full_disk_delays_parquet_files_and_loses_nothing() {
     }
 }
 
-/// Journal, tables, CSV and Parquet on one disk, and the power fails anywhere. What the ledger then has is in the files,
-/// once.
+/// Journal, tables, CSV, Parquet and the suppression list on one disk, and the power fails anywhere. What the ledger then
+/// has is in the files, once, and every address that bounced is on the list because of its first bounce.
+///
+/// `CAROM_ROUNDS` sets the number of disks (default 8), each cut three times.
 #[test]
-fn with_the_whole_store_on_the_disk_the_files_hold_what_the_ledger_has() {
+fn with_the_whole_store_on_the_disk_files_and_list_hold_what_the_ledger_has() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    for chance in 0..8u64 {
+    let disks = std::env::var("CAROM_ROUNDS").ok().and_then(|v| v.parse().ok()).unwrap_or(8);
+    for chance in 0..disks {
         let disk = SimDisk::new();
         for life in 0..4u64 {
             let last = life == 3;
@@ -394,7 +400,7 @@ fn with_the_whole_store_on_the_disk_the_files_hold_what_the_ledger_has() {
             }
             let done = runtime.block_on(one_life(&disk, last));
             if last {
-                let end = done.unwrap_or_else(|e| panic!("chance {chance}: {e}"));
+                let (end, list) = done.unwrap_or_else(|e| panic!("chance {chance}: {e}"));
                 let want: Vec<u64> = (1..end).filter(|seq| seq % 2 == 1).collect();
                 for folder in ["/log", "/data"] {
                     let mut got: Vec<u64> = files(&disk)
@@ -405,6 +411,11 @@ fn with_the_whole_store_on_the_disk_the_files_hold_what_the_ledger_has() {
                     got.sort_unstable();
                     assert_eq!(got, want, "chance {chance}, {folder}");
                 }
+                let mut first = BTreeMap::new();
+                want.iter().for_each(|seq| {
+                    first.entry(rcpt(*seq)).or_insert(*seq);
+                });
+                assert_eq!(list, first, "chance {chance}: address and the event that suppressed it");
             } else {
                 disk.power_cut(chance * 100 + life);
             }
@@ -412,9 +423,16 @@ fn with_the_whole_store_on_the_disk_the_files_hold_what_the_ledger_has() {
     }
 }
 
-/// Opens the store, appends events while two outputs write, and stops in order if the power lasts. Returns the end of
-/// the ledger.
-async fn one_life(disk: &SimDisk, quietly: bool) -> Result<u64, String> {
+static RULES: LazyLock<Arc<RuleSet>> = LazyLock::new(|| Arc::new(RuleSet::builtin()));
+
+/// Some addresses bounce again.
+fn rcpt(seq: u64) -> String {
+    format!("user{}@example.net", seq / 10)
+}
+
+/// Opens the store, appends events while two outputs and the suppression consumer work, and stops in order if the power
+/// lasts. Returns the end of the ledger, and the list with the events that made it.
+async fn one_life(disk: &SimDisk, quietly: bool) -> Result<(u64, BTreeMap<String, u64>), String> {
     let text = |e: &dyn std::fmt::Display| e.to_string();
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let options = Options {
@@ -426,6 +444,25 @@ async fn one_life(disk: &SimDisk, quietly: bool) -> Result<u64, String> {
     };
     let opened = Store::open(Arc::clone(&shared), Path::new("/store"), &options).map_err(|e| text(&e))?;
     let store = opened.store;
+    // The events bring their categories: compiling rules in each life would take most of the time.
+    let mut suppressor = feedback::open(&store, &Suppression::new(), RULES.clone()).map_err(|e| text(&e))?;
+    suppressor.catch_up().map_err(|e| text(&e))?;
+    let suppressor = suppressor.spawn().map_err(|e| text(&e))?;
+    let worked = work_with_outputs(&store, shared, opened.next_seq, quietly).await;
+    suppressor.stop();
+    worked?;
+    let end = store.ledger().end();
+    let mut list = BTreeMap::new();
+    let put = &mut |key: &str, row: &[u8]| {
+        list.insert(key.to_owned(), Entry::decode(row).unwrap().by.seq);
+    };
+    store.tables().for_each_suppressed(put).map_err(|e| text(&e))?;
+    store.close().await.map_err(|e| text(&e))?;
+    Ok((end, list))
+}
+
+async fn work_with_outputs(store: &Store, disk: Arc<dyn Disk>, mut next: u64, quietly: bool) -> Result<(), String> {
+    let text = |e: &dyn std::fmt::Display| e.to_string();
     let mut acct_files = [acct_file(AcctFormat::Csv), acct_file(AcctFormat::Parquet)];
     acct_files[0].move_to = None;
     acct_files.iter_mut().for_each(|f| f.records = Kinds::of(&[Kind::Bounced]));
@@ -436,25 +473,37 @@ async fn one_life(disk: &SimDisk, quietly: bool) -> Result<u64, String> {
         commit_every: Duration::from_millis(2),
         retry_after: Duration::from_millis(1),
     };
-    let outputs = Outputs::start(Arc::new(store.clone()), &acct_files, shared, settings).map_err(|e| text(&e))?;
-    let seq_is_odd = |seq: u64| if seq % 2 == 1 { Kind::Bounced } else { Kind::Delivered };
-    let mut next = opened.next_seq;
+    let outputs = Outputs::start(Arc::new(store.clone()), &acct_files, disk, settings).map_err(|e| text(&e))?;
     for _ in 0..if quietly { 1 } else { 30 } {
         let mut events = Events::new();
         for _ in 0..3 {
-            events.push(&Event { rcpt: "ann@example.net", ..Event::new(seq_is_odd(next), now(next)) });
+            let kind = if next % 2 == 1 { Kind::Bounced } else { Kind::Delivered };
+            let diag = "smtp;550 5.1.1 user unknown";
+            let category = if kind == Kind::Bounced { "bad-mailbox" } else { "" };
+            events.push(&Event { rcpt: &rcpt(next), diag, category, ..Event::new(kind, now(next)) });
             next += 1;
         }
         store.append(events).await.map_err(|e| text(&e))?;
         store.flush().await.map_err(|e| text(&e))?;
         tokio::time::sleep(Duration::from_millis(1)).await;
-        if next % 5 == 0 {
+        if next.is_multiple_of(5) {
             outputs.rotate(None).await?;
         }
     }
     outputs.flush().await?;
-    outputs.stop().await?;
-    let end = store.ledger().end();
-    store.close().await.map_err(|e| text(&e))?;
-    Ok(end)
+    outputs.stop().await
+}
+
+#[test]
+fn a_clock_that_is_put_back_does_not_keep_a_parquet_file_open() {
+    let house = House::new(acct_file(AcctFormat::Parquet), 0);
+    house.ledger.end.store(3, Relaxed);
+    let hour = Duration::from_secs(3600);
+    let mut output = Output::open(Arc::clone(&house.target), EVENING).unwrap();
+    while output.step(EVENING).unwrap() == Step::Worked {}
+    let back = Time(EVENING.0 - hour.as_micros() as i64);
+    output.tick(true, back).unwrap();
+    assert!(output.current().is_some());
+    output.tick(true, back + Duration::from_secs(21)).unwrap();
+    assert_eq!(output.current(), None, "close-after is 20 s");
 }

@@ -5,12 +5,24 @@
 //! are cut off.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::File;
+use crate::disk::{Disk, File};
 
 /// Bytes compared at a time.
 const COMPARE_BYTES: usize = 64 << 10;
+
+/// Where an open file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Under its name.
+    Here,
+    /// Under another name, with all that was written.
+    Moved,
+    /// Removed, or cut.
+    Gone,
+}
 
 /// A file and the place in it that is known to be right.
 #[derive(Debug)]
@@ -58,6 +70,10 @@ impl CsvFile {
             }
         }
         if !bytes.is_empty() {
+            if self.file.len()? < self.at {
+                // Writing on would leave a hole of zeros.
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "somebody has cut it"));
+            }
             self.file.write_all_at(bytes, self.at)?;
             self.at += bytes.len() as u64;
             self.stands = self.at;
@@ -74,6 +90,21 @@ impl CsvFile {
         Ok(())
     }
 
+    /// Where the file is now: an operator may have moved or removed it.
+    pub fn place(&self, disk: &dyn Disk, path: &Path) -> io::Result<Place> {
+        let own = self.file.standing()?;
+        if own.names == 0 || own.len < self.at {
+            return Ok(Place::Gone);
+        }
+        let there = match disk.open_read(path) {
+            Ok(file) => Some(file.standing()?),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => return Err(e),
+        };
+        let same = there.is_some_and(|t| (t.device, t.inode) == (own.device, own.inode));
+        Ok(if same { Place::Here } else { Place::Moved })
+    }
+
     /// Makes what was appended durable.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
@@ -83,7 +114,7 @@ impl CsvFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::{Disk, RealDisk};
+    use crate::disk::RealDisk;
 
     #[test]
     fn what_is_the_same_stays_and_what_differs_is_cut() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::closing::{CsvClosing, CsvOpen, CsvState, Files, State};
 use super::csv::CsvRows;
-use super::csv_file::CsvFile;
+use super::csv_file::{CsvFile, Place};
 use super::target::{At, OutputError, Target};
 use crate::event::{Event, Time};
 
@@ -129,11 +129,39 @@ impl CsvOutput {
         if let Some(file) = &self.file {
             file.sync().at("syncing", &path)?;
             let (length, rows) = (file.len(), self.count);
+            if self.was_moved(&path)? {
+                return self.let_go(next);
+            }
             if let Some(open) = &mut self.csv.open {
                 open.length = length;
                 open.rows = rows;
             }
         }
+        self.keep(next)
+    }
+
+    /// Whether somebody has moved the open file: its records, synced now, are there, and the next begins another. An error
+    /// when it was removed or cut: the records after the last commit are then written again, to a new file.
+    fn was_moved(&self, path: &Path) -> Result<bool, OutputError> {
+        let Some(file) = &self.file else { return Ok(false) };
+        match file.place(&*self.target.disk, path).at("looking for", path)? {
+            Place::Here => Ok(false),
+            Place::Moved => Ok(true),
+            Place::Gone => {
+                let gone = std::io::Error::new(std::io::ErrorKind::NotFound, "somebody has removed or cut it");
+                Err(gone).at("writing", path)
+            }
+        }
+    }
+
+    /// Leaves the open file to whoever moved it.
+    fn let_go(&mut self, next: u64) -> Result<(), OutputError> {
+        tracing::warn!(
+            file = %self.open_path().display(), records = self.count,
+            "accounting file was moved away by somebody else; going on in a new one"
+        );
+        self.csv.open = None;
+        self.file = None;
         self.keep(next)
     }
 
@@ -162,6 +190,9 @@ impl CsvOutput {
         file.cut().at("cutting", &from)?;
         file.sync().at("syncing", &from)?;
         let length = file.len();
+        if self.was_moved(&from)? {
+            return self.let_go(next);
+        }
         let (count, moves) = (self.count, self.target.move_to.clone());
         let csv = &mut self.csv;
         csv.open = None;
@@ -182,12 +213,20 @@ impl CsvOutput {
     }
 
     fn finish_move(&mut self, cursor: u64) -> Result<(), OutputError> {
-        let Some(closing) = self.csv.closing.clone() else { return Ok(()) };
-        let (from, to) = (PathBuf::from(&closing.from), PathBuf::from(&closing.to));
+        let Some(mut closing) = self.csv.closing.clone() else { return Ok(()) };
+        let (from, mut to) = (PathBuf::from(&closing.from), PathBuf::from(&closing.to));
         if let Some(dir) = to.parent() {
             self.target.disk.create_dir_all(dir).at("creating folder", dir)?;
         }
         if self.target.exists(&from)? {
+            if self.target.exists(&to)? && !self.same_content(&from, &to)? {
+                // Not a rename of ours that a crash has half undone: another server's, or put there by hand.
+                to = self.another_name(&to)?;
+                tracing::warn!(taken = closing.to, name = %to.display(), "another accounting file has this name; it stays");
+                closing.to = to.to_string_lossy().into_owned();
+                self.csv.closing = Some(closing.clone());
+                self.keep(cursor)?;
+            }
             self.target.publish(&from, &to)?;
             tracing::info!(file = %to.display(), records = closing.rows, "accounting file moved");
         } else {
@@ -198,6 +237,41 @@ impl CsvOutput {
         }
         self.csv.closing = None;
         self.keep(cursor)
+    }
+
+    fn same_content(&self, a: &Path, b: &Path) -> Result<bool, OutputError> {
+        let (one, other) =
+            (self.target.disk.open_read(a).at("opening", a)?, self.target.disk.open_read(b).at("opening", b)?);
+        let len = one.len().at("reading", a)?;
+        if len != other.len().at("reading", b)? {
+            return Ok(false);
+        }
+        let (mut x, mut y) = (vec![0; WRITE_BYTES], vec![0; WRITE_BYTES]);
+        let mut at = 0;
+        while at < len {
+            let n = usize::try_from(len - at).unwrap_or(WRITE_BYTES).min(WRITE_BYTES);
+            one.read_exact_at(&mut x[..n], at).at("reading", a)?;
+            other.read_exact_at(&mut y[..n], at).at("reading", b)?;
+            if x[..n] != y[..n] {
+                return Ok(false);
+            }
+            at += n as u64;
+        }
+        Ok(true)
+    }
+
+    /// A name like `taken` with the next free number of its day.
+    fn another_name(&self, taken: &Path) -> Result<PathBuf, OutputError> {
+        let dir = taken.parent().unwrap_or(Path::new(""));
+        let name = taken.file_name().unwrap_or_default().to_string_lossy();
+        let Some((date, mut n)) = self.target.names.parse_csv(&name) else {
+            return Err(std::io::ErrorKind::AlreadyExists.into()).at("moving a file to", taken);
+        };
+        let numbers = self.numbers_of(dir, date)?;
+        while numbers.contains(&n) {
+            n += 1;
+        }
+        Ok(dir.join(self.target.names.csv(date, n)))
     }
 
     /// The file in use, for status.

@@ -34,44 +34,43 @@ pub type Suppressor = Follower<Suppressing>;
 pub fn open(store: &Store, list: &Suppression, rules: Arc<RuleSet>) -> Result<Suppressor, StoreError> {
     let loaded = list.load(store.tables())?;
     tracing::info!(addresses = loaded, "suppression list loaded");
-    let sets = StampedRules { sets: HashMap::from([(rules.id(), Arc::clone(&rules))]), fallback: rules };
+    let sets = StampedRules { sets: HashMap::from([(rules.id(), Some(rules))]) };
     Follower::open(
         store,
         Suppressing { list: list.clone(), tables: store.tables().clone(), rules: sets, waiting: HashMap::new() },
     )
 }
 
-/// Rule sets by the stamp of the events: everyone classifies an event with the same one.
+/// Rule sets by the stamp of the events: everyone classifies an event with the same one. `None` for one that is not kept
+/// or does not compile: the files call such events unclassified, and so does the list.
 #[derive(Debug)]
 struct StampedRules {
-    sets: HashMap<RuleSetId, Arc<RuleSet>>,
-    fallback: Arc<RuleSet>,
+    sets: HashMap<RuleSetId, Option<Arc<RuleSet>>>,
 }
 
 /// How many sets are kept compiled; each reload may bring one.
 const MAX_SETS: usize = 8;
 
 impl StampedRules {
-    fn of(&mut self, id: RuleSetId, tables: &Tables) -> Arc<RuleSet> {
+    fn of(&mut self, id: RuleSetId, tables: &Tables) -> Result<Option<Arc<RuleSet>>, StoreError> {
         if self.sets.len() >= MAX_SETS && !self.sets.contains_key(&id) {
             self.sets.clear();
         }
-        match self.sets.entry(id) {
-            Occupied(set) => Arc::clone(set.get()),
+        Ok(match self.sets.entry(id) {
+            Occupied(set) => set.get().clone(),
             Vacant(place) => {
-                let compiled = match tables.rule_set(id) {
-                    Ok(Some(text)) => RuleSet::from_text(&text)
+                // Tables that can't be read now may be later: then the event comes again.
+                let compiled = match tables.rule_set(id)? {
+                    Some(text) => RuleSet::from_text(&text)
                         .map_err(|errors| errors.first().map(ToString::to_string).unwrap_or_default()),
-                    Ok(None) => Err("it is not in the tables".into()),
-                    Err(error) => Err(error.to_string()),
+                    None => Err("it is not in the tables".into()),
                 };
-                let set = compiled.map(Arc::new).unwrap_or_else(|error| {
-                    tracing::error!(rules = %id, error, "stamped rule set can't be used; classifying with the present one");
-                    Arc::clone(&self.fallback)
+                let set = compiled.map(Arc::new).map_err(|error| {
+                    tracing::error!(rules = %id, error, "stamped rule set can't be used; its events suppress nobody");
                 });
-                Arc::clone(place.insert(set))
+                place.insert(set.ok()).clone()
             }
-        }
+        })
     }
 }
 
@@ -95,9 +94,13 @@ impl Effect for Suppressing {
         use crate::event::Kind;
         // Classifying costs more than all else here, and only these can suppress.
         let category = match event.kind {
+            // What the producer decided itself stays, as in the files.
+            Kind::Bounced | Kind::RemoteBounce if !event.category.is_empty() => event.category.to_owned(),
             Kind::Bounced | Kind::RemoteBounce if event.is_permanent_failure() => {
-                let rules = self.rules.of(event.rules, &self.tables);
-                rules.classify(event).category.to_owned()
+                match self.rules.of(event.rules, &self.tables)? {
+                    Some(rules) => rules.classify(event).category.to_owned(),
+                    None => String::new(),
+                }
             }
             Kind::Feedback => String::new(),
             _ => return Ok(()),

@@ -7,9 +7,11 @@
 //!   the name and `.inprogress` behind, so that `acct/**/*.parquet` finds whole files only, whatever reads it, and
 //!   engines that know Hive folders prune by day.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use jiff::civil::Date;
+
+use crate::event::StoreId;
 
 /// How the files of one output are named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +57,17 @@ impl Names {
     /// its first record.
     pub fn parquet(&self, date: Date, first: u64) -> String {
         format!("date={}/{}-{first:016}{}", date.strftime("%Y-%m-%d"), self.stem, self.extension)
+    }
+
+    /// The same, for when that name is taken by another store's file: an older store of this folder, or a second server.
+    pub fn parquet_of(&self, date: Date, first: u64, store: StoreId) -> String {
+        format!("date={}/{}-{first:016}-{store}{}", date.strftime("%Y-%m-%d"), self.stem, self.extension)
+    }
+
+    /// Whether two outputs would write the same files, however their paths are spelled.
+    pub fn is_same(&self, other: &Names) -> bool {
+        let dir = |n: &Names| n.dir.components().filter(|c| *c != Component::CurDir).collect::<PathBuf>();
+        self.stem == other.stem && self.extension == other.extension && dir(self) == dir(other)
     }
 
     /// What a Parquet file is called until it is whole.

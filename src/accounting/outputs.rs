@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use tokio::sync::{mpsc, oneshot};
@@ -176,7 +176,13 @@ impl Outputs {
                 start_at_beginning: self.settings.start_at_beginning,
             }))
         };
-        files.iter().map(target).collect()
+        let targets: Vec<Arc<Target>> = files.iter().map(target).collect::<Result<_, OutputError>>()?;
+        for (i, one) in targets.iter().enumerate() {
+            if targets[..i].iter().any(|other| other.names.is_same(&one.names)) {
+                return Err(OutputError::SamePath { path: one.file.path.clone() });
+            }
+        }
+        Ok(targets)
     }
 
     /// Forgets an output. An unfinished Parquet file of it goes too: its records are in no file, which is what removing
@@ -206,7 +212,7 @@ impl Outputs {
             settings: self.settings.clone(),
             status: Arc::clone(&status),
             output: None,
-            retry_at: Time::UNKNOWN,
+            retry_at: None,
             failures: 0,
             earlier: Written::default(),
         };
@@ -271,7 +277,8 @@ struct Worker {
     settings: Settings,
     status: Arc<Mutex<OutputStatus>>,
     output: Option<Output>,
-    retry_at: Time,
+    /// Not before then, after an error. By a clock that nobody puts back or forward.
+    retry_at: Option<Instant>,
     failures: u64,
     /// By outputs that failed and were opened again.
     earlier: Written,
@@ -279,7 +286,7 @@ struct Worker {
 
 impl Worker {
     async fn work(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
-        let mut commit_at = now();
+        let mut commit_at = Instant::now();
         loop {
             let command = match inbox.try_recv() {
                 Ok(command) => Some(command),
@@ -318,8 +325,8 @@ impl Worker {
                 }
                 None => {}
             }
-            if now() >= commit_at {
-                commit_at = now() + self.settings.commit_every;
+            if Instant::now() >= commit_at {
+                commit_at = Instant::now() + self.settings.commit_every;
                 let _ = self.with(|o, now| o.tick(false, now).and_then(|()| o.commit()));
                 self.show();
             }
@@ -340,7 +347,7 @@ impl Worker {
 
     fn catch_up(&mut self, end: u64, until: Option<Time>) -> Result<(), String> {
         // A flush asks for more than waiting for the next try.
-        self.retry_at = Time::UNKNOWN;
+        self.retry_at = None;
         while self.with(|o, now| Ok((o.next(), o.step(now)?)))?.1 == Step::Worked {
             if self.output.as_ref().is_none_or(|o| o.next() >= end) || until.is_some_and(|t| now() >= t) {
                 break;
@@ -362,7 +369,7 @@ impl Worker {
     fn with<T>(&mut self, f: impl FnOnce(&mut Output, Time) -> Result<T, OutputError>) -> Result<T, String> {
         let now = now();
         if self.output.is_none() {
-            if now < self.retry_at {
+            if self.retry_at.is_some_and(|at| Instant::now() < at) {
                 return Err(lock(&self.status).error.clone().map_or_else(String::new, |(_, e)| e));
             }
             match Output::open(Arc::clone(&self.target), now) {
@@ -393,7 +400,7 @@ impl Worker {
             self.earlier.records += output.written.records;
             self.earlier.damaged += output.written.damaged;
         }
-        self.retry_at = now + self.settings.retry_after;
+        self.retry_at = Some(Instant::now() + self.settings.retry_after);
         let mut status = lock(&self.status);
         let same = status.error.as_ref().is_some_and(|(_, last)| *last == text);
         if !same || self.failures.is_multiple_of(LOG_EVERY) {

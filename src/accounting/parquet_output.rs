@@ -170,7 +170,9 @@ impl ParquetOutput {
 
     /// Ends the file if its time is over. When all is written (`caught_up`), a day that is over is enough.
     pub fn rotate_if_due(&mut self, next: u64, caught_up: bool, now: Time) -> Result<(), OutputError> {
-        let Some(open) = &self.open else { return Ok(()) };
+        let Some(open) = &mut self.open else { return Ok(()) };
+        // A clock that was put back must not keep the file, and with it the ledger, for longer.
+        open.begun = open.begun.min(now);
         let day_over = caught_up && now.utc_date() > open.date;
         if day_over || now.since(open.begun) >= self.target.file.close_after { self.close(next - 1) } else { Ok(()) }
     }
@@ -203,13 +205,34 @@ impl ParquetOutput {
     }
 
     fn begin(&mut self, seq: u64, date: Date, now: Time) -> Result<(), OutputError> {
-        let name = self.target.names.parquet(date, self.since);
+        let name = self.free_name(date)?;
         self.keep(seq, Some(name.clone()), None)?;
         let path = self.target.path(&Names::in_progress(&name));
-        self.target.remove(&path)?;
         let file = self.create(&path)?;
         self.open = Some(Open { name, date, begun: now, file });
         Ok(())
+    }
+
+    /// The name of the next file. Our own files never stand in the way: each begins behind the last, and unfinished ones
+    /// were removed when the output was opened. Those of another store may, and are not to be written over.
+    fn free_name(&self, date: Date) -> Result<String, OutputError> {
+        let target = &self.target;
+        let taken = |name: &str| -> Result<bool, OutputError> {
+            Ok(target.exists(&target.path(name))? || target.exists(&target.path(&Names::in_progress(name)))?)
+        };
+        let usual = target.names.parquet(date, self.since);
+        if !taken(&usual)? {
+            return Ok(usual);
+        }
+        let name = target.names.parquet_of(date, self.since, target.journal.store());
+        tracing::warn!(
+            taken = %target.path(&usual).display(), name,
+            "another store's accounting file has this name; it stays as it is"
+        );
+        if taken(&name)? {
+            return Err(std::io::ErrorKind::AlreadyExists.into()).at("creating", &target.path(&name));
+        }
+        Ok(name)
     }
 
     fn create(&mut self, path: &std::path::Path) -> Result<ParquetFile, OutputError> {

@@ -65,6 +65,12 @@ pub enum OutputError {
     /// The kept state.
     #[error(transparent)]
     State(#[from] StateError),
+    /// Two acct-files are one, spelled differently.
+    #[error("acct-file {path}: another acct-file writes the same files; give this one a name of its own")]
+    SamePath {
+        /// The second.
+        path: PathBuf,
+    },
     /// `record-fields` of an acct-file.
     #[error("acct-file {path}: {}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Fields {

@@ -55,6 +55,8 @@ pub trait File: Send + Sync + std::fmt::Debug {
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
+    /// Which file this is, and whether it still has a name: somebody may have moved or removed it while it is open.
+    fn standing(&self) -> io::Result<Standing>;
     /// Cuts or extends (with zeros) to this length.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Reserves room for `len` bytes from the start without changing what is read; the length becomes at least `len`.
@@ -71,6 +73,19 @@ pub trait File: Send + Sync + std::fmt::Debug {
         }
         Ok(())
     }
+}
+
+/// How an open file stands in its file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// The file system.
+    pub device: u64,
+    /// The file in it; two handles with the same device and inode are of the same file.
+    pub inode: u64,
+    /// Under how many names it can be opened; 0 when it was removed.
+    pub names: u64,
+    /// Length in bytes.
+    pub len: u64,
 }
 
 /// One thing in a folder.

@@ -3,11 +3,11 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{DirLock, Disk, Entry, File};
+use super::{DirLock, Disk, Entry, File, Standing};
 
 /// The operating system's files. New files are readable by the owner only.
 #[derive(Debug, Clone, Copy, Default)]
@@ -118,6 +118,11 @@ impl File for RealFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn standing(&self) -> io::Result<Standing> {
+        let m = self.0.metadata()?;
+        Ok(Standing { device: m.dev(), inode: m.ino(), names: m.nlink(), len: m.len() })
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::disk::{DirLock, Disk, Entry, File};
+use crate::disk::{DirLock, Disk, Entry, File, Standing};
 
 /// Bytes that survive or not as one.
 const PAGE: usize = 4096;
@@ -359,6 +359,14 @@ impl File for SimFile {
         let mut state = self.disk.state();
         state.powered(self.life)?;
         Ok(state.inode(self.inode)?.volatile.len() as u64)
+    }
+
+    fn standing(&self) -> io::Result<Standing> {
+        let mut state = self.disk.state();
+        state.powered(self.life)?;
+        let names = state.names.values().filter(|inode| **inode == self.inode).count() as u64;
+        let len = state.inode(self.inode)?.volatile.len() as u64;
+        Ok(Standing { device: 1, inode: self.inode as u64, names, len })
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use crate::disk::{DirLock, Disk, Entry, File};
+use crate::disk::{DirLock, Disk, Entry, File, Standing};
 
 /// The step at which the process dies.
 #[derive(Debug, Clone)]
@@ -139,6 +139,9 @@ impl File for KillFile {
     }
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
+    }
+    fn standing(&self) -> io::Result<Standing> {
+        self.inner.standing()
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.inner.set_len(len)

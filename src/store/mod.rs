@@ -70,6 +70,9 @@ pub struct Options {
     pub retention: Duration,
     /// New mail is refused while the file system has less than this free; queued mail goes on.
     pub reserve_bytes: u64,
+    /// New mail is refused while consumers that lag hold more of the journal than this and more than is still free on
+    /// its file system; queued mail goes on. So one that is stuck fills at most half of the disk.
+    pub held_bytes: u64,
 }
 
 impl Default for Options {
@@ -81,6 +84,7 @@ impl Default for Options {
             retention_bytes: 1 << 30,
             retention: Duration::from_secs(24 * 3600),
             reserve_bytes: 512 << 20,
+            held_bytes: 4 << 30,
         }
     }
 }
@@ -243,7 +247,6 @@ impl Store {
     /// How much the store holds.
     pub fn usage(&self) -> Usage {
         let inner = lock(&self.shared().inner);
-        let held = inner.holds.values().copied().min().unwrap_or(u64::MAX);
         let sum = |f: &dyn Fn(&spool::Segment) -> u64| inner.segments.iter().map(f).sum();
         Usage {
             queued_messages: inner.index.len(),
@@ -251,7 +254,7 @@ impl Store {
             segments: inner.segments.len() as u64,
             journal_bytes: sum(&|s| s.len),
             live_bytes: sum(&|s| s.live),
-            held_bytes: sum(&|s| if s.end_seq > held { s.len } else { 0 }),
+            held_bytes: inner.held().1,
         }
     }
 }

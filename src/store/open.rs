@@ -36,7 +36,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, options: &Options) -> Result
     let found = recover::recover(&*disk, &journal)?;
     // A new store gets its tables first, and its journal the id they name: whatever a crash leaves of that, the next
     // open completes. So a journal without tables, or tables of another store, are damage.
-    let (tables, id) = Tables::open(&disk, dir, found.id, || StoreId(rand::random::<u64>().max(1)), &lock)?;
+    let (tables, id) = Tables::open(&*disk, dir, found.id, || StoreId(rand::random::<u64>().max(1)), &lock)?;
     let consumers = tables.consumers()?;
     if let Some((name, row)) = consumers.iter().find(|(_, row)| row.cursor > found.next_seq) {
         return Err(StoreError::Damaged {
@@ -83,6 +83,11 @@ pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, options: &Options) -> Result
         spare_count: AtomicU64::new(0),
     });
     let writer = Writer::begin(shared.clone(), next_number, next_seq)?;
+    let told = shared.clone();
+    tables.on_failure(move |e| {
+        let why = format!("{e}; what is queued goes on, but mend the disk and restart carom");
+        told.refuse("tables", Some(why));
+    });
     let ledger = Ledger { shared: shared.clone() };
     let store = Store(Arc::new(House { ledger, tables, threads: Mutex::default(), _lock: lock }));
     let start = |name: &str, work: Box<dyn FnOnce() + Send>| {

@@ -282,6 +282,13 @@ impl Inner {
         self.segments.get_mut(usize::try_from(number.checked_sub(first)?).ok()?)
     }
 
+    /// The consumer that is furthest behind, and the bytes of the segments that are kept for it.
+    pub(crate) fn held(&self) -> (Option<&str>, u64) {
+        let Some((name, held)) = self.holds.iter().min_by_key(|(_, seq)| **seq) else { return (None, 0) };
+        let bytes = self.segments.iter().filter(|s| s.end_seq > *held).map(|s| s.len).sum();
+        (Some(name), bytes)
+    }
+
     pub(crate) fn segment(&self, number: u64) -> Option<&Segment> {
         let first = self.segments.front()?.number;
         self.segments.get(usize::try_from(number.checked_sub(first)?).ok()?)

@@ -39,8 +39,19 @@ struct Shared {
     changed: Condvar,
     /// Callers that want to run and have not yet.
     waiting: AtomicUsize,
+    /// Told when nothing can be committed any more.
+    alarm: OnceLock<Alarm>,
     /// A clone may outlive the store: then the folder stays locked. Dropped after the database.
     _lock: Arc<dyn DirLock>,
+}
+
+/// Who wants to know that the tables have failed.
+struct Alarm(Box<dyn Fn(&StoreError) + Send + Sync>);
+
+impl std::fmt::Debug for Alarm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Alarm")
+    }
 }
 
 /// The database; closing it writes, and may panic over a damaged page.
@@ -92,7 +103,7 @@ struct Round(OnceLock<Result<(), StoreError>>);
 impl Tables {
     /// Opens the tables of store `id`, or makes them for a store that is new (`id` is `None`; `new_id` gives the id).
     pub(super) fn open(
-        disk: &Arc<dyn Disk>,
+        disk: &dyn Disk,
         dir: &Path,
         id: Option<StoreId>,
         new_id: impl FnOnce() -> StoreId,
@@ -148,6 +159,7 @@ impl Tables {
             group: Mutex::default(),
             changed: Condvar::new(),
             waiting: AtomicUsize::new(0),
+            alarm: OnceLock::new(),
             _lock: lock.clone(),
         }));
         guarded(|| {
@@ -162,6 +174,19 @@ impl Tables {
             Ok(())
         })?;
         Ok(tables)
+    }
+
+    /// `f` is called once, when a commit has failed: nothing can be written then until the store is opened again.
+    pub(super) fn on_failure(&self, f: impl Fn(&StoreError) + Send + Sync + 'static) {
+        // Only opening the store asks for it, once.
+        let _ = self.0.alarm.set(Alarm(Box::new(f)));
+    }
+
+    fn raise_alarm(&self, e: &StoreError) {
+        tracing::error!(error = %e, "the tables can't be written any more");
+        if let Some(Alarm(f)) = self.0.alarm.get() {
+            f(e);
+        }
     }
 
     fn begin(&self) -> Result<WriteTransaction, StoreError> {
@@ -202,6 +227,8 @@ impl Tables {
                     // Nobody has answered this round: it is answered once, by who ends it.
                     let _ = round.0.set(Err(e.clone()));
                     shared.changed.notify_all();
+                    drop(group);
+                    self.raise_alarm(&e);
                     return Err(e);
                 }
             }
@@ -235,7 +262,7 @@ impl Tables {
         let mut group = lock(&self.0.group);
         group.committing = false;
         if let Err(e) = &result {
-            tracing::error!(error = %e, "the tables can't be written any more");
+            self.raise_alarm(e);
             group.failed = Some(e.clone());
         }
         // As above: one answer a round.

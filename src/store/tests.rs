@@ -19,6 +19,7 @@ fn options() -> Options {
         retention_bytes: 1 << 30,
         retention: Duration::from_secs(3600),
         reserve_bytes: 0,
+        held_bytes: u64::MAX,
     }
 }
 
@@ -338,6 +339,48 @@ fn a_full_disk_refuses_new_mail_and_lets_the_queue_go_on() {
 }
 
 #[test]
+fn a_stuck_consumer_stops_intake_at_its_limit_and_the_queue_goes_on() {
+    let disk = SimDisk::new();
+    runtime().block_on(async {
+        let limited = Options { retention: Duration::ZERO, held_bytes: 100_000, ..options() };
+        let store = Store::open(Arc::new(disk.clone()), Path::new("spool"), &limited).unwrap().store;
+        store.ledger().hold("acct-file stuck.csv", 1);
+        let queued = accept(&store, 1, b"x").await;
+        while store.usage().held_bytes <= 100_000 {
+            accept(&store, 1, &[1; 3000]).await;
+        }
+        tokio::time::sleep(Duration::from_millis(1300)).await;
+        assert_eq!(store.intake_refused(), None, "as long as more is free than is held");
+        disk.set_limit(disk.files().iter().map(|f| f.1).sum::<u64>() + 60_000);
+        tokio::time::sleep(Duration::from_millis(1300)).await;
+        assert!(store.intake_refused().unwrap().contains("stuck.csv lags behind"));
+        let refused = store.accept(message(store.next_message_id(), 1, b"y"), Events::new()).await;
+        assert!(matches!(refused, Err(StoreError::Refused(_))));
+        end(&store, queued, 0).await.unwrap();
+        store.flush().await.unwrap();
+        store.ledger().hold("acct-file stuck.csv", store.ledger().end());
+        tokio::time::sleep(Duration::from_millis(1300)).await;
+        assert_eq!(store.intake_refused(), None);
+    });
+}
+
+#[test]
+fn tables_that_can_not_be_written_stop_intake_and_say_why() {
+    let disk = SimDisk::new();
+    runtime().block_on(async {
+        let store = open(&disk).store;
+        let id = accept(&store, 1, b"x").await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        disk.fail(Fault::Sync(1, std::io::ErrorKind::Other));
+        assert!(store.tables().write(|tx| tx.put_counter("n", 1)).is_err());
+        assert!(store.intake_refused().unwrap().contains("tables"), "{:?}", store.intake_refused());
+        assert!(store.accept(message(store.next_message_id(), 1, b"y"), Events::new()).await.is_err());
+        end(&store, id, 0).await.unwrap();
+        store.flush().await.unwrap();
+    });
+}
+
+#[test]
 fn when_nothing_is_free_endings_go_on_in_what_was_reserved_and_the_rest_waits() {
     let disk = SimDisk::new();
     runtime().block_on(async {
@@ -653,6 +696,88 @@ mod damage {
         assert_eq!(opened.next_seq, sound.events.len() as u64 + 1);
         let left = all_events_with_gaps(&opened.store);
         assert_eq!(left.len() as u64 + done.events_lost, sound.events.len() as u64);
+    }
+
+    #[test]
+    fn a_repair_that_is_cut_off_leaves_the_damaged_store_or_the_repaired_one() {
+        let sound = sound(true);
+        let newest = segment_of(&sound.disk, 1).parent().unwrap().to_owned();
+        let newest = sound.disk.files().into_iter().filter(|f| f.0.starts_with(&newest)).map(|f| f.0);
+        let newest = newest.filter(|p| p.extension().is_some_and(|e| e == "log")).max().unwrap();
+        sound.disk.damage(&newest, journal::segment::SEGMENT_HEADER + 30, 1);
+        let whole = sound.disk.duplicate();
+        let before = whole.operations();
+        repair(&whole, Path::new(DIR)).unwrap();
+        let operations = whole.operations() - before;
+        let want = try_open(&whole).unwrap();
+        let (mut before, mut after) = (0, 0);
+        for cut in 0..operations {
+            for seed in 0..8 {
+                let disk = sound.disk.duplicate();
+                disk.cut_after(cut);
+                let _ = repair(&disk, Path::new(DIR));
+                disk.power_cut(seed);
+                match try_open(&disk) {
+                    Ok(opened) => {
+                        assert_eq!(opened.next_seq, want.next_seq, "cut {cut}, seed {seed}");
+                        assert_eq!(opened.queued_messages, want.queued_messages);
+                        after += 1;
+                    }
+                    Err(e) => {
+                        assert!(matches!(e, StoreError::Damaged { .. }), "{e}");
+                        repair(&disk, Path::new(DIR)).unwrap();
+                        assert_eq!(try_open(&disk).unwrap().next_seq, want.next_seq);
+                        before += 1;
+                    }
+                }
+            }
+        }
+        assert!(before > 0 && after > 0, "{before} {after}");
+    }
+
+    #[test]
+    fn after_a_repair_a_damaged_content_still_costs_only_its_message() {
+        let sound = sound(false);
+        let newest = sound.disk.files().into_iter().filter(|f| f.0.extension().is_some_and(|e| e == "log"));
+        let newest = newest.max().unwrap().0;
+        let bytes = contents(&sound.disk, &newest);
+        // The content of the first message in it, and a record behind that.
+        let content = bytes.windows(200).position(|w| w.iter().all(|b| *b == w[0] && *b != 0)).unwrap() as u64;
+        sound.disk.damage(&newest, content + 9, 1);
+        sound.disk.damage(&newest, journal::segment::SEGMENT_HEADER + 30, 1);
+        let done = repair(&sound.disk, Path::new(DIR)).unwrap();
+        assert!(done.found.damage.len() > 1, "{done:?}");
+        let opened = try_open(&sound.disk).unwrap();
+        let left = all_events_with_gaps(&opened.store).len() as u64;
+        assert_eq!(left + done.events_lost, sound.events.len() as u64);
+    }
+
+    #[test]
+    fn an_end_that_was_lost_after_an_output_had_read_it_is_named_and_repaired() {
+        let sound = sound(false);
+        let opened = try_open(&sound.disk).unwrap();
+        let end = opened.next_seq;
+        runtime().block_on(async {
+            opened.store.append(events(Kind::TransientQueue, MessageId(0), 3)).await.unwrap();
+            opened.store.flush().await.unwrap();
+        });
+        let row = ConsumerRow { cursor: end + 3, state: Vec::new() };
+        opened.store.tables().write(|tx| tx.put_consumer("acct-file a.csv", &row)).unwrap();
+        drop(opened);
+        // The record of the last group commit, which a crash could have torn; but the output has had it.
+        let last =
+            sound.disk.files().into_iter().filter(|f| f.0.extension().is_some_and(|e| e == "log")).max().unwrap().0;
+        sound.disk.damage(&last, journal::segment::SEGMENT_HEADER + 70, 1);
+        assert!(try_open(&sound.disk).unwrap_err().to_string().contains("acct-file a.csv"));
+        let found = verify(&sound.disk, Path::new(DIR)).unwrap();
+        assert!(found.damage[0].what.contains("acct-file a.csv"), "{found:?}");
+        let done = repair(&sound.disk, Path::new(DIR)).unwrap();
+        assert_eq!(done.events_lost, 3);
+        let opened = try_open(&sound.disk).unwrap();
+        assert_eq!(opened.next_seq, end + 3);
+        assert_eq!(all_events_with_gaps(&opened.store), sound.events);
+        drop(opened);
+        assert_eq!(verify(&sound.disk, Path::new(DIR)).unwrap().damage, []);
     }
 
     #[test]

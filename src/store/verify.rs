@@ -4,8 +4,9 @@
 //! What a repair can't bring back it names: a lost ACCEPT loses its message, a lost RETRY forgets attempts, a lost FINISH
 //! means that its recipients are served again; lost events leave a gap in the sequence numbers that consumers step over.
 //! Damaged segments are kept beside the repaired ones as `NUMBER.damaged`. The tables are redb's to check: it does so
-//! when it opens them.
+//! when it opens them, here to see how far the outputs have read, and mends then what a crash has left.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +14,8 @@ use super::error::StoreError;
 use super::journal::record::{HEADER, Header, Kind};
 use super::journal::segment::{self, SEGMENT_HEADER, ScanError, Scanner, SegmentError, SegmentHeader};
 use super::open::{JOURNAL, take_lock};
-use crate::disk::{Disk, File};
+use super::tables::Tables;
+use crate::disk::{DirLock, Disk, File};
 use crate::event::{StoreId, Time};
 
 /// What [`verify`] found.
@@ -78,13 +80,40 @@ struct Inspected {
 
 /// Reads the whole journal of the store in `dir`, contents included. The store must not be open.
 pub fn verify(disk: &dyn Disk, dir: &Path) -> Result<Report, StoreError> {
-    let _lock = take_lock(disk, dir)?;
-    Ok(report(&inspect(disk, &dir.join(JOURNAL))?))
+    let lock: Arc<dyn DirLock> = take_lock(disk, dir)?.into();
+    let inspected = inspect(disk, &dir.join(JOURNAL))?;
+    let mut found = report(&inspected);
+    // What an output has read and the journal has no more was lost at its end, where it looks like a torn tail.
+    match furthest(disk, dir, found.store, &lock) {
+        Ok(Some((name, cursor))) if cursor > found.next_seq => {
+            let end = found.next_seq;
+            let what = format!("{name} has read up to event {cursor}, but the journal ends at {end}: its end is lost");
+            if let Some(last) = inspected.last() {
+                found.damage.push(Damage { path: last.path.clone(), offset: 0, what, opens: false });
+            }
+        }
+        Ok(_) => {}
+        Err(e) => found.damage.push(Damage { path: dir.to_owned(), offset: 0, what: e.to_string(), opens: false }),
+    }
+    Ok(found)
+}
+
+/// The consumer that has read furthest, and one past its last event.
+fn furthest(
+    disk: &dyn Disk,
+    dir: &Path,
+    store: Option<StoreId>,
+    lock: &Arc<dyn DirLock>,
+) -> Result<Option<(String, u64)>, StoreError> {
+    let Some(id) = store else { return Ok(None) };
+    let (tables, _) = Tables::open(disk, dir, Some(id), || id, lock)?;
+    let consumers = tables.consumers()?;
+    Ok(consumers.into_iter().map(|(name, row)| (name, row.cursor)).max_by_key(|(_, cursor)| *cursor))
 }
 
 /// Rewrites damaged segments with what is readable in them. The store must not be open. Safe to run again.
 pub fn repair(disk: &dyn Disk, dir: &Path) -> Result<Repaired, StoreError> {
-    let _lock = take_lock(disk, dir)?;
+    let lock: Arc<dyn DirLock> = take_lock(disk, dir)?.into();
     let journal = dir.join(JOURNAL);
     let inspected = inspect(disk, &journal)?;
     let mut done = Repaired { found: report(&inspected), ..Repaired::default() };
@@ -96,6 +125,8 @@ pub fn repair(disk: &dyn Disk, dir: &Path) -> Result<Repaired, StoreError> {
             Err(StoreError::Damaged { path: journal, offset: 0, what })
         };
     };
+    // Numbers that an output has seen are never given again, even if their events are gone.
+    let read_to = furthest(disk, dir, Some(store), &lock)?.map_or(1, |(_, cursor)| cursor);
     let mut next_seq = None;
     let mut next_message = 1;
     for (i, one) in inspected.iter().enumerate() {
@@ -103,6 +134,8 @@ pub fn repair(disk: &dyn Disk, dir: &Path) -> Result<Repaired, StoreError> {
         let begins = next_seq.or(first).unwrap_or(1);
         // Its seal, or where the next segment begins, tells how many events this one had.
         let ends = one.sealed_at.or_else(|| inspected.get(i + 1)?.header.map(|h| h.next_seq));
+        let is_last = i + 1 == inspected.len();
+        let ends = if is_last { ends.max(Some(read_to)) } else { ends };
         next_message = next_message.max(one.header.map_or(1, |h| h.next_message));
         let header = SegmentHeader {
             store,
@@ -114,10 +147,9 @@ pub fn repair(disk: &dyn Disk, dir: &Path) -> Result<Repaired, StoreError> {
             begun: one.header.map_or(Time::UNKNOWN, |h| h.begun),
         };
         done.bytes_lost += one.bytes_lost;
-        let is_last = i + 1 == inspected.len();
         if one.damage.iter().all(|d| d.opens) && one.header.is_some_and(|h| h.next_seq == begins) {
             next_seq = Some(end_of(one, begins));
-            if is_last || ends.is_none() || ends == next_seq {
+            if ends.is_none() || ends == next_seq || is_last && ends < next_seq {
                 continue;
             }
         }
@@ -194,13 +226,14 @@ fn inspect_one(disk: &dyn Disk, journal: &Path, number: u64, is_last: bool) -> R
     let damage =
         |offset: u64, what: &str, opens: bool| Damage { path: path.clone(), offset, what: what.to_owned(), opens };
     let io = |e| StoreError::io("read", &path, e);
-    // A repair that was cut off may have set the segment aside and not put the new one in its place.
-    let file = match disk.open_read(&path).or_else(|_| disk.open_read(&set_aside(&path))) {
+    let file = match disk.open_read(&path) {
         Ok(file) => file,
-        Err(_) => {
+        Err(e) if e.kind() == ErrorKind::NotFound => {
             one.damage.push(damage(0, "the segment is missing: its messages and events are lost", false));
             return Ok(one);
         }
+        // What can't be read for another reason is not lost.
+        Err(e) => return Err(io(e)),
     };
     let len = file.len().map_err(io)?;
     one.file = Some(file.clone());
@@ -255,6 +288,34 @@ fn inspect_one(disk: &dyn Disk, journal: &Path, number: u64, is_last: bool) -> R
     }
 }
 
+/// Copies a damaged segment beside its place, durably; copies of earlier damage stay.
+fn keep_copy(disk: &dyn Disk, from: &dyn File, to: &Path) -> Result<(), StoreError> {
+    const AT_ONCE: usize = 1 << 20;
+    let mut earlier = 0;
+    let file = loop {
+        let name = if earlier == 0 { to.to_owned() } else { to.with_extension(format!("damaged-{earlier}")) };
+        match disk.create_new(&name) {
+            Ok(file) => break file,
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => earlier += 1,
+            Err(e) => return Err(StoreError::io("create", &name, e)),
+        }
+    };
+    let copy = || {
+        let mut buf = vec![0; AT_ONCE];
+        let mut at = 0;
+        loop {
+            match from.read_at(&mut buf, at)? {
+                0 => return file.sync_data(),
+                n => {
+                    file.write_all_at(&buf[..n], at)?;
+                    at += n as u64;
+                }
+            }
+        }
+    };
+    copy().map_err(|e| StoreError::io("write", to, e))
+}
+
 /// Writes what is readable of a segment in its place. Returns the event it ends with and how many are lost.
 fn rewrite(
     disk: &dyn Disk,
@@ -281,7 +342,9 @@ fn rewrite(
         }
         let Some(file) = &one.file else { break };
         fill(&mut bytes, &mut next, record.first_seq);
-        bytes.extend_from_slice(&Header { synced_to: 0, ..*record }.encode(header.number));
+        // All this was durable: a damaged content among it is not to be taken for the torn tail of a last commit, with
+        // which everything behind it would go.
+        bytes.extend_from_slice(&Header { synced_to: bytes.len() as u32, ..*record }.encode(header.number));
         let from = bytes.len();
         bytes.resize(from + record.total() as usize - HEADER, 0);
         file.read_exact_at(&mut bytes[from..], at + HEADER as u64).map_err(|e| StoreError::io("read", &one.path, e))?;
@@ -289,7 +352,7 @@ fn rewrite(
     }
     let to = ends.unwrap_or(next);
     fill(&mut bytes, &mut next, to);
-    bytes.extend_from_slice(&segment::seal(header.number, next, header.next_message, 0, 0));
+    bytes.extend_from_slice(&segment::seal(header.number, next, header.next_message, bytes.len() as u64, 0));
 
     let new = journal.join(format!("{}repaired", segment::SPARE_PREFIX));
     if disk.open_read(&new).is_ok() {
@@ -297,9 +360,11 @@ fn rewrite(
     }
     let file = disk.create_new(&new).map_err(|e| StoreError::io("create", &new, e))?;
     file.write_all_at(&bytes, 0).and_then(|()| file.sync_data()).map_err(|e| StoreError::io("write", &new, e))?;
-    if disk.open_read(&one.path).is_ok() {
-        disk.rename(&one.path, &set_aside(&one.path)).map_err(|e| StoreError::io("rename", &one.path, e))?;
+    if let Some(damaged) = &one.file {
+        keep_copy(disk, &**damaged, &set_aside(&one.path))?;
     }
+    // One step from the damaged segment to the repaired one: between them there must be no moment without either, or a
+    // store whose newest segment was repaired would open as if that had never been.
     disk.rename(&new, &one.path).map_err(|e| StoreError::io("rename", &new, e))?;
     disk.sync_dir(journal).map_err(|e| StoreError::io("sync", journal, e))?;
     Ok((next, lost))

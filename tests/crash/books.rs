@@ -3,7 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use std::sync::Arc;
+
 use arrow::array::{Array, AsArray, RecordBatch};
+use carom::disk::RealDisk;
+use carom::store::{Options, Store};
+use carom::suppress::{self, Filter};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::peers::{Sink, number};
@@ -13,13 +18,15 @@ type Book = BTreeMap<String, (String, Option<u64>)>;
 
 pub struct Books {
     csv: Book,
+    /// Of the output whose files are moved away when they are complete.
+    moved: Book,
     parquet: Book,
     wrong: Vec<String>,
 }
 
 impl Books {
     pub fn read(dir: &Path) -> Books {
-        let mut books = Books { csv: Book::new(), parquet: Book::new(), wrong: Vec::new() };
+        let mut books = Books { csv: Book::new(), moved: Book::new(), parquet: Book::new(), wrong: Vec::new() };
         let mut files = Vec::new();
         walk(&dir.join("acct"), &mut files);
         for file in &files {
@@ -42,9 +49,11 @@ impl Books {
             header.iter().position(|h| h == name).unwrap_or_else(|| panic!("no column {name} in {}", file.display()))
         };
         let (kind, rcpt, id) = (column("type"), column("rcpt"), column("eventId"));
+        let moves = file.file_name().is_some_and(|n| n.to_string_lossy().starts_with("moves"));
+        let book = if moves { &mut self.moved } else { &mut self.csv };
         for row in reader.records() {
             match row {
-                Ok(row) => add(&mut self.csv, &mut self.wrong, file, &row[id], &row[kind], &row[rcpt]),
+                Ok(row) => add(book, &mut self.wrong, file, &row[id], &row[kind], &row[rcpt]),
                 Err(e) => self.wrong.push(format!("{}: {e}", file.display())),
             }
         }
@@ -78,7 +87,7 @@ impl Books {
         }
     }
 
-    pub fn check(mut self, acknowledged: &BTreeSet<u64>, sink: &Sink, seed: u64) {
+    pub fn check(&mut self, acknowledged: &BTreeSet<u64>, sink: &Sink, seed: u64) {
         if self.csv != self.parquet {
             let only = |a: &Book, b: &Book| {
                 a.iter()
@@ -95,6 +104,10 @@ impl Books {
                 only(&self.csv, &self.parquet),
                 only(&self.parquet, &self.csv)
             ));
+        }
+        if self.csv != self.moved {
+            let (a, b) = (self.csv.len(), self.moved.len());
+            self.wrong.push(format!("the CSV outputs differ: {a} events in place, {b} in files that are moved"));
         }
         self.check_sequence();
         let mut terminal: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
@@ -121,6 +134,39 @@ impl Books {
         }
         let shown = self.wrong.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
         assert!(self.wrong.is_empty(), "seed {seed}: {} things wrong\n{shown}", self.wrong.len());
+    }
+
+    /// An address that got its 550 is on the list once, because of a `b` event that is in the files; and no other is.
+    pub fn check_suppressed(&mut self, dir: &Path) {
+        let opened = Store::open(Arc::new(RealDisk), &dir.join("spool"), &Options::default()).expect("the store opens");
+        let mut listed = BTreeSet::new();
+        let list = suppress::list(opened.store.tables(), &Filter::default(), usize::MAX).expect("the list is read");
+        for line in list.entries {
+            let by = line.entry.by.to_string();
+            match (number(line.address.as_str()), self.csv.get(&by)) {
+                (Some(n), Some((kind, of))) if kind == "b" && *of == Some(n) => {
+                    listed.insert(n);
+                }
+                other => self.wrong.push(format!("{} is suppressed by {by}: {other:?}", line.address.as_str())),
+            }
+        }
+        let bounced: BTreeSet<u64> =
+            self.csv.values().filter(|(kind, _)| kind == "b").filter_map(|(_, n)| *n).collect();
+        if listed != bounced {
+            let only = |a: &BTreeSet<u64>, b: &BTreeSet<u64>| a.difference(b).take(5).copied().collect::<Vec<_>>();
+            self.wrong.push(format!(
+                "{} addresses bounced, {} are suppressed; not suppressed {:?}, not bounced {:?}",
+                bounced.len(),
+                listed.len(),
+                only(&bounced, &listed),
+                only(&listed, &bounced)
+            ));
+        }
+    }
+
+    /// A recipient that was refused for good.
+    pub fn some_bounced(&self) -> Option<u64> {
+        self.csv.values().find(|(kind, _)| kind == "b").and_then(|(_, n)| *n)
     }
 
     /// All events of a store, `tq` included, are in the files: so the numbers have no gap.

@@ -27,6 +27,8 @@ impl Server {
              <domain *>\n    smtp-hosts [127.0.0.1]:{sink_port}\n    use-starttls no\n    retry-after 1s\n    \
              retry-recipients-after 1s\n    max-smtp-out 8\n</domain>\n\
              <acct-file acct/acct.csv>\n    records d,b,t,tq,r\n    max-size 1M\n</acct-file>\n\
+             <acct-file acct/growing/moves.csv>\n    records d,b,t,tq,r\n    max-size 1M\n    \
+             move-to acct/moved\n    move-interval 1s\n</acct-file>\n\
              <acct-file acct/acct.parquet>\n    records d,b,t,tq,r\n    close-rows 400\n    close-after 1s\n</acct-file>\n"
         );
         std::fs::write(&config, text).unwrap();
@@ -73,6 +75,18 @@ impl Server {
         panic!("the server does not listen:\n{}", self.log());
     }
 
+    /// The newest value of `key` in the status.
+    pub fn status(&self, key: &str) -> serde_json::Value {
+        let out = self.carom(&["status", "--json", "--config", self.config.to_str().unwrap()]);
+        let status: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
+        status[key].clone()
+    }
+
+    fn carom(&self, args: &[&str]) -> std::process::Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_carom"));
+        command.args(args).arg("--root").arg(&self.dir).current_dir(&self.dir).output().unwrap()
+    }
+
     fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
@@ -82,15 +96,31 @@ impl Server {
         self.child.wait().unwrap();
     }
 
-    pub fn wait_dead_or_kill(&mut self, patience: Duration) {
+    /// Whether it died by itself, at the step it was given.
+    pub fn wait_dead_or_kill(&mut self, patience: Duration) -> bool {
+        use std::os::unix::process::ExitStatusExt;
         let end = Instant::now() + patience;
         while Instant::now() < end {
-            if self.child.try_wait().unwrap().is_some() {
-                return;
+            if let Some(status) = self.child.try_wait().unwrap() {
+                assert_eq!(status.signal(), Some(9), "it ended, but not at a step:\n{}", self.log());
+                return true;
             }
             std::thread::sleep(Duration::from_millis(5));
         }
         self.kill();
+        false
+    }
+
+    /// What it answers to `RCPT TO` for this address, or what it refused before that.
+    pub fn answer_to_recipient(&self, address: &str) -> String {
+        use std::io::Write;
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        write!(stream, "HELO c.example\r\nMAIL FROM:<s@from.example>\r\nRCPT TO:<{address}>\r\n").unwrap();
+        let mut lines = BufReader::new(stream).lines();
+        let answers: Vec<String> = (0..4).map(|_| lines.next().unwrap().unwrap()).collect();
+        let refused = answers.iter().find(|a| !a.starts_with('2'));
+        refused.unwrap_or(&answers[3]).clone()
     }
 
     /// Until the status says that nothing is queued and every output has written all there is.
@@ -131,6 +161,14 @@ impl Server {
         }
         panic!("does not stop:\n{}", self.log());
     }
+}
+
+/// `carom store verify` or `repair` on a store that no server has open: whether it says that all is well, and its words.
+pub fn store_command(what: &str, spool: &Path) -> (bool, String) {
+    let out = Command::new(env!("CARGO_BIN_EXE_carom")).args(["store", what]).arg(spool).output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+    assert!(matches!(out.status.code(), Some(0 | 1)), "{what}: {text}");
+    (out.status.success(), text)
 }
 
 impl Drop for Server {

@@ -320,3 +320,14 @@ fn a_delivery_is_found_by_its_message_id_until_its_time_is_over() {
     assert!(store.tables().find_send("two@example.com", None).unwrap().is_some());
     assert_eq!(store.tables().find_send("one@example.com", Some("ann@example.net")).unwrap(), None, "trimmed");
 }
+
+#[test]
+fn events_whose_rules_are_gone_are_unclassified_for_the_list_as_they_are_in_the_files() {
+    let disk = SimDisk::new();
+    let store = open_store(&disk).unwrap();
+    store.set_rules(crate::event::RuleSetId(77));
+    append(&store, &[bounce("gone@example.net", UNKNOWN)]).unwrap();
+    let (list, mut consumer) = start(&store);
+    consumer.catch_up().unwrap();
+    assert_eq!(list.check("gone@example.net"), None);
+}

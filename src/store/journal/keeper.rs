@@ -20,6 +20,7 @@ pub(crate) fn run(shared: Arc<Shared>) {
     loop {
         prepare_spare(&shared);
         watch_free_space(&shared);
+        watch_holds(&shared);
         while let Some(more) = tidy(&shared, &mut stuck) {
             if !more {
                 break;
@@ -60,6 +61,25 @@ fn watch_free_space(shared: &Shared) {
     }
 }
 
+/// A consumer that is stuck must not fill the disk: beyond its share no new mail is taken. What is queued goes on, out of
+/// the reserve.
+fn watch_holds(shared: &Shared) {
+    let (who, held) = {
+        let inner = lock(&shared.inner);
+        let (who, held) = inner.held();
+        (who.unwrap_or_default().to_owned(), held)
+    };
+    let least = shared.options.held_bytes;
+    let limit = if held <= least { least } else { least.max(shared.disk.free_space(&shared.dir).unwrap_or(0)) };
+    if held > limit {
+        let why =
+            format!("{who} lags behind: {} MiB of the journal are kept for it; see why it does not go on", held >> 20);
+        shared.refuse("lag", Some(why));
+    } else if held <= limit - limit / 16 {
+        shared.refuse("lag", None);
+    }
+}
+
 /// One step; whether another may follow. `None` when the store is stopping.
 fn tidy(shared: &Shared, stuck: &mut Option<u64>) -> Option<bool> {
     let limits = Limits {
@@ -92,6 +112,10 @@ fn tidy(shared: &Shared, stuck: &mut Option<u64>) -> Option<bool> {
         Step::Remove(number) => {
             // What ended the messages in it is to be durable before they are removed.
             shared.barrier().ok()?.wait_blocking().ok()?;
+            // A segment is listed as soon as it is sealed; what the group that sealed it brought is known only now.
+            if oldest_is_alive(shared, number) {
+                return Some(true);
+            }
             let path = segment::path(&shared.dir, number);
             if let Err(e) = shared.disk.remove(&path) {
                 tracing::warn!(error = %e, path = %path.display(), "an old segment can't be removed; trying again later");
@@ -107,4 +131,8 @@ fn tidy(shared: &Shared, stuck: &mut Option<u64>) -> Option<bool> {
             Some(true)
         }
     }
+}
+
+fn oldest_is_alive(shared: &Shared, number: u64) -> bool {
+    lock(&shared.inner).segment(number).is_none_or(|s| s.live > 0)
 }
