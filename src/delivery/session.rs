@@ -107,7 +107,7 @@ impl Session {
 
     /// One transaction after the other, until queue, server or limits end it.
     async fn transact(&mut self, mut connection: Connection) {
-        loop {
+        while !connection.out_of_step() {
             match self.permit.next(Purpose::Deliver) {
                 Next::Transaction(id) => {
                     if !self.send(&mut connection, id).await {
@@ -133,6 +133,15 @@ impl Session {
         let settings = self.permit.settings().clone();
         let mut told = Ledgered::default();
 
+        // RFC 1870, 6.1: what is larger than the host takes is refused for good, without sending it.
+        let too_large = match connection.ehlo.size {
+            Some(limit) if limit > 0 && message.body.len() as u64 > limit => Some(format!(
+                "message size of {} octets exceeds the limit of {limit} that the host states",
+                message.body.len()
+            )),
+            _ => None,
+        };
+
         // Who is not to be written to is sorted out right before the others' RCPT is.
         let mut active = Vec::with_capacity(self.permit.drawn.len());
         let mut addresses = Vec::with_capacity(self.permit.drawn.len());
@@ -145,6 +154,11 @@ impl Session {
             };
             if let Some(why) = self.context.suppression.check(&recipient.address) {
                 attempt.suppressed(drawn, &why, &mut told);
+                continue;
+            }
+            if let Some(why) = &too_large {
+                let outcome = Outcome::local(Verdict::Bounced, status(5, 3, 4), why, Stage::Mail, "content-related");
+                attempt.record(drawn, outcome, &mut told);
                 continue;
             }
             match wire_address(&recipient.address, connection.ehlo.smtp_utf8) {
@@ -327,12 +341,30 @@ impl Session {
     async fn hand_over(&mut self, id: MessageId, told: Ledgered) {
         self.permit.delivered |= told.delivered;
         if told.finished {
-            let result = self.context.store.finish(told.finish).await;
-            self.check(result);
+            self.finish(told.finish).await;
         }
         if !told.states.is_empty() {
             let result = self.context.store.retry(id, &told.states, told.events).await;
             self.check(result);
+        }
+    }
+
+    /// Ends recipients in one record. The store refuses the whole of it when one of them has ended otherwise meanwhile
+    /// (or when it is too large for a record): then each recipient is ended by itself.
+    async fn finish(&self, finish: Finish) {
+        let copy = (finish.done.len() > 1).then(|| Finish {
+            done: finish.done.clone(),
+            events: finish.events.clone(),
+            messages: finish.messages.clone(),
+        });
+        match (self.context.store.finish(finish).await, copy) {
+            (Err(StoreError::NotQueued { .. } | StoreError::TooLarge { .. }), Some(whole)) => {
+                for part in attempt::one_by_one(whole, self.context.store.id()) {
+                    let result = self.context.store.finish(part).await;
+                    self.check(result);
+                }
+            }
+            (result, _) => self.check(result),
         }
     }
 
