@@ -143,8 +143,11 @@ fn killed_at_each_named_step_of_the_files_nothing_is_lost_or_doubled() {
     assert!(died * 4 >= wanted * 3, "only {died} of {wanted} rounds died at their step: {reached:?}");
 }
 
+/// Message and index of a recipient.
+type Rcpt = (u64, u16);
+
 /// Recipients by message and index: those still queued, and how many terminal events each has in the ledger.
-fn recipients(spool: &Path) -> (BTreeSet<(u64, u16)>, BTreeMap<(u64, u16), u32>) {
+fn recipients(spool: &Path) -> (BTreeSet<Rcpt>, BTreeMap<Rcpt, u32>) {
     let store = Store::open(Arc::new(RealDisk), spool, &Options::default()).expect("the store opens").store;
     let mut queued = BTreeSet::new();
     let mut note = |e: &Envelope, states: &[RcptState]| queued.extend(states.iter().map(|s| (e.id.0, s.index)));

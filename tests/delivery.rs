@@ -4,6 +4,10 @@
 
 #[path = "delivery/dns.rs"]
 mod dns;
+#[path = "delivery/fiend.rs"]
+mod fiend;
+#[path = "delivery/hostile.rs"]
+mod hostile;
 #[path = "delivery/mx.rs"]
 mod mx;
 #[path = "delivery/world.rs"]

@@ -1,5 +1,7 @@
 //! Inbound reports, from mail bytes to accounting events: what a user sees of bounces, delays and complaints.
 
+#[path = "reports/abuse.rs"]
+mod abuse;
 #[path = "reports/corpus.rs"]
 mod corpus;
 #[path = "reports/disposition.rs"]

@@ -2,6 +2,7 @@
 //!
 //! The patterns are tried in order, each by its own automaton, until one matches. One automaton for all of them was
 //! measured: the gaps that rules leave between words make its states multiply, and it is a hundred times slower.
+//! The shipped patterns see a reply without the addresses in it ([`super::mask`]), those of the operator as it is.
 //! Matching is linear in the length of the reply whatever the patterns are: there is no look-around and there are no
 //! back-references, and a pattern that asks for them is refused with its place. A set keeps its canonical text, from
 //! which [`RuleSet::from_text`] makes the same set with the same id again.
@@ -15,6 +16,7 @@ use regex_syntax::hir::Hir;
 
 use super::cache::Cache;
 use super::codes::{Codes, basic_code, enhanced_code};
+use super::mask::without_addresses;
 use super::pattern_file::{self, MAX_REGEX, PatternError, Rule};
 use super::{builtin, codes};
 use crate::config::PatternSource;
@@ -51,6 +53,8 @@ struct Compiled {
     category: Box<str>,
     /// `file:line`.
     name: Box<str>,
+    /// One of ours: it does not see addresses.
+    shipped: bool,
 }
 
 /// What a reply means.
@@ -160,7 +164,8 @@ impl RuleSet {
                 Ok(regex) => {
                     size += regex.memory_usage();
                     let name = format!("{}:{}", rule.file, rule.line).into();
-                    compiled.push(Compiled { regex, name, category: rule.category.as_str().into() });
+                    let shipped = rule.file == builtin::PATTERNS_NAME;
+                    compiled.push(Compiled { regex, name, category: rule.category.as_str().into(), shipped });
                 }
                 Err(message) => errors.push(at(rule, message)),
             }
@@ -259,7 +264,9 @@ impl RuleSet {
     }
 
     fn first_match(&self, reply: &str) -> Option<u32> {
-        let number = self.rules.iter().position(|rule| rule.regex.is_match(reply))?;
+        let masked = without_addresses(reply);
+        let matches = |rule: &Compiled| rule.regex.is_match(if rule.shipped { &*masked } else { reply });
+        let number = self.rules.iter().position(matches)?;
         u32::try_from(number).ok()
     }
 }

@@ -11,6 +11,7 @@ mod cache;
 mod codes;
 mod compile;
 mod line;
+mod mask;
 mod pattern_file;
 
 pub use compile::{Note, RuleSet, Verdict};

@@ -3,10 +3,14 @@
 //! Promises: a recipient that ends has its event in the same [`Finish`]; a deferred one its event with its new state.
 //! `disable-acct-records` leaves the event out, not the ending. What its sender is to hear of is noted beside it.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::config::model::QueueSettings;
-use crate::event::{Action, DeliveryType, EnhancedStatus, Event, Events, Kind, Stage, Time, category};
+use crate::event::{
+    Action, DeliveryType, EnhancedStatus, Event, EventBatch, Events, Kind, MessageId, RuleSetId, Stage, StoreId, Time,
+    category,
+};
 use crate::queue::{Drawn, Fate, QueueName};
 use crate::store::{Envelope, Finish, RcptState};
 use crate::suppress::Suppressed;
@@ -99,6 +103,8 @@ impl Attempt<'_> {
             category: if expired { "message-expired" } else { outcome.category },
             diag: diag.as_str(),
             dlv_size: if kind == Kind::Delivered { u64::from(self.envelope.body_len) } else { 0 },
+            // One that ends without the reply after its final dot may have been delivered.
+            in_doubt: state.in_doubt || expired && outcome.in_doubt,
             ..self.event(kind, &state)
         };
         log(&event);
@@ -256,6 +262,27 @@ impl Attempt<'_> {
             ..Event::new(kind, self.now)
         }
     }
+}
+
+/// The same endings, each in a record of its own with its events; what they cause is a record behind them.
+pub fn one_by_one(whole: Finish, store: StoreId) -> Vec<Finish> {
+    let (bytes, count) = (whole.events.as_bytes(), whole.events.len() as u32);
+    let batch = EventBatch { store, first_seq: 0, rules: RuleSetId::default(), count, bytes };
+    let mut parts: HashMap<(MessageId, u16), Finish> = HashMap::with_capacity(whole.done.len());
+    for &(message, rcpt) in &whole.done {
+        parts.entry((message, rcpt)).or_default().recipient(message, rcpt);
+    }
+    // They were encoded a moment ago by this very process: none is damaged, each names one of the recipients.
+    for event in batch.iter().flatten() {
+        if let Some(part) = parts.get_mut(&(event.message, event.rcpt_index)) {
+            part.event(&event);
+        }
+    }
+    let mut parts: Vec<Finish> = whole.done.iter().filter_map(|one| parts.remove(one)).collect();
+    if !whole.messages.is_empty() {
+        parts.push(Finish { messages: whole.messages, ..Finish::new() });
+    }
+    parts
 }
 
 /// The `tq` event of a queue that went to sleep.

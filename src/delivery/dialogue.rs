@@ -28,6 +28,9 @@ const DATA_TIMEOUT: Duration = Duration::from_secs(120);
 /// Time that a server gets to close after QUIT.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Octets of content that must be taken within `data-send-timeout`: who reads octet by octet wins no time.
+const PROGRESS: usize = 4096;
+
 /// Slices given to one vectored write; the system takes no more than 1024.
 const SLICES: usize = 512;
 
@@ -86,8 +89,10 @@ impl Connection {
         Ok(Connection::new(stream, Facts { tls_protocol, tls_cipher, ..facts }, log))
     }
 
-    /// Waits for the next reply and gives it to `use_it`.
+    /// Waits for the next reply and gives it to `use_it`. All of it must come within `timeout`: single octets or lines
+    /// win no time.
     pub async fn reply<T>(&mut self, timeout: Duration, use_it: impl FnOnce(RawReply<'_>) -> T) -> Result<T, Lost> {
+        let mut deadline = None;
         loop {
             if let Some(reply) = self.replies.take()? {
                 if self.log {
@@ -95,7 +100,8 @@ impl Connection {
                 }
                 return Ok(use_it(reply));
             }
-            let read = tokio::time::timeout(timeout, self.stream.read(self.replies.buffer()));
+            let deadline = *deadline.get_or_insert_with(|| tokio::time::Instant::now() + timeout);
+            let read = tokio::time::timeout_at(deadline, self.stream.read(self.replies.buffer()));
             if read.await.map_err(|_| Lost::NoReply(timeout))?? == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
@@ -116,13 +122,25 @@ impl Connection {
         let stuffed = Stuffed::of(content);
         let mut slices = stuffed.slices(content);
         let mut rest: &mut [IoSlice<'_>] = &mut slices;
+        let (mut deadline, mut progress) = (None, 0);
         while !rest.is_empty() {
+            let by = *deadline.get_or_insert_with(|| tokio::time::Instant::now() + timeout);
             let some = self.stream.write_some(&rest[..rest.len().min(SLICES)]);
-            let n = tokio::time::timeout(timeout, some).await.map_err(|_| Lost::NotTaken(timeout))??;
+            let n = tokio::time::timeout_at(by, some).await.map_err(|_| Lost::NotTaken(timeout))??;
             IoSlice::advance_slices(&mut rest, n);
+            progress += n;
+            if progress >= PROGRESS {
+                (deadline, progress) = (None, 0);
+            }
         }
         tokio::time::timeout(timeout, self.stream.flush()).await.map_err(|_| Lost::NotTaken(timeout))??;
         Ok(())
+    }
+
+    /// Whether the server said more than it was asked. What comes next could be taken for the answer to another command,
+    /// so nothing more can be sent.
+    pub fn out_of_step(&self) -> bool {
+        !self.replies.is_empty()
     }
 
     /// Carries one transaction to its end. `at_dot` becomes true once the final dot may have reached the server.

@@ -108,7 +108,7 @@ impl Session {
 
     /// One transaction after the other, until queue, server or limits end it.
     async fn transact(&mut self, mut connection: Connection) {
-        loop {
+        while !connection.out_of_step() {
             match self.permit.next(Purpose::Deliver) {
                 Next::Transaction(id) => {
                     if !self.send(&mut connection, id).await {
@@ -134,6 +134,15 @@ impl Session {
         let settings = self.permit.settings().clone();
         let mut told = Ledgered::default();
 
+        // RFC 1870, 6.1: what is larger than the host takes is refused for good, without sending it.
+        let too_large = match connection.ehlo.size {
+            Some(limit) if limit > 0 && message.body.len() as u64 > limit => Some(format!(
+                "message size of {} octets exceeds the limit of {limit} that the host states",
+                message.body.len()
+            )),
+            _ => None,
+        };
+
         // Who is not to be written to is sorted out right before the others' RCPT is.
         let mut active = Vec::with_capacity(self.permit.drawn.len());
         let mut addresses = Vec::with_capacity(self.permit.drawn.len());
@@ -146,6 +155,11 @@ impl Session {
             };
             if let Some(why) = self.context.suppression.check(&recipient.address) {
                 attempt.suppressed(drawn, &why, &mut told);
+                continue;
+            }
+            if let Some(why) = &too_large {
+                let outcome = Outcome::local(Verdict::Bounced, status(5, 3, 4), why, Stage::Mail, "content-related");
+                attempt.record(drawn, outcome, &mut told);
                 continue;
             }
             match wire_address(&recipient.address, connection.ehlo.smtp_utf8) {
@@ -329,14 +343,12 @@ impl Session {
         self.permit.delivered |= told.delivered;
         if told.finished {
             let report = self.report(message, &mut told);
-            let result = self.context.store.finish(told.finish).await;
-            if let (Ok(()), Some(report)) = (&result, report) {
+            if let (true, Some(report)) = (self.finish(told.finish).await, report) {
                 // Durable now. If the process dies before the next line, start-up finds it in the spool.
                 let now = now();
                 let state = RcptState { index: 0, attempts: 0, not_before: now, in_doubt: false };
                 self.context.engine.admit(&report.envelope, &[state], now);
             }
-            self.check(result);
         }
         if !told.states.is_empty() {
             let result = self.context.store.retry(message.envelope.id, &told.states, told.events).await;
@@ -358,6 +370,27 @@ impl Session {
         tracing::debug!(message = message.envelope.id.0, report = ids.1.0, "the sender gets a report");
         told.finish.message(report.clone(), received);
         Some(report)
+    }
+
+    /// Ends recipients in one record, with the messages that this causes; whether those are in the store. The store
+    /// refuses the whole of it when one of the recipients has ended otherwise meanwhile (or when it is too large for a
+    /// record): then each recipient is ended by itself, and the messages come last.
+    async fn finish(&self, finish: Finish) -> bool {
+        let copy = (finish.done.len() > 1).then(|| Finish {
+            done: finish.done.clone(),
+            events: finish.events.clone(),
+            messages: finish.messages.clone(),
+        });
+        let mut result = self.context.store.finish(finish).await;
+        if let (Err(StoreError::NotQueued { .. } | StoreError::TooLarge { .. }), Some(whole)) = (&result, copy) {
+            result = Ok(());
+            for part in attempt::one_by_one(whole, self.context.store.id()) {
+                self.check(std::mem::replace(&mut result, self.context.store.finish(part).await));
+            }
+        }
+        let written = result.is_ok();
+        self.check(result);
+        written
     }
 
     /// A store that takes no outcomes ends delivery: what was sent but not recorded would be sent again and again.

@@ -6,7 +6,7 @@
 //! 2. the client has authenticated as an `<smtp-user>` and no source says otherwise: PowerMTA lets `<source {auth}>`, or
 //!    the user's own `source`, decide what users may do, and so do we; where neither is configured, an operator who gave
 //!    somebody a name and a password is taken to mean that they may send;
-//! 3. its domain is a `relay-domain` or one of our host names;
+//! 3. its domain is a `relay-domain` or one of our host names, and its local part names no further destination;
 //! 4. it belongs to the bounce or feedback-loop processor (see [`route`](super::route) for the exact words);
 //! 5. it is `postmaster` without a domain (RFC 5321, 4.5.1) and `postmaster` is configured. Mail to it, and to `postmaster`
 //!    at one of our host names, goes to the addresses configured.
@@ -27,8 +27,14 @@ pub const RELAYING_DENIED: Answer = Answer::new(550, "5.7.1", "relaying denied")
 pub fn may_send_to(config: &Config, source: &Source, user: Option<&User>, rcpt: &Address) -> bool {
     source.always_allow_relaying
         || user.is_some_and(|u| u.source.is_none() && !config.sources.by_name.contains_key("{auth}"))
-        || is_relay_domain(config, rcpt.domain())
+        || (is_relay_domain(config, rcpt.domain()) && !routes_on(rcpt.local()))
         || route::is_processors_own(config, rcpt)
+}
+
+/// Whether the local part names another destination (`user%other.example`, `other!user`, `"user@other.example"`): the
+/// host behind us that takes mail for the domain may follow it, because it trusts us, and so relay for strangers.
+fn routes_on(local: &str) -> bool {
+    local.contains(['%', '!', '@'])
 }
 
 /// Whether mail for this domain is taken from anybody: a `relay-domain`, or one of our host names, each of which is one

@@ -39,14 +39,21 @@ pub struct SmtpPolicy<S: Spool> {
     config: Arc<Config>,
     source: Arc<Source>,
     user: Option<User>,
+    /// Recipients refused for relaying so far.
+    denied: u32,
 }
+
+/// Recipients refused for relaying before the session ends: whoever tries so many is looking for an open relay.
+const MAX_DENIED: u32 = 50;
+
+const TOO_MANY_DENIED: Answer = Answer::new(421, "4.7.0", "relaying denied too often, closing connection");
 
 impl<S: Spool> SmtpPolicy<S> {
     /// For a client that has just connected.
     pub fn new(intake: Intake<S>, peer: Peer) -> SmtpPolicy<S> {
         let config = intake.config();
         let source = config.source(peer.ip, peer.listener_source.as_deref(), None);
-        SmtpPolicy { intake, peer, config, source, user: None }
+        SmtpPolicy { intake, peer, config, source, user: None, denied: 0 }
     }
 
     /// What the client may do now.
@@ -196,7 +203,8 @@ impl<S: Spool> Policy for SmtpPolicy<S> {
         }
         if !policy::may_send_to(&self.config, &self.source, self.user.as_ref(), &address) {
             tracing::info!(client = %self.peer.ip, rcpt = %address, "relaying denied");
-            return Err(RELAYING_DENIED);
+            self.denied += 1;
+            return Err(if self.denied < MAX_DENIED { RELAYING_DENIED } else { TOO_MANY_DENIED });
         }
         let route = route(&self.config, &address);
         agree(rcpts, route)?;
@@ -223,7 +231,9 @@ impl<S: Spool> Policy for SmtpPolicy<S> {
 
     fn said(&mut self, answer: &Answer) {
         if self.source.log_commands {
-            tracing::info!(client = %self.peer.ip, "--> {} {} {}", answer.code, answer.status, answer.text);
+            // The text may repeat what the client sent.
+            let text = transcript::line(answer.text.as_bytes());
+            tracing::info!(client = %self.peer.ip, "--> {} {} {text}", answer.code, answer.status);
         }
     }
 }

@@ -7,7 +7,7 @@
 //! all that are no better (RFC 5321, 5.1), so that no loop can begin.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
@@ -22,6 +22,9 @@ const CACHED_ANSWERS: u64 = 100_000;
 
 /// Addresses of one route that are looked up; more are never tried in one attempt.
 const MAX_ADDRESSES: usize = 20;
+
+/// Time for the addresses of one route: a domain with many hosts whose name servers are silent holds a connection's slot.
+const MAX_LOOKING: Duration = Duration::from_secs(30);
 
 /// Hosts of one route that are looked at.
 const MAX_HOSTS: usize = 50;
@@ -267,9 +270,16 @@ impl Resolver {
         targets.sort_by_key(|(preference, _)| *preference);
         targets.truncate(MAX_HOSTS);
         let mut hosts: Vec<(u32, Host)> = Vec::new();
+        let begun = Instant::now();
         let (mut unknown, mut other_family, mut addresses) = (None, false, 0);
         for (preference, target) in targets {
             if addresses >= MAX_ADDRESSES && hosts.last().is_some_and(|(p, _)| *p < preference) {
+                break;
+            }
+            if begun.elapsed() > MAX_LOOKING {
+                if hosts.is_empty() {
+                    unknown.get_or_insert_with(|| "the look-ups take too long".to_owned());
+                }
                 break;
             }
             let (name, port, found) = match target {
@@ -382,9 +392,13 @@ fn literal(domain: &str) -> Option<IpAddr> {
 }
 
 fn is_own(address: SocketAddr, own: &[SocketAddr]) -> bool {
+    // `::ffff:127.0.0.1` is 127.0.0.1, and a connection to 0.0.0.0 reaches this very host.
+    let ip = address.ip().to_canonical();
     own.iter().any(|o| {
         o.port() == address.port()
-            && (o.ip() == address.ip() || (o.ip().is_unspecified() && address.ip().is_loopback()))
+            && (o.ip() == ip
+                || (o.ip().is_unspecified() && ip.is_loopback())
+                || (ip.is_unspecified() && o.ip().is_loopback()))
     })
 }
 
@@ -401,5 +415,8 @@ mod tests {
         assert!(is_own(address("127.0.0.1:25"), &[address("0.0.0.0:25")]));
         assert!(!is_own(address("192.0.2.1:25"), &[address("0.0.0.0:25")]), "whose it is can't be known");
         assert!(!is_own(address("127.0.0.1:25"), &[address("127.0.0.1:2525")]));
+        assert!(is_own(address("[::ffff:127.0.0.1]:25"), &[address("127.0.0.1:25")]));
+        assert!(is_own(address("[::ffff:127.0.0.1]:25"), &[address("0.0.0.0:25")]));
+        assert!(is_own(address("0.0.0.0:25"), &[address("127.0.0.1:25")]));
     }
 }

@@ -16,10 +16,13 @@ use crate::config::model::{Config, QueueSettings};
 use crate::event::{MessageId, Time};
 use crate::store::{Envelope, RcptState, Route};
 
-use super::backlog::Drawn;
+use super::backlog::{Drawn, Fate};
 use super::key::QueueName;
 use super::limits::Limits;
 use super::machine::{Machine, Next, Purpose, QueueStatus, SessionId};
+
+/// How long recipients are left alone whose session panicked.
+const AFTER_PANIC: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The queues; cheap to clone.
 #[derive(Clone)]
@@ -296,6 +299,12 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let now = now();
+        if std::thread::panicking() {
+            // What made the session fail would do so again at once; the recipients wait a while, in memory only.
+            for drawn in self.drawn.iter_mut().filter(|d| d.fate == Fate::Again) {
+                drawn.fate = Fate::Retry(RcptState { not_before: now + AFTER_PANIC, ..drawn.entry.state() });
+            }
+        }
         let mut state = self.engine.lock();
         state.machine.settle(self.session, &mut self.drawn, self.delivered, now);
         state.machine.release(self.session);

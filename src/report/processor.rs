@@ -118,7 +118,15 @@ impl Processor {
     }
 
     async fn end(&self, ready: Ready) -> Result<(), StoreError> {
-        self.store.finish(ready.finish).await?;
+        match self.store.finish(ready.finish).await {
+            Ok(()) => {}
+            // One report must not stop the others: it has ended otherwise, or it stays in the spool for people to see.
+            Err(error @ (StoreError::NotQueued { .. } | StoreError::TooLarge { .. } | StoreError::Unfit(..))) => {
+                tracing::error!(%error, "a report was not recorded");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
         if let Some(copy) = ready.copy {
             let now = now();
             let states: Vec<RcptState> = (0..copy.envelope.rcpts.len())

@@ -266,7 +266,8 @@ impl<'a, R: Fn(usize) -> &'a str> Transaction<'a, R> {
         }
         match self.awaiting {
             Awaiting::Nothing => Step::Done,
-            Awaiting::Content if self.result.rcpts.iter().any(|r| matches!(r, Some(Ok(())))) => Step::Content,
+            // A server may take RCPT and DATA although it refused MAIL: the recipients are bounced, so nothing is sent.
+            Awaiting::Content if self.result.mail.is_none() && self.any_taken() => Step::Content,
             Awaiting::Content => Step::EmptyContent,
             _ => Step::Read,
         }
@@ -356,13 +357,17 @@ impl<'a, R: Fn(usize) -> &'a str> Transaction<'a, R> {
             self.put_rcpts();
         } else if self.data_written {
             self.awaiting = Awaiting::Data;
-        } else if self.result.mail.is_none() && self.result.rcpts.iter().any(|r| matches!(r, Some(Ok(())))) {
+        } else if self.result.mail.is_none() && self.any_taken() {
             self.put(&["DATA\r\n"]);
             self.data_written = true;
             self.awaiting = Awaiting::Data;
         } else {
             self.awaiting = Awaiting::Nothing;
         }
+    }
+
+    fn any_taken(&self) -> bool {
+        self.result.rcpts.iter().any(|r| matches!(r, Some(Ok(()))))
     }
 
     /// What came of it, and the buffer.
@@ -573,6 +578,17 @@ mod tests {
         );
         assert!(matches!(&r.rcpts[0], Some(Err(e)) if e.code == 550));
         assert!(!r.unfinished);
+    }
+
+    #[test]
+    fn a_message_whose_sender_was_refused_is_not_sent_though_the_server_takes_the_rest() {
+        let r = transaction(
+            &ehlo(ALL),
+            MAIL,
+            &["a@y"],
+            "C: MAIL FROM:<s@x> SIZE=9 BODY=8BITMIME|RCPT TO:<a@y>|DATA\nS: 550 no\nS: 250 ok\nS: 354 go\ndot\nS: 250 queued\ndone",
+        );
+        assert_eq!(r.mail.unwrap().code, 550);
     }
 
     #[test]

@@ -461,7 +461,8 @@ impl<P: Policy> Session<P> {
                 Err(answer) => answer,
             }
         };
-        self.say(&answer);
+        // RFC 5321, 3.8: 421 says that the connection ends.
+        if answer.code == 421 { self.close_with(&answer) } else { self.say(&answer) }
     }
 
     fn data(&mut self) {

@@ -4,7 +4,7 @@
 //! was suppressed never counts; a report suppresses only when it was tied to mail we sent, because anyone may mail a
 //! report that names anyone. Refusals for spam, policy or content are about the sender and suppress nobody.
 
-use crate::event::{Category, Event, Kind, category};
+use crate::event::{Category, Event, Kind, Stage, category};
 
 /// Name of the rule that stands for "entered by hand".
 pub const MANUAL: &str = "manual";
@@ -57,10 +57,24 @@ impl Rule {
             && (!self.attributed || !event.attributed_by.is_empty())
             && match self.says {
                 Says::DeadAddress => {
-                    event.is_permanent_failure() && Category::by_name(category).is_some_and(|c| c.dead_address)
+                    event.is_permanent_failure()
+                        && is_about_the_recipient(event)
+                        && Category::by_name(category).is_some_and(|c| c.dead_address)
                 }
                 Says::Complaint(types) => types.iter().any(|t| event.feedback_type.eq_ignore_ascii_case(t)),
             }
+    }
+}
+
+/// A server that refuses the connection, our greeting or the sender has not heard of the recipient, whatever words it
+/// uses ("550 5.1.2 domain does not exist" after MAIL is about the sender's). And a report whose status says "temporary"
+/// (RFC 3463, class 4) contradicts a 5xx in its diagnostic: then it is not certain that the address is dead.
+fn is_about_the_recipient(event: &Event<'_>) -> bool {
+    match event.kind {
+        Kind::Bounced => {
+            event.reply_code().is_none() || !matches!(event.stage, Some(Stage::Connect | Stage::Ehlo | Stage::Mail))
+        }
+        _ => event.status.is_none_or(|status| status.class == 5),
     }
 }
 
@@ -94,6 +108,31 @@ mod tests {
         assert_eq!(rule(&bounce(Kind::Transient, "smtp;550 no such user"), "bad-mailbox"), None);
         assert_eq!(rule(&bounce(Kind::Bounced, "smtp;450 4.1.1 no such user"), "bad-mailbox"), None);
         assert_eq!(rule(&bounce(Kind::TransientQueue, "smtp;550 no such user"), "bad-mailbox"), None);
+    }
+
+    #[test]
+    fn a_refusal_before_the_recipient_was_named_is_not_about_it() {
+        let reply = bounce(Kind::Bounced, "smtp;550 5.1.2 domain does not exist");
+        for stage in [Stage::Connect, Stage::Ehlo, Stage::Mail] {
+            assert_eq!(rule(&Event { stage: Some(stage), ..reply }, "bad-domain"), None, "{stage:?}");
+        }
+        for stage in [Stage::Rcpt, Stage::Data, Stage::Eod] {
+            assert_eq!(rule(&Event { stage: Some(stage), ..reply }, "bad-domain"), Some("hard"), "{stage:?}");
+        }
+        let status = "5.1.2".parse().ok();
+        let dns = Event { stage: Some(Stage::Connect), status, ..bounce(Kind::Bounced, "no such domain") };
+        assert_eq!(rule(&dns, "bad-domain"), Some("hard"), "DNS speaks of the recipient's domain");
+    }
+
+    #[test]
+    fn a_report_that_contradicts_itself_about_being_permanent_suppresses_nobody() {
+        let report =
+            Event { attributed_by: "return-path", ..bounce(Kind::RemoteBounce, "smtp;550 5.1.1 no such user") };
+        for (status, expected) in [("4.4.7", None), ("4.1.1", None), ("2.0.0", None), ("5.1.1", Some("hard"))] {
+            assert_eq!(rule(&Event { status: status.parse().ok(), ..report }, "bad-mailbox"), expected, "{status}");
+        }
+        let words = Event { attributed_by: "return-path", ..bounce(Kind::RemoteBounce, "smtp;550 5.1.1 no such user") };
+        assert_eq!(rule(&words, "bad-mailbox"), Some("hard"));
     }
 
     #[test]

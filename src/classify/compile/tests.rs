@@ -39,6 +39,33 @@ fn entries_of_the_operator_outrank_ours_in_their_order() {
 }
 
 #[test]
+fn names_of_senders_recipients_and_queue_files_decide_nothing() {
+    for address in
+        ["no-such-user@spam.example", "virus@policy.example", "mailbox.full@closed.example", "junk@mx-1.example"]
+    {
+        for (reply, category) in [
+            ("421 4.3.2 Service not available, closing transmission channel {}", "other"),
+            ("550 5.1.1 <{}>: user unknown", "bad-mailbox"),
+            ("554 delivery error: dd {} is no longer valid", "bad-mailbox"),
+            ("550 5.7.1 <{}>: Rejected because of the poor reputation of the host", "spam-related"),
+            ("552 5.2.2 <{}>: mailbox is full", "quota-issues"),
+        ] {
+            let reply = reply.replace("{}", address);
+            assert_eq!(builtin().classify_text(&reply).category, category, "{reply}");
+        }
+    }
+    for id in
+        ["1abCDe-0003Xy-WL", "1abCDe-0003Xy-BL", "4TLS7Q", "[AM0.UBE.prod.example.com]", "mx-in-1.example.com does not"]
+    {
+        let reply = format!("450 4.2.0 busy, try later {id} error");
+        let plain = builtin().classify_text("450 4.2.0 busy, try later error").category;
+        assert_eq!(builtin().classify_text(&reply).category, plain, "{reply}");
+    }
+    let rules = RuleSet::compile(&[inline(1, "@vip\\.example", "vip-lost")]).unwrap();
+    assert_eq!(rules.classify_text("550 ann@vip.example unknown").category, "vip-lost", "the operator sees addresses");
+}
+
+#[test]
 fn a_regex_can_ask_for_its_own_case() {
     let rules = RuleSet::compile(&[inline(1, "(?-i)QUEUE", "our-own")]).unwrap();
     assert_eq!(rules.classify_text("421 QUEUE").category, "our-own");

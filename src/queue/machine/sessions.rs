@@ -114,7 +114,8 @@ impl Machine {
             0 => usize::MAX,
             n => n as usize,
         };
-        if let Some(rate) = queue.settings.max_msg_rate {
+        let shared = self.vmtas[queue.vmta].settings.as_ref().and_then(|v| v.max_smtp_msg_rate);
+        for rate in [queue.settings.max_msg_rate, shared].into_iter().flatten() {
             max = max.min(usize::try_from(rate.count.max(1)).unwrap_or(usize::MAX));
         }
         if one_only {
