@@ -104,12 +104,15 @@ impl<'a> Command<'a> {
         {
             return Ok(command);
         }
-        let path = if [b"MAIL", b"RCPT"].iter().any(|v| verb.eq_ignore_ascii_case(*v)) { path(line) } else { None };
-        let (before, path, after) = path.unwrap_or((line, b"", b""));
+        let cut = if [b"MAIL", b"RCPT"].iter().any(|v| verb.eq_ignore_ascii_case(*v)) { path(line) } else { None };
+        let (before, path, after) = cut.unwrap_or((line, b"", b""));
         let whole = [before, after, b"\r\n"].concat();
         match Request::parse(&mut whole.iter()) {
             Ok(Request::Ehlo { .. }) => hello(argument, true),
             Ok(Request::Helo { .. }) => hello(argument, false),
+            // smtp-proto read an address where we found none: it must not become the null sender.
+            Ok(Request::Mail { .. }) if cut.is_none() => Err(SENDER_SYNTAX),
+            Ok(Request::Rcpt { .. }) if cut.is_none() => Err(RCPT_SYNTAX),
             Ok(Request::Mail { from }) => Ok(Command::Mail(mail(path, &from)?)),
             Ok(Request::Rcpt { to }) => Ok(Command::Rcpt(rcpt(path, &to)?)),
             Ok(Request::Auth { mechanism, initial_response }) => {
@@ -239,7 +242,9 @@ fn path(line: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     })?;
     let mut path = line[begin..begin + len].trim_ascii();
     if path.first() == Some(&b'@') {
-        path = &path[memchr::memchr(b':', path)? + 1..];
+        let routed = &path[memchr::memchr(b':', path)? + 1..];
+        // A route to nobody is malformed, not the null sender.
+        path = if routed.is_empty() { path } else { routed };
     }
     Some((&line[..begin], path, &line[begin + len..]))
 }
@@ -334,6 +339,32 @@ mod tests {
         assert_eq!(recipient("RCPT TO:<@one.example,@two.example:ann@x.example>"), "ann@x.example");
         assert_eq!(recipient("RCPT TO:<a@[192.0.2.1]>"), "a@[192.0.2.1]");
         assert_eq!(Command::parse(b"RCPT TO:<Postmaster>"), Ok(Command::Rcpt(Rcpt::Postmaster)));
+    }
+
+    #[test]
+    fn no_spelling_of_mail_makes_an_address_the_null_sender() {
+        for line in [
+            " MAIL FROM:<a@b.example>",
+            "\tMAIL FROM:<a@b.example>",
+            "MAIL\tFROM:<a@b.example>",
+            "MAIL  FROM:<a@b.example>",
+            "MAIL FROM: <a@b.example>",
+            "MAIL FROM <a@b.example>",
+            "MAIL FROM:a@b.example",
+            "MAIL FROM:a@b.example SIZE=1",
+            "MAIL FROM:\"a<\"@b.example",
+            "MAIL FROM:<a@b.example",
+            "MAIL FROM:a@b.example>",
+            "MAIL FROM:<<a@b.example>>",
+            "MAIL FROM:<> <a@b.example>",
+            "MAIL FROM:<@x.example:a@b.example>",
+            "MAIL FROM:<@x.example:>",
+            "MAIL FROM:<\"a@b.example>",
+        ] {
+            if let Ok(Command::Mail(mail)) = Command::parse(line.as_bytes()) {
+                assert_eq!(mail.from, "a@b.example", "{line:?}");
+            }
+        }
     }
 
     #[test]

@@ -298,6 +298,21 @@ fn a_slow_rate_opens_one_connection_not_twenty() {
 }
 
 #[test]
+fn one_transaction_has_no_more_recipients_than_the_rate_of_its_virtual_mta_gives() {
+    let vmta = VirtualMta {
+        name: "v".into(),
+        smtp_source_hosts: vec![],
+        host_name: None,
+        max_smtp_out: None,
+        max_smtp_msg_rate: Some(Rate { count: 10, per: secs(3600) }),
+    };
+    let mut w = World::new(Fake { vmtas: BTreeMap::from([("v", vmta)]), ..Fake::default() });
+    w.mail("a.example", "v", 500);
+    let session = w.open_one();
+    assert_eq!(w.next(session).1.len(), 10);
+}
+
+#[test]
 fn the_rate_of_a_virtual_mta_holds_over_its_queues() {
     let vmta = VirtualMta {
         name: "v".into(),
