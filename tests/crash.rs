@@ -14,7 +14,7 @@ mod crash {
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use carom::disk::RealDisk;
 use carom::store::{Envelope, Options, RcptState, Store};
@@ -233,15 +233,24 @@ impl Drop for SmallDisk {
 
 /// Until a recipient is answered like this.
 fn wait_for_answer(server: &Server, code: &str) {
-    let end = std::time::Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(20);
     loop {
         let answer = server.answer_to_recipient("u7@bulk.example");
         if answer.starts_with(code) {
             return;
         }
         let intake = server.status("intake");
-        assert!(std::time::Instant::now() < end, "{answer} instead of {code}; intake: {intake}");
+        assert!(Instant::now() < end, "{answer} instead of {code}; intake: {intake}");
         std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Until so many messages have been acknowledged.
+fn wait_for_load(load: &Load, messages: usize) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while load.acknowledged().len() < messages {
+        assert!(Instant::now() < end, "{} of {messages} messages were taken in 30 s", load.acknowledged().len());
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -256,13 +265,11 @@ fn a_full_disk_refuses_mail_with_452_and_the_queue_goes_on() {
     let sink = Sink::start();
     let config = Server::write_config(dir.path(), sink.port());
     let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, format!("spool-min-free-space 67108864\n{text}")).unwrap();
+    std::fs::write(&config, format!("spool-min-free-space 64\n{text}")).unwrap();
     let load = Load::new();
     let mut server = Server::start(dir.path(), &config, None);
     let clients = load.run(server.smtp_port(), 8);
-    while load.acknowledged().len() < 100 {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait_for_load(&load, 100);
     // Segments are reserved whole, so this leaves less than the reserve and more than nothing.
     std::fs::write(spool.join("ballast"), vec![1; 120 << 20]).unwrap();
     wait_for_answer(&server, "452");
@@ -273,9 +280,7 @@ fn a_full_disk_refuses_mail_with_452_and_the_queue_goes_on() {
     std::fs::remove_file(spool.join("ballast")).unwrap();
     wait_for_answer(&server, "250");
     let clients = load.run(server.smtp_port(), 8);
-    while load.acknowledged().len() < taken + 50 {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait_for_load(&load, taken + 50);
     clients.stop();
     server.wait_drained(Duration::from_secs(30));
     server.terminate();

@@ -29,7 +29,7 @@ pub struct Global {
     pub dsn_from: Option<(String, String)>,
     /// `spool DIR`
     pub spool: Option<PathBuf>,
-    /// `spool-min-free-space`, in bytes
+    /// `spool-min-free-space` (written in megabytes), in bytes
     pub min_free_space: u64,
     /// `log-file`
     pub log_file: Option<PathBuf>,
