@@ -196,3 +196,17 @@ proptest! {
         let _ = RuleSet::from_text(&format!("carom rules 1\n{line}\n"));
     }
 }
+
+#[test]
+fn random_ids_that_end_like_the_name_of_a_block_list_decide_nothing() {
+    for reply in [
+        "550 5.1.1 The email account that you tried to reach does not exist. nwuaxf97uvgnbl.258 - hsmtp",
+        "550 5.2.1 mailbox disabled, account disabled [zhxpbl.mx.outpost.example]",
+        "550 5.1.1 RESOLVER.ADR.RecipNotFound; not found; recipient a@b.example [dhjxbl.mx.outpost.example 17 c0or16]",
+    ] {
+        let verdict = RuleSet::builtin().classify_text(reply).category.to_owned();
+        assert_ne!(verdict, "spam-related", "{reply}");
+    }
+    let listed = "554 refused, 192.0.2.1 found in dnsbl.example.net, see sbl.example.org";
+    assert_eq!(RuleSet::builtin().classify_text(listed).category, "spam-related");
+}
