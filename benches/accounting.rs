@@ -94,21 +94,13 @@ fn batch((first_seq, events): &(u64, Events)) -> EventBatch<'_> {
 
 fn columns(format: AcctFormat, strict_columns: bool) -> Columns {
     Columns::of(&AcctFile {
-        path: "acct".into(),
-        format,
         records: Kinds::ALL,
-        record_fields: BTreeMap::new(),
         max_size: u64::MAX,
-        move_to: None,
-        move_interval: Duration::MAX,
         delete_after: None,
-        iso_times: true,
-        user_string: String::new(),
-        world_readable: false,
         strict_columns,
         close_rows: u64::MAX,
         close_after: Duration::MAX,
-        row_group_rows: 131_072,
+        ..AcctFile::new("acct".into(), format)
     })
     .expect("no record-fields, nothing wrong with them")
 }

@@ -2,7 +2,6 @@
 //! and each output minds its own business. On a real folder, with the real store.
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "looks at real files")]
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,21 +14,18 @@ use carom::store::{Options, Store};
 
 fn acct_file(path: &str) -> AcctFile {
     AcctFile {
-        path: path.into(),
-        format: if path.ends_with(".parquet") { AcctFormat::Parquet } else { AcctFormat::Csv },
         records: Kinds::of(&[Kind::Delivered, Kind::Bounced]),
-        record_fields: BTreeMap::new(),
-        max_size: 250 << 20,
-        move_to: None,
-        move_interval: Duration::from_secs(86_400),
         delete_after: None,
-        iso_times: true,
-        user_string: String::new(),
-        world_readable: false,
         strict_columns: true,
-        close_rows: 1_000_000,
-        close_after: Duration::from_secs(300),
         row_group_rows: 1000,
+        ..AcctFile::new(
+            path.into(),
+            match path {
+                p if p.starts_with('|') => AcctFormat::Pipe,
+                p if p.ends_with(".parquet") => AcctFormat::Parquet,
+                _ => AcctFormat::Csv,
+            },
+        )
     }
 }
 

@@ -180,13 +180,10 @@ fn acct_file(format: AcctFormat) -> AcctFile {
         move_to: csv.then(|| "/done".into()),
         move_interval: Duration::from_secs(3600),
         delete_after: None,
-        iso_times: true,
-        user_string: String::new(),
-        world_readable: false,
-        strict_columns: false,
         close_rows: 8,
         close_after: Duration::from_secs(20),
         row_group_rows: 4,
+        ..AcctFile::new("".into(), format)
     }
 }
 
@@ -255,6 +252,7 @@ fn target(file: AcctFile, journal: Arc<dyn Journal>, disk: &SimDisk) -> Arc<Targ
         disk: Arc::new(disk.clone()),
         zone: jiff::tz::TimeZone::UTC,
         start_at_beginning: true,
+        hurry: Arc::default(),
     })
 }
 

@@ -37,6 +37,26 @@ pub struct State {
     /// Which record types were selected from which sequence number on, oldest first, so that a record left out can be
     /// told from a lost one.
     pub selected: Vec<Selected>,
+    /// What was left out because the output lagged (`on-lag skip`), oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
+    /// The `queue-filter` in force, as text; part of what [`State::select`] notes.
+    #[serde(skip)]
+    pub queues: String,
+}
+
+/// Events that an output left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The first.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
+    /// When it was decided, in microseconds since the epoch.
+    pub at: i64,
+    /// Whoever reads the output has been told.
+    #[serde(default)]
+    pub told: bool,
 }
 
 /// The files of an output.
@@ -47,7 +67,13 @@ pub enum Files {
     Csv(CsvState),
     /// Parquet files.
     Parquet(ParquetState),
+    /// A program, or whatever else records are handed to.
+    Push(PushState),
 }
+
+/// What an output that has no files remembers besides its cursor: nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushState {}
 
 /// A filter and since when it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +95,35 @@ pub struct CsvState {
     pub day: String,
     /// See `day`.
     pub next_number: u32,
+    /// The same of the days before, so that a clock that was put back does not use a number again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<(String, u32)>,
+}
+
+impl CsvState {
+    /// The first number of `day` that was never given to a file.
+    pub fn number_of(&self, day: &str) -> u32 {
+        let earlier = || self.earlier.iter().find(|(d, _)| d == day).map_or(0, |(_, n)| *n);
+        if self.day == day { self.next_number } else { earlier() }
+    }
+
+    /// Notes that number `n` of `day` is given to a file.
+    pub fn number_given(&mut self, day: String, n: u32) {
+        /// Days remembered.
+        const DAYS: usize = 31;
+        if self.day != day {
+            let before = (std::mem::take(&mut self.day), self.next_number);
+            self.earlier.retain(|(d, _)| *d != day && *d != before.0);
+            if !before.0.is_empty() {
+                self.earlier.push(before);
+            }
+            if self.earlier.len() > DAYS {
+                self.earlier.remove(0);
+            }
+            self.day = day;
+        }
+        self.next_number = n + 1;
+    }
 }
 
 /// A CSV file that grows.
@@ -145,7 +200,7 @@ pub enum StateError {
 impl State {
     /// Of a new output.
     pub fn new(files: Files) -> State {
-        State { version: VERSION, files, selected: Vec::new() }
+        State { version: VERSION, files, selected: Vec::new(), gaps: Vec::new(), queues: String::new() }
     }
 
     /// As it is kept: JSON, so that an operator can read it.
@@ -167,11 +222,27 @@ impl State {
         Ok(serde_json::from_slice(bytes)?)
     }
 
+    /// Notes that events were left out.
+    pub fn left_out(&mut self, gap: Gap) {
+        /// Gaps remembered.
+        const REMEMBERED: usize = 64;
+        match self.gaps.last_mut() {
+            Some(last) if last.last + 1 == gap.first && !last.told => last.last = gap.last,
+            _ => self.gaps.push(gap),
+        }
+        if self.gaps.len() > REMEMBERED {
+            self.gaps.remove(0);
+        }
+    }
+
     /// Notes that from `seq` on these record types are selected. True when they were others before.
     pub fn select(&mut self, seq: u64, records: Kinds) -> bool {
         /// Changes remembered; an operator makes few.
         const REMEMBERED: usize = 64;
-        let records = records.iter().map(|k| k.name()).collect::<Vec<_>>().join(",");
+        let mut records = records.iter().map(|k| k.name()).collect::<Vec<_>>().join(",");
+        if !self.queues.is_empty() {
+            records = format!("{records} queue-filter {}", self.queues);
+        }
         match self.selected.last() {
             Some(last) if last.records == records => return false,
             _ => self.selected.push(Selected { from: seq, records }),

@@ -26,6 +26,8 @@ pub struct Column {
     pub kinds: Kinds,
     /// Where the value comes from.
     pub source: Source,
+    /// `map-header-to-field`: headers whose value goes before it, by record type, in order.
+    pub mapped: Vec<(Kind, String)>,
 }
 
 /// Where the value of a column comes from.
@@ -66,9 +68,22 @@ impl Columns {
     pub fn of(file: &AcctFile) -> Result<Columns, Vec<FieldError>> {
         let mut errors = Vec::new();
         let all = match file.format {
-            AcctFormat::Csv => csv(file, &mut errors),
+            AcctFormat::Csv | AcctFormat::Pipe => csv(file, &mut errors),
             AcctFormat::Parquet => parquet(file, &mut errors),
         };
+        let mut all = all;
+        for column in &mut all {
+            let Source::Field(field) = column.source else { continue };
+            let of_field = file.map_header_to_field.iter().filter(|m| m.field == field.name);
+            column.mapped = of_field.map(|m| (m.kind, m.header.clone())).collect();
+            if let Some((kind, _)) = column.mapped.first()
+                && file.format == AcctFormat::Parquet
+                && !matches!(field.ty, Type::Text | Type::Word)
+            {
+                let reason = "is no text in Parquet files; map the header to another field".to_owned();
+                errors.push(FieldError { kind: *kind, name: field.name.to_owned(), reason });
+            }
+        }
         if errors.is_empty() { Ok(Columns { all, user_string: file.user_string.clone() }) } else { Err(errors) }
     }
 
@@ -81,6 +96,10 @@ impl Columns {
     pub fn value<'a>(&'a self, column: &Column, event: &Event<'a>) -> Value<'a> {
         if !column.kinds.contains(event.kind) {
             return Value::Absent;
+        }
+        let mut mapped = column.mapped.iter().filter(|(kind, _)| *kind == event.kind);
+        if let Some(text) = mapped.find_map(|(_, header)| event.headers.get(header)) {
+            return Value::Text(text);
         }
         match &column.source {
             Source::Field(f) if f.name == "userString" => {
@@ -105,18 +124,19 @@ pub(super) fn arf_values<'a>(arf: Pairs<'a>, name: &str) -> impl Iterator<Item =
 
 fn csv(file: &AcctFile, errors: &mut Vec<FieldError>) -> Vec<Column> {
     let mut all = Vec::new();
+    let first = file.records.iter().next();
     if let Some(type_) = FIELDS.first() {
-        file.records.iter().for_each(|kind| add(&mut all, kind, Source::Field(type_)));
+        file.records.iter().for_each(|kind| add(&mut all, kind, Source::Field(type_), false));
     }
     for kind in file.records.iter() {
-        for source in chosen(file, kind, Field::star(kind), errors) {
+        for (source, from_star) in chosen(file, kind, Field::star(kind), errors) {
             if matches!(source, Source::Field(f) if f.ty == Type::Map) {
                 let Source::Field(f) = source else { continue };
                 let prefix = if f.name == "arf" { "arf_NAME" } else { "header_NAME" };
                 let reason = format!("is a column of Parquet files; in CSV ask for one as {prefix}");
                 errors.push(FieldError { kind, name: f.name.to_owned(), reason });
             } else {
-                add(&mut all, kind, source);
+                add(&mut all, kind, source, from_star && Some(kind) != first);
             }
         }
     }
@@ -127,14 +147,19 @@ fn csv(file: &AcctFile, errors: &mut Vec<FieldError>) -> Vec<Column> {
                     l.iter().any(|c| matches!(c, FieldChoice::Not(n) if n.eq_ignore_ascii_case(f.name)))
                 })
             };
-            Field::own(kind).filter(|f| !excluded(f)).for_each(|f| add(&mut all, kind, Source::Field(f)));
+            Field::own(kind).filter(|f| !excluded(f)).for_each(|f| add(&mut all, kind, Source::Field(f), false));
         }
     }
     all
 }
 
 fn parquet(file: &AcctFile, errors: &mut Vec<FieldError>) -> Vec<Column> {
-    let whole = |kinds: Kinds, f: &'static Field| Column { name: f.name.to_owned(), kinds, source: Source::Field(f) };
+    let whole = |kinds: Kinds, f: &'static Field| Column {
+        name: f.name.to_owned(),
+        kinds,
+        source: Source::Field(f),
+        mapped: Vec::new(),
+    };
     if file.record_fields.is_empty() {
         return FIELDS.iter().map(|f| whole(f.kinds, f)).collect();
     }
@@ -142,7 +167,7 @@ fn parquet(file: &AcctFile, errors: &mut Vec<FieldError>) -> Vec<Column> {
     for kind in file.records.iter() {
         let every = || FIELDS.iter().filter(|f| f.kinds.contains(kind));
         let explicit = chosen(file, kind, every().collect(), errors);
-        for source in explicit {
+        for (source, _) in explicit {
             let name = match &source {
                 Source::Field(f) => f.name,
                 Source::Header(_) => "headers",
@@ -160,7 +185,10 @@ fn parquet(file: &AcctFile, errors: &mut Vec<FieldError>) -> Vec<Column> {
     all
 }
 
-fn add(all: &mut Vec<Column>, kind: Kind, source: Source) {
+/// Adds a column, or the record type to one that is there. What a later type's `*` brings stands where the order of the
+/// field table has it, so that files of several types have the one order that all of PowerMTA's share; what is asked for by
+/// name stands behind.
+fn add(all: &mut Vec<Column>, kind: Kind, source: Source, in_table_order: bool) {
     if let Some(known) = all.iter_mut().find(|c| c.source == source) {
         known.kinds = known.kinds.with(kind);
         return;
@@ -170,29 +198,44 @@ fn add(all: &mut Vec<Column>, kind: Kind, source: Source) {
         Source::Header(n) => format!("header_{n}"),
         Source::Arf(n) => format!("arf_{n}"),
     };
-    all.push(Column { name, kinds: Kinds::of(&[kind]), source });
+    let column = Column { name, kinds: Kinds::of(&[kind]), source, mapped: Vec::new() };
+    let rank = |c: &Column| match c.source {
+        Source::Field(f) => FIELDS.iter().position(|g| g.name == f.name),
+        _ => None,
+    };
+    let own = rank(&column).filter(|_| in_table_order);
+    let before = own.and_then(|own| {
+        let earlier = all.iter().enumerate().filter_map(|(i, c)| rank(c).filter(|r| *r < own).map(|r| (r, i)));
+        earlier.max().map(|(_, i)| i)
+    });
+    all.insert(before.map_or(all.len(), |i| i + 1), column);
 }
 
-/// What the list of one record type comes to. A list that only excludes excludes from `*`.
-fn chosen(file: &AcctFile, kind: Kind, star: Vec<&'static Field>, errors: &mut Vec<FieldError>) -> Vec<Source> {
-    let star: Vec<Source> = star.into_iter().map(Source::Field).collect();
+/// What the list of one record type comes to (a list that only excludes excludes from `*`); the second says whether `*` brought it.
+fn chosen(
+    file: &AcctFile,
+    kind: Kind,
+    star: Vec<&'static Field>,
+    errors: &mut Vec<FieldError>,
+) -> Vec<(Source, bool)> {
+    let star: Vec<(Source, bool)> = star.into_iter().map(|f| (Source::Field(f), true)).collect();
     let Some(list) = file.record_fields.get(&kind) else { return star };
     let mut out = if list.iter().all(|c| matches!(c, FieldChoice::Not(_))) { star.clone() } else { Vec::new() };
-    let push = |out: &mut Vec<Source>, s: Source| {
-        if !out.contains(&s) {
-            out.push(s);
+    let push = |out: &mut Vec<(Source, bool)>, s: Source, from_star: bool| {
+        if !out.iter().any(|(known, _)| *known == s) {
+            out.push((s, from_star));
         }
     };
     for choice in list {
         match choice {
-            FieldChoice::All => star.iter().cloned().for_each(|s| push(&mut out, s)),
-            FieldChoice::Header(name) => push(&mut out, Source::Header(name.clone())),
+            FieldChoice::All => star.iter().cloned().for_each(|(s, _)| push(&mut out, s, true)),
+            FieldChoice::Header(name) => push(&mut out, Source::Header(name.clone()), false),
             FieldChoice::Field(name) => match named(name) {
-                Ok(source) => push(&mut out, source),
+                Ok(source) => push(&mut out, source, false),
                 Err(reason) => errors.push(FieldError { kind, name: name.clone(), reason }),
             },
             FieldChoice::Not(name) => match named(name) {
-                Ok(source) => out.retain(|s| *s != source),
+                Ok(source) => out.retain(|(s, _)| *s != source),
                 Err(reason) => errors.push(FieldError { kind, name: name.clone(), reason }),
             },
         }
@@ -241,26 +284,16 @@ fn edits(a: &[u8], b: &str) -> usize {
 pub(super) mod tests {
     use super::*;
     use crate::event::Time;
-    use std::collections::BTreeMap;
-    use std::time::Duration;
 
     pub(in crate::accounting) fn acct_file(path: &str, records: &[Kind]) -> AcctFile {
         AcctFile {
-            path: path.into(),
-            format: if path.ends_with(".parquet") { AcctFormat::Parquet } else { AcctFormat::Csv },
             records: Kinds::of(records),
-            record_fields: BTreeMap::new(),
-            max_size: 250 << 20,
-            move_to: None,
-            move_interval: Duration::from_secs(86_400),
             delete_after: None,
-            iso_times: true,
-            user_string: String::new(),
-            world_readable: false,
             strict_columns: true,
-            close_rows: 1_000_000,
-            close_after: Duration::from_secs(300),
-            row_group_rows: 128_000,
+            ..AcctFile::new(
+                path.into(),
+                if path.ends_with(".parquet") { AcctFormat::Parquet } else { AcctFormat::Csv },
+            )
         }
     }
 
@@ -291,6 +324,59 @@ pub(super) mod tests {
         let cat = c.iter().find(|c| c.name == "bounceCat").unwrap();
         assert_eq!(c.value(cat, &e), Value::Absent);
         assert_eq!(c.value(cat, &Event { kind: Kind::Bounced, ..e }), Value::Text("other"));
+    }
+
+    /// Header lines that PowerMTA itself wrote, and the order of its newer default file.
+    #[test]
+    fn headers_are_those_that_powermta_writes_for_the_same_lists() {
+        let mut f = acct_file("a.csv", &[Kind::Delivered]);
+        f.record_fields.insert(Kind::Delivered, fields("jobId,*,!dlvEsmtpAvailable,!rcpt,!queue,!vmtaPool"));
+        assert_eq!(
+            names(&f),
+            "type,jobId,timeLogged,timeQueued,orig,orcpt,dsnAction,dsnStatus,dsnDiag,dsnMta,srcType,srcMta,dlvType,\
+             dlvSourceIp,dlvDestinationIp,dlvSize,vmta,envId"
+        );
+        let mut f = acct_file("a.csv", &[Kind::Bounced]);
+        f.record_fields.insert(Kind::Bounced, fields("jobId,dsnDiag,*,!dlvEsmtpAvailable,!rcpt,!queue,!vmtaPool"));
+        assert_eq!(
+            names(&f),
+            "type,jobId,dsnDiag,timeLogged,timeQueued,orig,orcpt,dsnAction,dsnStatus,dsnMta,bounceCat,srcType,srcMta,\
+             dlvType,dlvSourceIp,dlvDestinationIp,dlvSize,vmta,envId"
+        );
+        let mut f = acct_file("a.csv", &[Kind::Received]);
+        f.record_fields.insert(Kind::Received, fields("*,!rcpt"));
+        assert_eq!(
+            names(&f),
+            "type,timeLogged,orig,orcpt,srcType,srcMta,rcvSourceIp,rcvDestinationIp,vmta,jobId,envId"
+        );
+        let default = "type,timeLogged,timeQueued,orig,rcpt,orcpt,dsnAction,dsnStatus,dsnDiag,dsnMta,bounceCat,srcType,\
+                       srcMta,dlvType,dlvSourceIp,dlvDestinationIp,dlvEsmtpAvailable,dlvSize,vmta,jobId,envId,queue,\
+                       vmtaPool";
+        assert_eq!(names(&acct_file("a.csv", &[Kind::Delivered, Kind::Bounced])), default);
+        assert_eq!(names(&acct_file("a.csv", &[Kind::Delivered, Kind::Bounced, Kind::Transient])), default);
+        let all = names(&acct_file("a.csv", &[Kind::Delivered, Kind::Bounced, Kind::Received]));
+        assert_eq!(all, default.replace("srcMta,", "srcMta,rcvSourceIp,rcvDestinationIp,"));
+    }
+
+    #[test]
+    fn a_header_stands_in_for_a_field_where_it_is_there() {
+        let mut f = acct_file("a.csv", &[Kind::Delivered, Kind::Bounced]);
+        let map = |header: &str| crate::config::HeaderToField { kind: Kind::Delivered, header: header.into(), field: "jobId" };
+        f.map_header_to_field = vec![map("X-First"), map("X-Second")];
+        let c = Columns::of(&f).unwrap();
+        let column = c.iter().find(|c| c.name == "jobId").unwrap();
+        let mut headers = crate::event::record::PairsBuf::default();
+        headers.push("x-second", "two");
+        let two = headers.clone();
+        headers.push("x-first", "one");
+        let e = Event { job: "own", headers: headers.as_pairs(), ..Event::new(Kind::Delivered, Time(1)) };
+        assert_eq!(c.value(column, &e), Value::Text("one"), "the first that is listed, not the first in the message");
+        assert_eq!(c.value(column, &Event { headers: two.as_pairs(), ..e }), Value::Text("two"));
+        assert_eq!(c.value(column, &Event { headers: Pairs::EMPTY, ..e }), Value::Text("own"));
+        assert_eq!(c.value(column, &Event { kind: Kind::Bounced, ..e }), Value::Text("own"), "of another type");
+        f.format = AcctFormat::Parquet;
+        f.map_header_to_field = vec![crate::config::HeaderToField { field: "dlvSize", ..map("X-Size") }];
+        assert!(Columns::of(&f).unwrap_err()[0].to_string().contains("no text"));
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct CsvOutput {
     buffer: Vec<u8>,
     /// Records in the open file, with those in the buffer.
     count: u64,
+    /// As committed.
+    cursor: u64,
 }
 
 impl CsvOutput {
@@ -45,9 +47,10 @@ impl CsvOutput {
         let filter_changed = state.select(cursor, target.file.records);
         let csv = match &state.files {
             Files::Csv(csv) => csv.clone(),
-            Files::Parquet(_) => CsvState::default(),
+            Files::Parquet(_) | Files::Push(_) => CsvState::default(),
         };
-        let mut output = CsvOutput { target, rows, header, state, csv, file: None, buffer: Vec::new(), count: 0 };
+        let mut output =
+            CsvOutput { target, rows, header, state, csv, file: None, buffer: Vec::new(), count: 0, cursor };
         if output.csv.closing.is_some() {
             output.finish_move(cursor)?;
         }
@@ -55,12 +58,20 @@ impl CsvOutput {
             output.reopen(&open, cursor, filter_changed)?;
         }
         output.delete_old(now)?;
+        output.keep_newest()?;
         Ok(output)
     }
 
     fn keep(&mut self, cursor: u64) -> Result<(), OutputError> {
         self.state.files = Files::Csv(self.csv.clone());
-        self.target.commit(cursor, &self.state)
+        self.target.commit(cursor, &self.state)?;
+        self.cursor = cursor;
+        Ok(())
+    }
+
+    /// The committed cursor.
+    pub const fn cursor(&self) -> u64 {
+        self.cursor
     }
 
     fn reopen(&mut self, open: &CsvOpen, cursor: u64, filter_changed: bool) -> Result<(), OutputError> {
@@ -209,7 +220,10 @@ impl CsvOutput {
         self.keep(next)?;
         self.file = None;
         tracing::info!(file = %from.display(), records = count, bytes = length, "accounting file closed");
-        if self.csv.closing.is_some() { self.finish_move(next) } else { Ok(()) }
+        if self.csv.closing.is_some() {
+            self.finish_move(next)?;
+        }
+        self.keep_newest()
     }
 
     fn finish_move(&mut self, cursor: u64) -> Result<(), OutputError> {
@@ -228,7 +242,11 @@ impl CsvOutput {
                 self.keep(cursor)?;
             }
             self.target.publish(&from, &to)?;
-            tracing::info!(file = %to.display(), records = closing.rows, "accounting file moved");
+            if self.target.file.count_moved_records {
+                tracing::info!(file = %to.display(), records = closing.rows, "accounting file moved");
+            } else {
+                tracing::info!(file = %to.display(), "accounting file moved");
+            }
         } else {
             if !self.target.exists(&to)? {
                 tracing::warn!(file = %to.display(), records = closing.rows, "accounting file was taken away by somebody else");
@@ -302,7 +320,7 @@ impl CsvOutput {
             taken.extend(self.numbers_of(&moved, date)?);
         }
         let day = date.to_string();
-        let mut n = if self.csv.day == day { self.csv.next_number } else { 0 };
+        let mut n = self.csv.number_of(&day);
         while taken.contains(&n) {
             n += 1;
         }
@@ -310,8 +328,7 @@ impl CsvOutput {
         let path = self.target.path(&name);
         let header = self.header.clone();
         let csv = &mut self.csv;
-        csv.day = day;
-        csv.next_number = n + 1;
+        csv.number_given(day, n);
         csv.open = Some(CsvOpen { name, length: 0, rows: 0, first: seq, header, created: now.0 });
         self.keep(seq)?;
         self.count = 0;
@@ -349,6 +366,23 @@ impl CsvOutput {
 
     fn numbers_of(&self, dir: &Path, date: jiff::civil::Date) -> Result<Vec<u32>, OutputError> {
         Ok(self.ours_in(dir)?.into_iter().filter(|(d, ..)| *d == date).map(|(_, n, _)| n).collect())
+    }
+
+    /// `rotate`: removes all but the newest finished files, there where they end up.
+    fn keep_newest(&self) -> Result<(), OutputError> {
+        let Some(keep) = self.target.file.rotate else { return Ok(()) };
+        let dir = self.target.move_to.as_deref().unwrap_or(self.target.names.dir());
+        let open = self.csv.open.as_ref().map(|o| o.name.as_str());
+        let mut files = self.ours_in(dir)?;
+        files.retain(|(.., name)| Some(name.as_str()) != open);
+        files.sort();
+        let many = files.len().saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX));
+        for (.., name) in &files[..many] {
+            let path = dir.join(name);
+            self.target.remove(&path)?;
+            tracing::info!(file = %path.display(), keep, "accounting file deleted: rotate keeps the newest");
+        }
+        Ok(())
     }
 
     /// `delete-after`: removes our files older than that by the date in their name; not those moved elsewhere.

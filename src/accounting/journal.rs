@@ -35,6 +35,10 @@ pub trait Journal: Send + Sync + std::fmt::Debug {
     fn hold(&self, consumer: &str, seq: u64);
     /// Ends the hold.
     fn release(&self, consumer: &str);
+    /// Whether what is kept for this consumer is about to make the store refuse new mail.
+    fn lags_too_far(&self, _consumer: &str) -> bool {
+        false
+    }
     /// The text of a rule set.
     fn rule_set(&self, id: RuleSetId) -> Result<Option<String>, JournalError>;
     /// All rows.
@@ -104,6 +108,10 @@ impl Journal for Store {
 
     fn release(&self, consumer: &str) {
         self.ledger().release(consumer);
+    }
+
+    fn lags_too_far(&self, consumer: &str) -> bool {
+        self.ledger().lags_too_far(consumer)
     }
 
     fn rule_set(&self, id: RuleSetId) -> Result<Option<String>, JournalError> {

@@ -23,6 +23,8 @@ pub struct OutputStatus {
     pub records: u64,
     /// Events that could not be read from the ledger since start.
     pub damaged: u64,
+    /// Events left out since the output was configured because it lagged (`on-lag skip`).
+    pub left_out: u64,
     /// What went wrong last and when; `None` when the output works.
     pub error: Option<(Time, String)>,
 }

@@ -4,14 +4,15 @@
 //!  journal ----> stage ----> output --+-- csv_output ------ csv, iso_time ---> csv_file
 //!  (ledger,      (rule set   (cursor, |
 //!   rows)         stamped     steps)  '-- parquet_output -- parquet ---------> parquet_file
-//!                 on it)                        both by the order of steps in closing
+//!                 on it)  |                     both by the order of steps in closing
+//!                         '-- pipe_output ----- csv -----------------> pipe
 //! ```
 //!
 //! [`outputs`] runs one thread per acct-file and is what the rest of the house calls. Everything below it takes `now`
 //! and does one step when asked, so that a test can cut the power between any two. [`columns`] makes the columns of an
 //! acct-file from the field table ([`crate::event::fields`]), [`names`] the names of its files, [`schema`] the published
 //! schema. [`stage::Stage::events`] with [`csv::CsvRows`] or [`parquet::ParquetRows`] is the way from ledger to rows
-//! without any files, for verification.
+//! without any files, for verification. What an output writes to is a [`sink::Sink`]; [`privacy`] hides recipients.
 //!
 //! What it promises: summed over the files of an output, every event of the types asked for, from the output's start on,
 //! stands exactly once, whatever crashed when; files under their final names are whole; delivery never waits for it.
@@ -33,7 +34,11 @@ pub mod outputs;
 pub mod parquet;
 pub mod parquet_file;
 pub mod parquet_output;
+pub mod pipe;
+pub mod pipe_output;
+pub mod privacy;
 pub mod schema;
+pub mod sink;
 pub mod stage;
 pub mod target;
 

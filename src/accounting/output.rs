@@ -6,15 +6,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::closing::{CsvState, Files, ParquetState, State};
+use super::closing::{CsvState, Files, Gap, ParquetState, PushState, State};
 use super::columns::Columns;
 use super::csv::CsvRows;
 use super::csv_output::CsvOutput;
 use super::journal::Reader;
 use super::parquet::ParquetRows;
 use super::parquet_output::ParquetOutput;
+use super::pipe_output::PipeOutput;
+use super::privacy::Mask;
+use super::sink::Sink;
 use super::stage::Stage;
-use super::target::{OutputError, Target};
+use super::target::{At, OutputError, Target};
 use crate::config::AcctFormat;
 use crate::event::Time;
 
@@ -26,10 +29,9 @@ const CHUNK_EVENTS: usize = 1024;
 pub struct Output {
     target: Arc<Target>,
     stage: Stage,
-    sink: Sink,
+    sink: Box<dyn Sink>,
     reader: Box<dyn Reader>,
     next: u64,
-    committed: u64,
     /// Figures for status.
     pub written: Written,
 }
@@ -43,12 +45,6 @@ pub struct Written {
     pub damaged: u64,
     /// Time of the last event.
     pub last_event: Time,
-}
-
-#[derive(Debug)]
-enum Sink {
-    Csv(Box<CsvOutput>),
-    Parquet(Box<ParquetOutput>),
 }
 
 /// Whether there is more to do at once.
@@ -67,21 +63,29 @@ impl Output {
         let columns = Columns::of(&target.file)
             .map_err(|errors| OutputError::Fields { path: target.file.path.clone(), errors })?;
         let (cursor, state) = Output::position(&target)?;
-        let mut stage = Stage::default();
-        let (sink, cursor) = match target.file.format {
+        let mut stage = Stage::with_filter(target.file.queue_filter.clone());
+        tell_gaps(&target, &state)?;
+        let untold: Vec<Gap> = state.gaps.iter().filter(|g| !g.told).cloned().collect();
+        let (mut sink, cursor): (Box<dyn Sink>, u64) = match target.file.format {
             AcctFormat::Csv => {
                 let zone = target.file.iso_times.then(|| target.zone.clone());
                 let rows = CsvRows::new(columns, zone);
-                (Sink::Csv(Box::new(CsvOutput::open(Arc::clone(&target), rows, state, cursor, now)?)), cursor)
+                (Box::new(CsvOutput::open(Arc::clone(&target), rows, state, cursor, now)?), cursor)
+            }
+            AcctFormat::Pipe => {
+                let zone = target.file.iso_times.then(|| target.zone.clone());
+                let rows = CsvRows::new(columns, zone);
+                (Box::new(PipeOutput::open(Arc::clone(&target), rows, state, cursor)?), cursor)
             }
             AcctFormat::Parquet => {
                 let rows = ParquetRows::new(columns);
                 let (output, cursor) = ParquetOutput::open(Arc::clone(&target), rows, state, cursor, &mut stage)?;
-                (Sink::Parquet(Box::new(output)), cursor)
+                (Box::new(output), cursor)
             }
         };
+        untold.iter().try_for_each(|gap| sink.gap(gap))?;
         let reader = target.journal.reader(cursor)?;
-        Ok(Output { target, stage, sink, reader, next: cursor, committed: cursor, written: Written::default() })
+        Ok(Output { target, stage, sink, reader, next: cursor, written: Written::default() })
     }
 
     /// Gives a new output its row: it begins at the ledger's present end, or start. To be called before any mail is
@@ -94,7 +98,9 @@ impl Output {
         let mut state = State::new(match target.file.format {
             AcctFormat::Csv => Files::Csv(CsvState::default()),
             AcctFormat::Parquet => Files::Parquet(ParquetState { since: cursor, open: None, closing: None }),
+            AcctFormat::Pipe => Files::Push(PushState::default()),
         });
+        state.queues = target.queues();
         state.select(cursor, target.file.records);
         target.commit(cursor, &state)?;
         target.journal.hold(&target.consumer, cursor);
@@ -109,7 +115,8 @@ impl Output {
             Output::register(target)?;
             return Output::position(target);
         };
-        let state = State::decode(&row.state)?;
+        let mut state = State::decode(&row.state)?;
+        state.queues = target.queues();
         let cursor = row.cursor.clamp(start, end);
         if cursor > row.cursor {
             tracing::error!(
@@ -129,19 +136,15 @@ impl Output {
     /// Writes some events.
     pub fn step(&mut self, now: Time) -> Result<Step, OutputError> {
         let Some(chunk) = self.reader.next(CHUNK_EVENTS)? else {
-            if let Sink::Csv(csv) = &mut self.sink {
-                csv.caught_up()?;
-            }
+            self.sink.caught_up()?;
             return Ok(Step::CaughtUp);
         };
         for batch in chunk.batches() {
             self.stage.load(batch.rules, self.target.journal.as_ref())?;
         }
         let events = self.stage.events(chunk.batches(), self.target.file.records);
-        match &mut self.sink {
-            Sink::Csv(csv) => csv.write(&events.wanted, now)?,
-            Sink::Parquet(parquet) => parquet.write(&events.wanted, now)?,
-        }
+        let sink = &mut self.sink;
+        Mask::over(Mask::of(&self.target.file).as_ref(), &events.wanted, |events| sink.write(events, now))?;
         self.written.records += events.wanted.len() as u64;
         self.written.damaged += events.damaged;
         self.written.last_event = events.last.unwrap_or(self.written.last_event);
@@ -152,41 +155,22 @@ impl Output {
 
     /// Ends files whose time is over.
     pub fn tick(&mut self, caught_up: bool, now: Time) -> Result<(), OutputError> {
-        match &mut self.sink {
-            Sink::Csv(csv) => csv.rotate_if_due(self.next, now),
-            Sink::Parquet(parquet) => parquet.rotate_if_due(self.next, caught_up, now),
-        }
+        self.sink.tick(self.next, caught_up, now)
     }
 
     /// Makes durable what can be without ending a file: all of CSV, none of an unfinished Parquet file.
     pub fn commit(&mut self) -> Result<(), OutputError> {
-        if self.committed == self.next {
-            return Ok(());
-        }
-        match &mut self.sink {
-            Sink::Csv(csv) => csv.commit(self.next)?,
-            Sink::Parquet(parquet) => parquet.commit(self.next)?,
-        }
-        self.committed = self.next;
-        Ok(())
+        self.sink.commit(self.next)
     }
 
     /// Ends the file in use, whole and under its final name; the next record begins another.
     pub fn rotate(&mut self) -> Result<(), OutputError> {
-        match &mut self.sink {
-            Sink::Csv(csv) => csv.close(self.next)?,
-            Sink::Parquet(parquet) => parquet.close(self.next - 1)?,
-        }
-        self.commit()
+        self.sink.close(self.next)
     }
 
     /// Orderly end: CSV synced and committed, to be gone on with; Parquet finished and published.
     pub fn stop(mut self) -> Result<(), OutputError> {
-        match &mut self.sink {
-            Sink::Csv(_) => {}
-            Sink::Parquet(parquet) => parquet.close(self.next - 1)?,
-        }
-        self.commit()
+        self.sink.stop(self.next)
     }
 
     /// First sequence number that is not yet written.
@@ -195,18 +179,62 @@ impl Output {
     }
 
     /// First sequence number that is not yet durable in a file.
-    pub const fn cursor(&self) -> u64 {
-        match &self.sink {
-            Sink::Csv(_) => self.committed,
-            Sink::Parquet(parquet) => parquet.cursor(),
-        }
+    pub fn cursor(&self) -> u64 {
+        self.sink.cursor()
     }
 
     /// The file in use.
     pub fn current(&self) -> Option<PathBuf> {
-        match &self.sink {
-            Sink::Csv(csv) => csv.current(),
-            Sink::Parquet(parquet) => parquet.current(),
-        }
+        self.sink.current()
     }
+
+    /// Leaves out everything up to the ledger's present end (`on-lag skip`), and remembers what; the output must not be
+    /// open. The gap and the new cursor are one write.
+    pub(super) fn skip(target: &Target, now: Time) -> Result<Option<Gap>, OutputError> {
+        let Some(row) = target.journal.row(&target.consumer)? else { return Ok(None) };
+        let (mut state, end) = (State::decode(&row.state)?, target.journal.end());
+        if row.cursor >= end {
+            return Ok(None);
+        }
+        let gap = Gap { first: row.cursor, last: end - 1, at: now.0, told: false };
+        if let Files::Parquet(parquet) = &mut state.files {
+            // No file's footer may claim what was left out. One that was being published is given up with the rest: it is
+            // there whole, or not at all.
+            parquet.since = end;
+            parquet.closing = None;
+        }
+        state.left_out(gap.clone());
+        target.commit(end, &state)?;
+        tracing::error!(
+            output = %target.file.path.display(), first = gap.first, last = gap.last,
+            "the accounting output lagged too far behind; these events are left out of it (on-lag skip)"
+        );
+        Ok(Some(gap))
+    }
+}
+
+/// The gaps of an output of files stand beside them, in `NAME.gaps.jsonl`: one JSON object a line, with the first and the
+/// last sequence number and the time. Made from the kept state each time, so it is whole or as it was before.
+fn tell_gaps(target: &Target, state: &State) -> Result<(), OutputError> {
+    if state.gaps.is_empty() || target.file.format == AcctFormat::Pipe {
+        return Ok(());
+    }
+    let name = target.file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut text = String::new();
+    for gap in &state.gaps {
+        let time = Time(gap.at).timestamp().map(|t| t.to_string()).unwrap_or_default();
+        let line = serde_json::json!({
+            "gap": { "first": gap.first, "last": gap.last, "time": time, "store": target.journal.store().to_string() }
+        });
+        text.push_str(&line.to_string());
+        text.push('\n');
+    }
+    let dir = target.names.dir();
+    let (path, unfinished) = (target.path(&format!("{name}.gaps.jsonl")), target.path(&format!(".{name}.gaps.inprogress")));
+    target.disk.create_dir_all(dir).at("creating folder", dir)?;
+    target.remove(&unfinished)?;
+    let file = target.disk.create_new(&unfinished).at("creating", &unfinished)?;
+    file.write_all_at(text.as_bytes(), 0).at("writing", &unfinished)?;
+    file.sync_data().at("syncing", &unfinished)?;
+    target.publish(&unfinished, &path)
 }

@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "edge: threads, the clock, and waiting")]
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use super::lag::OutputStatus;
 use super::names::Names;
 use super::output::{Output, Step, Written};
 use super::target::{OutputError, Target, configured_path, consumer_name};
-use crate::config::AcctFile;
+use crate::config::{AcctFile, AcctFormat, OnLag};
 use crate::disk::Disk;
 use crate::event::Time;
 
@@ -71,6 +72,8 @@ struct Running {
 enum Command {
     Rotate(oneshot::Sender<Result<(), String>>),
     Flush(oneshot::Sender<Result<(), String>>),
+    /// What failed is tried again now.
+    Retry,
     Stop(oneshot::Sender<Result<(), String>>),
 }
 
@@ -112,6 +115,7 @@ impl Outputs {
         };
         for r in ending {
             let consumer = r.target.consumer.clone();
+            r.target.hurry.store(true, Ordering::Relaxed);
             if let Err(error) = ask(&r.commands, Command::Stop).await {
                 tracing::error!(path = %r.target.file.path.display(), error, "accounting output did not end in order");
             }
@@ -121,6 +125,9 @@ impl Outputs {
         }
         let new: Vec<_> = {
             let running = self.running();
+            for r in running.iter() {
+                let _ = r.commands.send(Command::Retry);
+            }
             targets.into_iter().filter(|t| !running.iter().any(|r| r.target.consumer == t.consumer)).collect()
         };
         new.into_iter().try_for_each(|t| self.run(t))
@@ -145,6 +152,7 @@ impl Outputs {
     /// Ends the outputs: what is in the ledger is written (for ten seconds at most; the rest is for the next start),
     /// CSV files are synced and committed, Parquet files are finished and published.
     pub async fn stop(&self) -> Result<(), String> {
+        self.running().iter().for_each(|r| r.target.hurry.store(true, Ordering::Relaxed));
         let commands = self.commands(None);
         let result = ask_all(commands, Command::Stop).await;
         self.running().clear();
@@ -174,11 +182,17 @@ impl Outputs {
                 disk: Arc::clone(&self.disk),
                 zone: self.settings.zone.clone(),
                 start_at_beginning: self.settings.start_at_beginning,
+                hurry: Arc::new(AtomicBool::new(false)),
             }))
         };
         let targets: Vec<Arc<Target>> = files.iter().map(target).collect::<Result<_, OutputError>>()?;
         for (i, one) in targets.iter().enumerate() {
-            if targets[..i].iter().any(|other| other.names.is_same(&one.names)) {
+            let same = |other: &Target| match (other.file.format, one.file.format) {
+                (AcctFormat::Pipe, AcctFormat::Pipe) => other.consumer == one.consumer,
+                (AcctFormat::Pipe, _) | (_, AcctFormat::Pipe) => false,
+                _ => other.names.is_same(&one.names),
+            };
+            if targets[..i].iter().any(|other| same(other)) {
                 return Err(OutputError::SamePath { path: one.file.path.clone() });
             }
         }
@@ -206,7 +220,16 @@ impl Outputs {
     fn run(&self, target: Arc<Target>) -> Result<(), OutputError> {
         Output::register(&target)?;
         let (commands, inbox) = mpsc::unbounded_channel();
-        let status = Arc::new(Mutex::new(OutputStatus { path: target.file.path.clone(), ..OutputStatus::default() }));
+        let row = self.journal.row(&target.consumer)?;
+        let cursor = row.as_ref().map_or_else(|| self.journal.end(), |r| r.cursor.max(self.journal.start()));
+        let left_out = row.and_then(|r| State::decode(&r.state).ok()).map_or(0, |s| left_out(&s));
+        let status = Arc::new(Mutex::new(OutputStatus {
+            path: target.file.path.clone(),
+            next: cursor,
+            cursor,
+            left_out,
+            ..OutputStatus::default()
+        }));
         let worker = Worker {
             target: Arc::clone(&target),
             settings: self.settings.clone(),
@@ -222,14 +245,15 @@ impl Outputs {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
         std::thread::Builder::new()
             .name("accounting".into())
-            .spawn(move || runtime.block_on(worker.work(inbox)))
+            .spawn(move || worker.work(&runtime, inbox))
             .map_err(failed)?;
         self.running().push(Running { target, commands, status });
         Ok(())
     }
 
     fn commands(&self, path: Option<&Path>) -> Vec<mpsc::UnboundedSender<Command>> {
-        let wanted = |r: &&Running| path.is_none_or(|p| p == r.target.file.path);
+        // As configured, or as much of its end as was given.
+        let wanted = |r: &&Running| path.is_none_or(|p| p == r.target.file.path || r.target.file.path.ends_with(p));
         self.running().iter().filter(wanted).map(|r| r.commands.clone()).collect()
     }
 
@@ -267,6 +291,10 @@ async fn ask_all(commands: Vec<mpsc::UnboundedSender<Command>>, question: Questi
     if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
 }
 
+fn left_out(state: &State) -> u64 {
+    state.gaps.iter().map(|g| g.last + 1 - g.first).sum()
+}
+
 fn now() -> Time {
     jiff::Timestamp::now().into()
 }
@@ -285,7 +313,8 @@ struct Worker {
 }
 
 impl Worker {
-    async fn work(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
+    /// Works outside of the runtime, so that an output may block, or run a runtime of its own; waits inside.
+    fn work(mut self, runtime: &tokio::runtime::Runtime, mut inbox: mpsc::UnboundedReceiver<Command>) {
         let mut commit_at = Instant::now();
         loop {
             let command = match inbox.try_recv() {
@@ -294,13 +323,16 @@ impl Worker {
                 Err(mpsc::error::TryRecvError::Empty) if self.step() == Step::Worked => None,
                 Err(mpsc::error::TryRecvError::Empty) => {
                     let next = self.output.as_ref().map_or(u64::MAX, Output::next);
-                    tokio::select! {
-                        command = inbox.recv() => match command {
-                            Some(command) => Some(command),
-                            None => return,
-                        },
-                        () = past(self.target.journal.as_ref(), next) => None,
-                        () = tokio::time::sleep(self.settings.commit_every) => None,
+                    let waited = runtime.block_on(async {
+                        tokio::select! {
+                            command = inbox.recv() => command.ok_or(()).map(Some),
+                            () = past(self.target.journal.as_ref(), next) => Ok(None),
+                            () = tokio::time::sleep(self.settings.commit_every) => Ok(None),
+                        }
+                    });
+                    match waited {
+                        Ok(command) => command,
+                        Err(()) => return,
                     }
                 }
             };
@@ -323,13 +355,37 @@ impl Worker {
                     self.show();
                     let _ = answer.send(result);
                 }
+                Some(Command::Retry) => self.retry_at = None,
                 None => {}
             }
             if Instant::now() >= commit_at {
                 commit_at = Instant::now() + self.settings.commit_every;
+                self.skip_if_overdue();
                 let _ = self.with(|o, now| o.tick(false, now).and_then(|()| o.commit()));
                 self.show();
             }
+        }
+    }
+
+    /// With `on-lag skip`: leaves out what it is behind with before new mail must be refused for it.
+    fn skip_if_overdue(&mut self) {
+        let target = Arc::clone(&self.target);
+        if target.file.on_lag != OnLag::Skip || !target.journal.lags_too_far(&target.consumer) {
+            return;
+        }
+        if let Some(output) = self.output.take() {
+            self.earlier.records += output.written.records;
+            self.earlier.damaged += output.written.damaged;
+        }
+        match Output::skip(&target, now()) {
+            Ok(Some(gap)) => {
+                let mut status = lock(&self.status);
+                status.left_out += gap.last + 1 - gap.first;
+                status.next = gap.last + 1;
+                status.cursor = gap.last + 1;
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(output = %target.file.path.display(), %error, "can't leave events out"),
         }
     }
 
@@ -358,6 +414,10 @@ impl Worker {
 
     fn stop(&mut self) -> Result<(), String> {
         let end = self.target.journal.end();
+        if self.output.is_none() && self.retry_at.is_some() && self.target.file.format == AcctFormat::Pipe {
+            // Known and told: it is not started once more for the end. The next start goes on at its cursor.
+            return Ok(());
+        }
         self.catch_up(end, Some(now() + BEHIND_FOR))?;
         match self.output.take() {
             Some(output) => output.stop().map_err(|e| self.failed(&e)),
@@ -400,7 +460,11 @@ impl Worker {
             self.earlier.records += output.written.records;
             self.earlier.damaged += output.written.damaged;
         }
-        self.retry_at = Some(Instant::now() + self.settings.retry_after);
+        let retry_after = match self.target.file.format {
+            AcctFormat::Pipe => self.target.file.retry_interval,
+            AcctFormat::Csv | AcctFormat::Parquet => self.settings.retry_after,
+        };
+        self.retry_at = Some(Instant::now() + retry_after);
         let mut status = lock(&self.status);
         let same = status.error.as_ref().is_some_and(|(_, last)| *last == text);
         if !same || self.failures.is_multiple_of(LOG_EVERY) {

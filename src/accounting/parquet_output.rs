@@ -13,6 +13,7 @@ use super::closing::{Files, ParquetClosing, ParquetState, State};
 use super::names::Names;
 use super::parquet::ParquetRows;
 use super::parquet_file::{Manifest, ParquetFile, ParquetFileError};
+use super::privacy::Mask;
 use super::stage::Stage;
 use super::target::{At, OutputError, Target};
 use crate::event::{Event, Time};
@@ -52,7 +53,7 @@ impl ParquetOutput {
     ) -> Result<(ParquetOutput, u64), OutputError> {
         let kept = match &state.files {
             Files::Parquet(p) => p.clone(),
-            Files::Csv(_) => ParquetState { since: cursor, open: None, closing: None },
+            Files::Csv(_) | Files::Push(_) => ParquetState { since: cursor, open: None, closing: None },
         };
         state.files = Files::Parquet(kept.clone());
         let mut output = ParquetOutput { target, rows, state, since: kept.since.min(cursor), cursor, open: None };
@@ -116,7 +117,8 @@ impl ParquetOutput {
             }
             let events = stage.events(chunk.batches(), self.target.file.records).wanted;
             let end = events.partition_point(|e| e.seq <= closing.last);
-            file.push(&mut self.rows, &events[..end]).map_err(fail)?;
+            let mask = Mask::of(&self.target.file);
+            Mask::over(mask.as_ref(), &events[..end], |e| file.push(&mut self.rows, e)).map_err(fail)?;
             next = chunk.last() + 1;
         }
         let manifest = self.manifest(closing.first, closing.last);

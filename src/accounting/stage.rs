@@ -5,6 +5,7 @@ use hashbrown::HashMap;
 
 use super::journal::{Journal, JournalError};
 use crate::classify::RuleSet;
+use crate::config::{QueuePattern, is_wanted};
 use crate::event::{Action, Event, EventBatch, Kind, Kinds, RuleSetId, Time};
 
 /// What an event gets when there are no rules to classify it with.
@@ -30,9 +31,22 @@ pub struct Classified<'a> {
 #[derive(Debug, Default)]
 pub struct Stage {
     sets: HashMap<RuleSetId, Option<RuleSet>, foldhash::fast::FixedState>,
+    queues: Vec<QueuePattern>,
 }
 
 impl Stage {
+    /// With the `queue-filter` of an acct-file.
+    pub fn with_filter(queues: Vec<QueuePattern>) -> Stage {
+        Stage { queues, ..Stage::default() }
+    }
+
+    /// By type and by queue; what is about no queue (r, rb, rs, f) is never filtered by it.
+    fn is_wanted(&self, event: &Event<'_>, records: Kinds) -> bool {
+        const OF_QUEUES: Kinds = Kinds::of(&[Kind::Delivered, Kind::Bounced, Kind::Transient, Kind::TransientQueue]);
+        records.contains(event.kind)
+            && (self.queues.is_empty() || !OF_QUEUES.contains(event.kind) || is_wanted(&self.queues, event.queue))
+    }
+
     /// Makes the rule set ready for [`Stage::classify`]. One that is not kept any more, or does not compile with this
     /// version, is reported once and leaves its events unclassified: accounting goes on.
     pub fn load(&mut self, id: RuleSetId, journal: &dyn Journal) -> Result<(), JournalError> {
@@ -64,7 +78,7 @@ impl Stage {
                 match event {
                     Ok(event) => {
                         classified.last = Some(event.time);
-                        if records.contains(event.kind) {
+                        if self.is_wanted(&event, records) {
                             classified.wanted.push(self.classify(event));
                         }
                     }

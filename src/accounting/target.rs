@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -36,6 +37,8 @@ pub struct Target {
     pub zone: TimeZone,
     /// A new output starts at the first event kept, instead of the present end.
     pub start_at_beginning: bool,
+    /// The output is to end soon: a program that does not read is not waited for long.
+    pub hurry: Arc<AtomicBool>,
 }
 
 /// What an output can't do; it tries again.
@@ -61,6 +64,16 @@ pub enum OutputError {
         path: PathBuf,
         /// What came of it.
         source: ParquetFileError,
+    },
+    /// A program.
+    #[error("Error {what} \"{command}\": {details}")]
+    Pipe {
+        /// `starting`, `writing to`, `executing`.
+        what: &'static str,
+        /// As configured.
+        command: String,
+        /// What came of it.
+        details: String,
     },
     /// The kept state.
     #[error(transparent)]
@@ -107,6 +120,21 @@ pub(super) fn configured_path(consumer: &str) -> Option<&str> {
 }
 
 impl Target {
+    /// The `queue-filter`, as text.
+    pub(super) fn queues(&self) -> String {
+        self.file.queue_filter.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+
+    /// The program of a pipe.
+    pub(super) fn command(&self) -> &str {
+        self.file.path.to_str().unwrap_or_default().trim_start_matches('|')
+    }
+
+    /// What went wrong with it.
+    pub(super) fn pipe_error(&self, what: &'static str, details: &dyn std::fmt::Display) -> OutputError {
+        OutputError::Pipe { what, command: self.command().to_owned(), details: details.to_string() }
+    }
+
     /// A file of this output, below the folder of its path.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.names.dir().join(name)

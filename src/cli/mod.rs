@@ -15,8 +15,10 @@ mod check_config;
 mod classify;
 mod completions;
 pub mod demo;
+mod digest;
 mod reload;
 mod report;
+mod rotate;
 mod run;
 pub mod send;
 pub mod sink;
@@ -58,6 +60,10 @@ enum Command {
     Suppress(suppress::Args),
     /// Verify or repair a store
     Store(store::Args),
+    /// End the accounting files in use and begin others
+    Rotate(rotate::Args),
+    /// Print what privacy-policy replaces a local part with
+    Digest(digest::Args),
     /// Classify SMTP replies: one a line on standard input, JSON lines out
     Classify(classify::Args),
     /// Read bounces and complaints: files, folders, mailboxes
@@ -84,6 +90,8 @@ pub fn main() -> ExitCode {
         Command::Send(args) => send::run(args),
         Command::Suppress(args) => suppress::run(&args),
         Command::Store(args) => store::run(&args),
+        Command::Rotate(args) => rotate::run(&args),
+        Command::Digest(args) => digest::run(&args),
         Command::Classify(args) => classify::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Sink(args) => sink::run(args),

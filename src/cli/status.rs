@@ -100,6 +100,7 @@ const OUTPUTS: Columns = &[
     ("file", "file in use"),
     ("records", "records since start"),
     ("lag", "events to go"),
+    ("leftOut", "left out"),
     ("error", "last error"),
 ];
 const CONSUMERS: Columns = &[("consumer", "consumer"), ("holdsFrom", "keeps from event"), ("behind", "events behind")];

@@ -164,6 +164,8 @@ fn kept_headers(acct_files: &[AcctFile], reports: bool) -> Vec<String> {
     let mut headers: Vec<String> = fields
         .filter_map(|f| if let FieldChoice::Header(name) = f { Some(name.to_ascii_lowercase()) } else { None })
         .collect();
+    let mapped = acct_files.iter().flat_map(|f| &f.map_header_to_field);
+    headers.extend(mapped.map(|m| m.header.to_ascii_lowercase()));
     headers.extend(reports.then(|| "message-id".to_owned()));
     headers.sort_unstable();
     headers.dedup();

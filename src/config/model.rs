@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use super::inherit::Domains;
+use super::acct::{HeaderToField, OnLag, Privacy, QueuePattern};
 use super::inherit::Overlay;
 use crate::event::{Kind, Kinds};
 
@@ -418,6 +419,29 @@ pub struct AcctFile {
     pub close_after: Duration,
     /// `row-group-rows`: rows of a row group of a Parquet file.
     pub row_group_rows: u64,
+    /// `rotate`: so many finished CSV files are kept, the newest; `None` is all.
+    pub rotate: Option<u64>,
+    /// `queue-filter`, in order; empty is off.
+    pub queue_filter: Vec<QueuePattern>,
+    /// `map-header-to-field`, in order.
+    pub map_header_to_field: Vec<HeaderToField>,
+    /// `count-moved-records`: say how many records a file held when it is moved.
+    pub count_moved_records: bool,
+    /// `privacy-policy`: what recipients' local parts are replaced with.
+    pub privacy_policy: Privacy,
+    /// Pipes: start the program again so long after a failure.
+    pub retry_interval: Duration,
+    /// Pipes: give up on a program that has taken nothing for so long.
+    pub write_timeout: Duration,
+    /// `on-lag`: what happens at the ledger's limit.
+    pub on_lag: OnLag,
+}
+
+impl AcctFile {
+    /// With the defaults of every directive.
+    pub fn new(path: PathBuf, format: AcctFormat) -> AcctFile {
+        super::directives::acct_file::with_defaults(path, format)
+    }
 }
 
 /// What kind of file.
@@ -427,6 +451,8 @@ pub enum AcctFormat {
     Csv,
     /// Apache Parquet.
     Parquet,
+    /// CSV to the standard input of a program: `|COMMAND`.
+    Pipe,
 }
 
 /// One item of a `record-fields` list.

@@ -25,7 +25,30 @@ use super::tree::{Block, Node, Reading};
 use super::values;
 
 /// What says how CSV files are written, closed and removed; Parquet files have their own rules.
-const CSV_ONLY: &[&str] = &["max-size", "strict-columns", "move-to", "move-interval", "delete-after", "iso-times"];
+const CSV_ONLY: &[&str] = &[
+    "max-size",
+    "strict-columns",
+    "move-to",
+    "move-interval",
+    "delete-after",
+    "iso-times",
+    "rotate",
+    "count-moved-records",
+];
+
+/// What is about a program that reads.
+const PIPE_ONLY: &[&str] = &["retry-interval", "write-timeout"];
+
+/// What is about files, which a program that reads does not see.
+const FILES_ONLY: &[&str] = &[
+    "max-size",
+    "move-to",
+    "move-interval",
+    "delete-after",
+    "rotate",
+    "count-moved-records",
+    "world-readable",
+];
 
 /// `path` without `.` and with `..` taken back as far as names allow, so that two spellings of one file are one.
 fn plain(path: &Path) -> PathBuf {
@@ -381,20 +404,25 @@ impl Draft {
     fn acct_file(&mut self, reading: &mut Reading<'_>, argument: &str, span: Span, children: &[Node]) {
         let (settings, blocks) = self.settings(reading, Scope::AcctFile, ACCT_FILE, children);
         no_blocks(reading, Scope::AcctFile, &blocks);
-        if argument.starts_with('|') {
-            let help = "name a .csv or .parquet file, and let the program read that";
-            reading.warning(span, "accounting to a pipe is not supported yet: it is not in effect", help);
+        let pipe = argument.trim().strip_prefix('|').map(str::trim);
+        if pipe == Some("") {
+            reading.error(span, "the pipe has no command", "write <acct-file |/path/to/program arguments>");
             return;
         }
-        let path = plain(&reading.resolve(argument));
+        let path = match pipe {
+            Some(command) => PathBuf::from(format!("|{command}")),
+            None => plain(&reading.resolve(argument)),
+        };
         reading.named_at(&path, span);
         let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
         let format = match extension.as_deref() {
+            _ if pipe.is_some() => AcctFormat::Pipe,
             Some("csv") => AcctFormat::Csv,
             Some("parquet") => AcctFormat::Parquet,
             _ => {
                 let message = format!("{} is neither a .csv nor a .parquet file", path.display());
-                reading.error(span, message, "the format is taken from the name: write NAME.csv or NAME.parquet");
+                let help = "the format is taken from the name: write NAME.csv or NAME.parquet, or |COMMAND for a program";
+                reading.error(span, message, help);
                 return;
             }
         };
@@ -403,11 +431,13 @@ impl Draft {
             setting.apply(&mut file);
             let csv_only = CSV_ONLY.contains(&setting.name);
             let parquet_only = ["close-rows", "close-after", "row-group-rows"].contains(&setting.name);
-            if (csv_only && format == AcctFormat::Parquet) || (parquet_only && format == AcctFormat::Csv) {
-                let message =
-                    format!("{} has no effect on a {} file", setting.name, extension.as_deref().unwrap_or(""));
-                reading.warning(setting.span, message, "take it out");
-            }
+            let what = match format {
+                AcctFormat::Parquet if csv_only || PIPE_ONLY.contains(&setting.name) => "a Parquet file",
+                AcctFormat::Csv if parquet_only || PIPE_ONLY.contains(&setting.name) => "a CSV file",
+                AcctFormat::Pipe if parquet_only || FILES_ONLY.contains(&setting.name) => "a pipe",
+                _ => continue,
+            };
+            reading.warning(setting.span, format!("{} has no effect on {what}", setting.name), "take it out");
         }
         self.acct_files.push((file, span));
     }

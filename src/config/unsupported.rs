@@ -78,7 +78,6 @@ pub const NEEDLESS: &[(&str, &str)] = &[
     ("add-gm-token", "it was withdrawn by PowerMTA"),
     ("broken-auth-clients", "it was withdrawn by PowerMTA"),
     ("check-spf-inbound-best-guess", "it was withdrawn by PowerMTA"),
-    ("count-moved-records", "counts are always logged"),
     ("delete-file-holders", "the spool has no placeholder files"),
     ("dk-sign", "DomainKeys has been replaced by DKIM"),
     ("host-id", "Message-IDs are unique without it"),
@@ -90,7 +89,6 @@ pub const NEEDLESS: &[(&str, &str)] = &[
     ("pmc-acct-min-free-space", "there is no PowerMTA console"),
     ("run-as-root", "start the service as the user it shall run as"),
     ("spool-delete-corrupted", "damaged records are set aside, never lost silently"),
-    ("sync", "what is written is always flushed"),
     ("sync-msg-create", "what is accepted is always flushed"),
     ("sync-msg-update", "what is written is always flushed"),
     ("thread-max-priority", "threads are not tuned by hand"),
@@ -345,8 +343,7 @@ const DOMAIN: &[&str] = &[
     "warmup",
 ];
 
-const ACCT_FILE: &[&str] =
-    &["map-header-to-field", "privacy-policy", "queue-filter", "retry-interval", "rotate", "write-timeout"];
+const ACCT_FILE: &[&str] = &[];
 
 #[cfg(test)]
 mod tests {

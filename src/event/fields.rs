@@ -351,7 +351,8 @@ pub const FIELDS: &[Field] = &[
         "bounceCat",
         Type::Word,
         &[D, B, T, TQ, RB, RS],
-        &[D, B, T, RB, RS],
+        // A file of d alone has no such column, as header lines that PowerMTA wrote show.
+        &[B, T, RB, RS],
         "bounce category: by the producer (suppressed, ...), else by the pattern rules; empty in d",
         |e| text(e.category),
     ),
@@ -553,7 +554,7 @@ mod tests {
     fn the_star_set_is_what_the_sample_records_contain() {
         let dbt = "type,timeLogged,timeQueued,orig,rcpt,orcpt,dsnAction,dsnStatus,dsnDiag,dsnMta,bounceCat,srcType,\
                    srcMta,dlvType,dlvSourceIp,dlvDestinationIp,dlvEsmtpAvailable,dlvSize,vmta,jobId,envId,queue,vmtaPool";
-        assert_eq!(star(D), dbt);
+        assert_eq!(star(D), dbt.replace("bounceCat,", ""));
         assert_eq!(star(B), dbt);
         assert_eq!(star(T), dbt);
         assert_eq!(

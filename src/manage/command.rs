@@ -10,6 +10,12 @@ pub enum Command {
     Reload,
     /// Queues, outputs, store: what an operator looks at first.
     Status,
+    /// End the accounting files in use, whole and under their final names, and begin others.
+    RotateAcct {
+        /// Only those of this acct-file, by its path or the end of it.
+        #[serde(default)]
+        file: Option<String>,
+    },
     /// Entries of the suppression list in the order of their keys, behind `after`.
     SuppressList {
         /// Start behind this key; empty is the beginning.

@@ -26,7 +26,16 @@ impl Inner {
                 Err(message) => Answer::error(message),
             },
             Command::Status => Answer::data(self.status()),
+            Command::RotateAcct { file } => self.rotate_acct(file.as_deref()),
             other => suppression(&self.store, &self.suppression, other),
+        }
+    }
+
+    fn rotate_acct(&self, file: Option<&str>) -> Answer {
+        let runtime = tokio::runtime::Handle::current();
+        match runtime.block_on(self.outputs.rotate(file.map(std::path::Path::new))) {
+            Ok(()) => Answer::done("Accounting file rotated."),
+            Err(error) => Answer::error(error),
         }
     }
 
@@ -41,6 +50,7 @@ impl Inner {
                     "file": o.file.map(|f| f.display().to_string()),
                     "records": o.records,
                     "lag": o.lag_events,
+                    "leftOut": o.left_out,
                     "error": o.error.map(|(t, e)| format!("{}: {e}", text(t))),
                 })
             })
@@ -143,7 +153,7 @@ pub(super) fn suppression(store: &Store, list: &Suppression, command: Command) -
             Ok(false) => Answer::done(format!("{address} was not suppressed.")),
             Err(error) => Answer::error(error.to_string()),
         },
-        Command::Reload | Command::Status => Answer::error("no server is running on this store"),
+        Command::Reload | Command::Status | Command::RotateAcct { .. } => Answer::error("no server is running on this store"),
     }
 }
 

@@ -69,6 +69,17 @@ impl Ledger {
         lock(&self.shared.inner).holds.remove(consumer);
     }
 
+    /// Whether the journal kept for this consumer comes near the size at which new mail is refused because of it.
+    pub fn lags_too_far(&self, consumer: &str) -> bool {
+        let held = {
+            let inner = lock(&self.shared.inner);
+            let Some(from) = inner.holds.get(consumer) else { return false };
+            inner.segments.iter().filter(|s| s.end_seq > *from).map(|s| s.len).sum::<u64>()
+        };
+        let limit = self.shared.hold_limit(held);
+        held > limit - limit / 8
+    }
+
     /// What each consumer holds: its name and the first sequence number kept for it; for `show status` and alarms.
     pub fn holds(&self) -> Vec<(String, u64)> {
         lock(&self.shared.inner).holds.iter().map(|(name, seq)| (name.clone(), *seq)).collect()

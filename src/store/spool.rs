@@ -69,6 +69,14 @@ impl Commit {
         }
     }
 
+    /// As [`Commit::wait_blocking`], for so long at most; `None` when it is still under way then.
+    pub(crate) fn wait_for(&self, patience: Duration) -> Option<Result<(), StoreError>> {
+        let guard = lock(&self.blocked);
+        let waited = self.unblock.wait_timeout_while(guard, patience, |()| self.done.get().is_none());
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        self.done.get().cloned()
+    }
+
     pub(crate) fn answer(&self, result: Result<(), StoreError>) {
         // A second answer can only follow a failure, and the first stands.
         let _ = self.done.set(result);
@@ -396,6 +404,12 @@ impl Shared {
             Brings::Moved { .. } => 0,
             _ => self.permits(pending.total) as usize,
         }
+    }
+
+    /// So much of the journal may be kept for a consumer; `held` is what is kept now.
+    pub(crate) fn hold_limit(&self, held: u64) -> u64 {
+        let least = self.options.held_bytes;
+        if held <= least { least } else { least.max(self.disk.free_space(&self.dir).unwrap_or(0)) }
     }
 
     /// The commit that makes durable all that was handed over before this call.

@@ -339,6 +339,41 @@ fn a_full_disk_refuses_new_mail_and_lets_the_queue_go_on() {
 }
 
 #[test]
+fn a_writer_that_waits_for_disk_space_goes_on_when_the_last_consumer_lets_segments_go() {
+    let disk = SimDisk::new();
+    runtime().block_on(async {
+        let none = Options { retention: Duration::ZERO, segment_bytes: 64 << 10, reserve_bytes: 0, ..options() };
+        let store = Store::open(Arc::new(disk.clone()), Path::new("spool"), &none).unwrap().store;
+        store.ledger().hold("acct-file slow.csv", 1);
+        let append = || async {
+            let mut events = Events::new();
+            let text = "x".repeat(3000);
+            events.push(&Event { diag: &text, ..Event::new(Kind::Transient, Time(1)) });
+            store.append(events).await?;
+            store.flush().await
+        };
+        while store.usage().segments < 4 {
+            append().await.unwrap();
+        }
+        // Segments are known to be empty before the disk is full.
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        disk.set_limit(disk.files().iter().map(|f| f.1).sum());
+        let soon = Duration::from_secs(3);
+        let mut stuck = false;
+        for _ in 0..200 {
+            stuck = tokio::time::timeout(soon, append()).await.is_err();
+            if stuck {
+                break;
+            }
+        }
+        assert!(stuck, "the disk is full, and the consumer holds all");
+        store.ledger().hold("acct-file slow.csv", store.ledger().end());
+        let goes_on = tokio::time::timeout(Duration::from_secs(10), append()).await;
+        goes_on.expect("what the consumer has let go makes room").unwrap();
+    });
+}
+
+#[test]
 fn a_stuck_consumer_stops_intake_at_its_limit_and_the_queue_goes_on() {
     let disk = SimDisk::new();
     runtime().block_on(async {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Directive;
 use super::set::{Change, Set};
+use crate::config::acct::{self, OnLag, Privacy};
 use crate::config::lexer::Args;
 use crate::config::model::{AcctFile, AcctFormat, FieldChoice};
 use crate::config::tree::Reading;
@@ -36,6 +37,14 @@ pub fn with_defaults(path: PathBuf, format: AcctFormat) -> AcctFile {
         close_rows: 1_000_000,
         close_after: Duration::from_secs(300),
         row_group_rows: 131_072,
+        rotate: None,
+        queue_filter: Vec::new(),
+        map_header_to_field: Vec::new(),
+        count_moved_records: false,
+        privacy_policy: Privacy::Retain,
+        retry_interval: Duration::from_secs(300),
+        write_timeout: Duration::from_secs(60),
+        on_lag: OnLag::StopIntake,
     }
 }
 
@@ -64,7 +73,7 @@ pub const ACCT_FILE: &[A] = &[
         "delete-after",
         Set::TimeOrNever(|a, v| a.delete_after = v),
         "8d",
-        "Age at which finished files are removed; without effect beside move-to (CSV; Parquet files are never removed)",
+        "Age at which finished files are removed; without effect beside move-to (CSV; Parquet files are the archive and are never removed)",
     ),
     A::one(
         "iso-times",
@@ -93,7 +102,96 @@ pub const ACCT_FILE: &[A] = &[
         "131072",
         "Rows of a row group of a Parquet file",
     ),
+    A::one(
+        "rotate",
+        Set::Int(1, 1_000_000, |a, v| a.rotate = Some(v)),
+        "",
+        "Keep so many finished files, the newest (CSV)",
+    ),
+    A::one(
+        "queue-filter",
+        Set::Other("LIST of [!]DOMAIN[/VMTA]", "![*.]example.net/*,*/*", queue_filter),
+        "",
+        "Queues whose d, b, t and tq are written: the first entry that matches decides, ! leaves out, no match leaves out",
+    ),
+    A::many(
+        "map-header-to-field",
+        Set::Other("TYPE header_NAME FIELD", "f header_X-HmXmrOriginalRecipient rcpt", map_header),
+        "The header's value, where there is one, takes the place of the field; the first header listed for it wins",
+    ),
+    A::one(
+        "count-moved-records",
+        Set::Bool(|a, v| a.count_moved_records = v),
+        "no",
+        "Log how many records a file holds when it is moved (CSV)",
+    ),
+    A::one(
+        "sync",
+        Set::Bool(|_, _| {}),
+        "yes",
+        "Whatever it says, files are synced: CSV several times a second, Parquet before it is published",
+    ),
+    A::one(
+        "privacy-policy",
+        Set::Other("MODE [KEY or TEXT]", "redact", privacy),
+        "retain",
+        "retain, redact, siphash, siphash-hexkey, hmac-sha256, hmac-sha256-hexkey: what replaces recipients' local parts",
+    ),
+    A::one(
+        "retry-interval",
+        Set::Time(1, DAY, |a, v| a.retry_interval = v),
+        "5m",
+        "Start a pipe's program again so long after it failed",
+    ),
+    A::one(
+        "write-timeout",
+        Set::Time(1, DAY, |a, v| a.write_timeout = v),
+        "1m",
+        "Give up on a pipe's program that has taken nothing for so long",
+    ),
+    A::one(
+        "on-lag",
+        Set::Other("stop-intake or skip", "skip", on_lag),
+        "stop-intake",
+        "When the ledger is at its limit because of this output: refuse new mail, or leave records out and say which",
+    ),
 ];
+
+fn queue_filter(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {
+    let Some(list) = args.rest() else {
+        return Err(ValueError { message: "no queue is named".into(), help: "write DOMAIN/VMTA, such as */*".into() });
+    };
+    let filter = acct::queue_filter(&list.text)?;
+    if filter.iter().all(|p| p.excluded) {
+        reading.warning(
+            list.span,
+            "only queues to leave out are named: no d, b, t or tq is written at all",
+            "end the list with */* to write all others",
+        );
+    }
+    Ok(Arc::new(move |a| a.queue_filter.clone_from(&filter)))
+}
+
+fn map_header(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {
+    let mut word = || args.word().map(|w| w.text).unwrap_or_default();
+    let map = acct::header_to_field(&word(), &word(), &word())?;
+    Ok(Arc::new(move |a| a.map_header_to_field.push(map.clone())))
+}
+
+fn privacy(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {
+    let mode = args.word().map(|w| w.text).unwrap_or_default();
+    let span = args.rest_span();
+    let (policy, warning) = acct::privacy(&mode, args.word().map(|w| w.text).as_deref())?;
+    if let Some(warning) = warning {
+        reading.warning(span, warning, "make one with: openssl rand -hex 32, and write hmac-sha256-hexkey");
+    }
+    Ok(Arc::new(move |a| a.privacy_policy.clone_from(&policy)))
+}
+
+fn on_lag(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {
+    let choice = acct::on_lag(&args.word().map(|w| w.text).unwrap_or_default())?;
+    Ok(Arc::new(move |a| a.on_lag = choice))
+}
 
 fn max_size(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {
     let word = args.word().map(|w| w.text).unwrap_or_default();
@@ -122,6 +220,10 @@ fn record_fields(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Chang
         if !ok || bare.is_empty() {
             return Err(ValueError { message: "not the name of a field".into(), help: help.into() });
         }
+        if bare.eq_ignore_ascii_case("timeImprinted") {
+            reading.warning(list.span, "timeImprinted is a field of old versions; it is left out", "take it out");
+            continue;
+        }
         let header = name.get(..7).filter(|p| p.eq_ignore_ascii_case("header_")).map(|_| name[7..].to_owned());
         fields.push(match (name, header) {
             ("*", _) => FieldChoice::All,
@@ -132,6 +234,9 @@ fn record_fields(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Chang
             (n, _) if n.starts_with('!') => FieldChoice::Not(bare.to_owned()),
             (n, _) => FieldChoice::Field(n.to_owned()),
         });
+    }
+    if fields.is_empty() {
+        fields.push(FieldChoice::All);
     }
     if fields.iter().all(|f| matches!(f, FieldChoice::Not(_))) {
         reading.note(list.span, "only fields to leave out are named; all others are written", "write *,!field");

@@ -1,6 +1,7 @@
 //! The second thread: keeps a spare segment ready, watches the free space, lets consumers' holds and retention decide what
 //! goes, moves messages, removes segments. All that may take long and that nobody waits for.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use super::segment;
 use super::writer::{is_full, new_file, now};
 use crate::store::StoreError;
 use crate::store::retention::{self, Limits, Step};
-use crate::store::spool::{Shared, Stop, lock};
+use crate::store::spool::{Commit, Shared, Stop, lock};
 
 /// How often it looks without being called.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -17,11 +18,13 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// Works until the store is stopped.
 pub(crate) fn run(shared: Arc<Shared>) {
     let mut stuck = None;
+    let mut settled = Settled::default();
     loop {
         prepare_spare(&shared);
         watch_free_space(&shared);
         watch_holds(&shared);
-        while let Some(more) = tidy(&shared, &mut stuck) {
+        settled.look(&shared);
+        while let Some(more) = tidy(&shared, &mut stuck, &mut settled) {
             if !more {
                 break;
             }
@@ -69,8 +72,7 @@ fn watch_holds(shared: &Shared) {
         let (who, held) = inner.held();
         (who.unwrap_or_default().to_owned(), held)
     };
-    let least = shared.options.held_bytes;
-    let limit = if held <= least { least } else { least.max(shared.disk.free_space(&shared.dir).unwrap_or(0)) };
+    let limit = shared.hold_limit(held);
     if held > limit {
         let why =
             format!("{who} lags behind: {} MiB of the journal are kept for it; see why it does not go on", held >> 20);
@@ -80,8 +82,64 @@ fn watch_holds(shared: &Shared) {
     }
 }
 
+/// Which segments have nothing queued in them durably: what ended their messages has been synced, so they can be removed
+/// without asking the writer. It may be waiting for just that: a full disk stops it in the middle of a group.
+#[derive(Debug, Default)]
+struct Settled {
+    segments: BTreeSet<u64>,
+    /// Found empty, and the commit that makes it durable.
+    under_way: Option<(Vec<u64>, Arc<Commit>)>,
+}
+
+impl Settled {
+    /// Notes what has become durable, and asks for what is to be next. Waits for nothing.
+    fn look(&mut self, shared: &Shared) {
+        if let Some((_, commit)) = &self.under_way {
+            match commit.wait_for(Duration::ZERO) {
+                None => return,
+                Some(Ok(())) => self.note(shared),
+                Some(Err(_)) => self.under_way = None,
+            }
+        }
+        let (empty, commit): (Vec<u64>, _) = {
+            let inner = lock(&shared.inner);
+            if let Some(oldest) = inner.segments.front() {
+                self.segments = self.segments.split_off(&oldest.number);
+            }
+            let empty = inner.segments.iter().filter(|s| s.sealed.is_some() && s.live == 0).map(|s| s.number);
+            let empty: Vec<u64> = empty.filter(|n| !self.segments.contains(n)).collect();
+            drop(inner);
+            if empty.is_empty() {
+                return;
+            }
+            (empty, shared.barrier())
+        };
+        self.under_way = commit.ok().map(|commit| (empty, commit));
+    }
+
+    fn note(&mut self, shared: &Shared) {
+        let Some((empty, _)) = self.under_way.take() else { return };
+        // A segment is listed as soon as it is sealed; what the group that sealed it brought is known only now.
+        self.segments.extend(empty.into_iter().filter(|n| !oldest_is_alive(shared, *n)));
+    }
+
+    /// Whether this segment is; waits a little for it to be.
+    fn contains(&mut self, shared: &Shared, number: u64) -> bool {
+        if self.segments.contains(&number) {
+            return true;
+        }
+        self.look(shared);
+        if let Some((_, commit)) = &self.under_way
+            && commit.wait_for(PERIOD).is_some_and(|result| result.is_ok())
+        {
+            self.note(shared);
+        }
+        self.segments.contains(&number)
+    }
+}
+
 /// One step; whether another may follow. `None` when the store is stopping.
-fn tidy(shared: &Shared, stuck: &mut Option<u64>) -> Option<bool> {
+fn tidy(shared: &Shared, stuck: &mut Option<u64>, settled: &mut Settled) -> Option<bool> {
     let limits = Limits {
         retention: shared.options.retention,
         retention_bytes: shared.options.retention_bytes,
@@ -111,10 +169,8 @@ fn tidy(shared: &Shared, stuck: &mut Option<u64>) -> Option<bool> {
         }
         Step::Remove(number) => {
             // What ended the messages in it is to be durable before they are removed.
-            shared.barrier().ok()?.wait_blocking().ok()?;
-            // A segment is listed as soon as it is sealed; what the group that sealed it brought is known only now.
-            if oldest_is_alive(shared, number) {
-                return Some(true);
+            if !settled.contains(shared, number) {
+                return Some(false);
             }
             let path = segment::path(&shared.dir, number);
             if let Err(e) = shared.disk.remove(&path) {
