@@ -63,7 +63,8 @@ fn csv_files(dir: &Path) -> Vec<(String, Vec<String>)> {
         .filter(|p| p.extension().is_some_and(|e| e == "csv"))
         .map(|path| {
             let mut reader = csv::Reader::from_path(&path).unwrap();
-            let rcpt = reader.headers().unwrap().iter().position(|h| h == "rcpt").unwrap();
+            // None while the header is still to be written.
+            let rcpt = reader.headers().unwrap().iter().position(|h| h == "rcpt").unwrap_or(usize::MAX);
             let cells = reader.records().map(|r| r.unwrap()[rcpt].to_owned()).collect();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             // The date is today's.
@@ -312,5 +313,245 @@ async fn two_outputs_on_the_same_files_are_refused_however_they_are_spelled() {
     let files = [acct_file("log/a.csv"), acct_file("./log/./a.csv")];
     let refused = Outputs::start(Arc::new(store.clone()), &files, Arc::new(RealDisk), settings(dir.path()));
     assert!(refused.unwrap_err().to_string().contains("writes the same files"));
+    store.close().await.unwrap();
+}
+
+/// A shell script that does this with what it reads.
+fn script(root: &Path, name: &str, text: &str) -> String {
+    let path = root.join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    format!("|/bin/sh {}", path.display())
+}
+
+fn lines(path: &Path) -> Vec<String> {
+    std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+/// Until `there` holds; for ten seconds at most.
+async fn wait_until(what: &str, there: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if there() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("no {what} within 10 s");
+}
+
+fn only_rcpt(file: &mut AcctFile) {
+    file.record_fields.insert(Kind::Delivered, vec![FieldChoice::Field("rcpt".into())]);
+    file.record_fields.insert(Kind::Bounced, vec![FieldChoice::Field("rcpt".into())]);
+}
+
+#[tokio::test]
+async fn a_pipe_gets_the_header_and_every_record_and_after_its_death_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let (store, got) = (store(root), root.join("got"));
+    // It takes the header and two records, and dies; the next one does the same.
+    let text = format!("for i in 1 2 3; do read -r line || exit; echo \"$line\" >> {}; done; exit 3", got.display());
+    let mut pipe = acct_file(&script(root, "reader", &text));
+    only_rcpt(&mut pipe);
+    pipe.retry_interval = Duration::from_millis(50);
+    let outputs = start(&store, root, &[pipe, acct_file("log/a.csv")]);
+    outputs.flush().await.unwrap();
+    for i in 0..7 {
+        append(&store, &format!("u{i}@example.net")).await;
+        wait_until("record", || lines(&got).iter().any(|l| l.contains(&format!("u{i}@")))).await;
+    }
+    let all = lines(&got);
+    assert_eq!(all[0], "type,rcpt");
+    assert!(
+        all.iter().filter(|l| l.starts_with("type,")).count() >= 3,
+        "the header stands first at each start: {all:?}"
+    );
+    for i in 0..7 {
+        assert!(all.contains(&format!("d,u{i}@example.net")), "{i}: {all:?}");
+    }
+    wait_until("error", || outputs.status()[0].error.as_ref().is_some_and(|(_, e)| e.contains("Error"))).await;
+    let error = outputs.status()[0].error.clone().unwrap().1;
+    assert!(error.starts_with("Error executing \"") || error.starts_with("Error writing to \""), "{error}");
+    assert_eq!(outputs.status()[1].error, None, "the file beside it minds its own business");
+    outputs.stop().await.unwrap();
+    assert_eq!(csv_files(&root.join("log"))[0].1.len(), 7);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_tried_again_on_reload_and_misses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let (store, got) = (store(root), root.join("got"));
+    let program = root.join("later");
+    let mut pipe = acct_file(&format!("|{} -x", program.display()));
+    only_rcpt(&mut pipe);
+    let files = [pipe];
+    let outputs = start(&store, root, &files);
+    append(&store, "one@example.net").await;
+    wait_until("error", || outputs.status()[0].error.is_some()).await;
+    let error = outputs.status()[0].error.clone().unwrap().1;
+    assert!(error.starts_with(&format!("Error starting \"{} -x\": ", program.display())), "{error}");
+    assert_eq!(outputs.status()[0].lag_events, 1);
+    // The interval is five minutes; a reload does not wait for it.
+    std::fs::write(&program, format!("#!/bin/sh\nexec cat >> {}\n", got.display())).unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    outputs.reload(&files).await.unwrap();
+    wait_until("record", || lines(&got) == ["type,rcpt", "d,one@example.net"]).await;
+    wait_until("cursor", || outputs.status()[0].cursor == store.ledger().end()).await;
+    assert_eq!(outputs.status()[0].error, None);
+    outputs.stop().await.unwrap();
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_read_is_given_up_and_holds_back_only_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let (store, marker, got) = (store(root), root.join("second"), root.join("got"));
+    // The first one sleeps, the second one reads.
+    let text = format!(
+        "if [ -e {m} ]; then exec cat >> {g}; fi; : > {m}; exec sleep 60",
+        m = marker.display(),
+        g = got.display()
+    );
+    let mut pipe = acct_file(&script(root, "sleeper", &text));
+    only_rcpt(&mut pipe);
+    pipe.write_timeout = Duration::from_secs(1);
+    pipe.retry_interval = Duration::from_secs(1);
+    let outputs = start(&store, root, &[pipe, acct_file("log/a.csv")]);
+    let mut events = Events::new();
+    // More than fits into a pipe.
+    for i in 0..8000 {
+        let rcpt = format!("u{i}@example.net");
+        events.push(&Event { rcpt: &rcpt, ..Event::new(Kind::Delivered, Time::from_secs(1_770_000_000)) });
+    }
+    store.append(events).await.unwrap();
+    store.flush().await.unwrap();
+    wait_until("files", || outputs.status()[1].lag_events == 0).await;
+    wait_until("error", || outputs.status()[0].error.as_ref().is_some_and(|(_, e)| e.contains("it has read nothing")))
+        .await;
+    assert_eq!(outputs.status()[0].cursor, 1, "none of it counts as taken");
+    wait_until("everything", || lines(&got).len() == 8001).await;
+    outputs.stop().await.unwrap();
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_output_that_may_skip_says_what_it_left_out_and_one_that_may_not_stops_intake() {
+    for skip in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let options = Options { segment_bytes: 64 << 10, reserve_bytes: 0, held_bytes: 300_000, ..Options::default() };
+        let disk = carom::sim::disk::SimDisk::new();
+        let store = Store::open(Arc::new(disk.clone()), Path::new("store"), &options).unwrap().store;
+        let got = root.join("got");
+        let program = root.join("later");
+        let mut pipe = acct_file(&format!("|/bin/sh {}", program.display()));
+        pipe.strict_columns = false;
+        pipe.retry_interval = Duration::from_millis(100);
+        pipe.on_lag = if skip { carom::config::OnLag::Skip } else { carom::config::OnLag::StopIntake };
+        let mut file = acct_file("log/a.csv");
+        // Its folder can't be made.
+        std::fs::write(root.join("log"), "").unwrap();
+        file.on_lag = pipe.on_lag;
+        std::fs::write(&program, "exit 1").unwrap();
+        let outputs = start(&store, root, &[pipe, file]);
+        let diag = "x".repeat(500);
+        for i in 0..40 {
+            let mut events = Events::new();
+            for j in 0..20 {
+                let rcpt = format!("u{i}-{j}@example.net");
+                events.push(&Event { rcpt: &rcpt, diag: &diag, ..Event::new(Kind::Delivered, Time::from_secs(1)) });
+            }
+            store.append(events).await.unwrap();
+        }
+        store.flush().await.unwrap();
+        // No more is free than is held.
+        disk.set_limit(disk.files().iter().map(|f| f.1).sum::<u64>() + 50_000);
+        if !skip {
+            wait_until("refusal", || store.intake_refused().is_some_and(|why| why.contains("lags behind"))).await;
+            assert_eq!(outputs.status()[0].left_out, 0);
+            disk.set_limit(u64::MAX);
+            store.close().await.unwrap();
+            continue;
+        }
+        wait_until("gap", || outputs.status().iter().all(|s| s.left_out >= 800 && s.lag_events == 0)).await;
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        assert_eq!(store.intake_refused(), None);
+        disk.set_limit(u64::MAX);
+        std::fs::write(&program, format!("exec cat >> {}", got.display())).unwrap();
+        std::fs::remove_file(root.join("log")).unwrap();
+        append(&store, "after@example.net").await;
+        wait_until("record", || lines(&got).iter().any(|l| l.contains("after@example.net"))).await;
+        let all = lines(&got);
+        let gap = all.iter().find(|l| l.starts_with("gap,")).unwrap_or_else(|| panic!("{all:?}"));
+        assert!(gap.contains("events 1 to 800 were left out") && gap.contains("-1..800"), "{gap}");
+        assert!(!all.iter().any(|l| l.contains("u0-0@")));
+        wait_until("file", || csv_files(&root.join("log")) == [file_of(&["after@example.net"])]).await;
+        let told: serde_json::Value = serde_json::from_str(&lines(&root.join("log/a.csv.gaps.jsonl"))[0]).unwrap();
+        assert_eq!((&told["gap"]["first"], &told["gap"]["last"]), (&1.into(), &800.into()));
+        outputs.stop().await.unwrap();
+        store.close().await.unwrap();
+    }
+}
+
+fn file_of(rcpts: &[&str]) -> (String, Vec<String>) {
+    file("0000", rcpts)
+}
+
+#[tokio::test]
+async fn rotate_keeps_the_newest_files_and_a_new_store_has_no_lag() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let store = store(root);
+    let mut csv = acct_file("log/a.csv");
+    csv.rotate = Some(2);
+    csv.move_to = Some("done".into());
+    csv.count_moved_records = true;
+    let outputs = start(&store, root, &[csv]);
+    assert_eq!(outputs.status()[0].lag_events, 0, "nothing has happened yet");
+    for i in 0..4 {
+        append(&store, &format!("u{i}@example.net")).await;
+        // By the end of its path.
+        outputs.rotate(Some(Path::new("a.csv"))).await.unwrap();
+    }
+    let kept = [file("0002", &["u2@example.net"]), file("0003", &["u3@example.net"])];
+    assert_eq!(csv_files(&root.join("done")), kept);
+    outputs.stop().await.unwrap();
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn queues_are_filtered_and_recipients_hidden_in_csv_and_parquet_alike() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let store = store(root);
+    let files = ["log/a.csv", "data/a.parquet"].map(|path| {
+        let mut f = acct_file(path);
+        f.records = Kinds::ALL;
+        f.privacy_policy = carom::config::Privacy::Redact("X".into());
+        let loaded = carom::config::parse_str(
+            "c",
+            "host-name a.example\nspool s\n<acct-file f.csv>\nqueue-filter !example.org/*,*/*\n</acct-file>\n",
+        );
+        f.queue_filter = loaded.config.unwrap().acct_files[0].queue_filter.clone();
+        f
+    });
+    let outputs = start(&store, root, &files);
+    let mut events = Events::new();
+    let of = |kind, rcpt: &'static str, queue: &'static str| Event {
+        rcpt,
+        queue,
+        ..Event::new(kind, Time::from_secs(1_770_000_000))
+    };
+    events.push(&of(Kind::Delivered, "Ann@example.net", "example.net/v1"));
+    events.push(&of(Kind::Delivered, "bob@example.org", "example.org/v1"));
+    events.push(&of(Kind::RemoteBounce, "cy@example.org", "example.org/v1"));
+    store.append(events).await.unwrap();
+    store.flush().await.unwrap();
+    outputs.stop().await.unwrap();
+    let wanted = vec!["X@example.net".to_owned(), "X@example.org".to_owned()];
+    assert_eq!(csv_files(&root.join("log"))[0].1, wanted, "what has no queue is always written");
+    assert_eq!(parquet_files(&root.join("data/date=2026-02-02"))[0].1, wanted);
     store.close().await.unwrap();
 }

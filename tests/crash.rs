@@ -41,9 +41,13 @@ fn torture(seed: u64, steps: &[Option<String>], reached: &mut Reached) {
     let sink = Sink::start();
     let server_conf = Server::write_config(dir.path(), sink.port());
     let load = Load::new();
-    for step in steps {
+    for (round, step) in steps.iter().enumerate() {
         let mut server = Server::start(dir.path(), &server_conf, step.as_deref());
         let clients = load.run(server.smtp_port(), 8);
+        if round % 2 == 1 {
+            std::thread::sleep(Duration::from_millis(rng.random_range(0..300)));
+            server.reload_with(round);
+        }
         match step {
             // It kills itself at the named step; not reached in time (an unoptimized server on a busy machine takes
             // seconds to begin its files), it is killed from outside.

@@ -139,6 +139,9 @@ pub struct CsvOpen {
     pub first: u64,
     /// Its header line: another one needs another file.
     pub header: String,
+    /// What else decides how its records look; likewise. Empty in a state of before it was kept.
+    #[serde(default)]
+    pub layout: String,
     /// When it was created, in microseconds since the epoch.
     pub created: i64,
 }

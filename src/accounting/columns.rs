@@ -212,12 +212,7 @@ fn add(all: &mut Vec<Column>, kind: Kind, source: Source, in_table_order: bool) 
 }
 
 /// What the list of one record type comes to (a list that only excludes excludes from `*`); the second says whether `*` brought it.
-fn chosen(
-    file: &AcctFile,
-    kind: Kind,
-    star: Vec<&'static Field>,
-    errors: &mut Vec<FieldError>,
-) -> Vec<(Source, bool)> {
+fn chosen(file: &AcctFile, kind: Kind, star: Vec<&'static Field>, errors: &mut Vec<FieldError>) -> Vec<(Source, bool)> {
     let star: Vec<(Source, bool)> = star.into_iter().map(|f| (Source::Field(f), true)).collect();
     let Some(list) = file.record_fields.get(&kind) else { return star };
     let mut out = if list.iter().all(|c| matches!(c, FieldChoice::Not(_))) { star.clone() } else { Vec::new() };
@@ -290,10 +285,7 @@ pub(super) mod tests {
             records: Kinds::of(records),
             delete_after: None,
             strict_columns: true,
-            ..AcctFile::new(
-                path.into(),
-                if path.ends_with(".parquet") { AcctFormat::Parquet } else { AcctFormat::Csv },
-            )
+            ..AcctFile::new(path.into(), if path.ends_with(".parquet") { AcctFormat::Parquet } else { AcctFormat::Csv })
         }
     }
 
@@ -361,7 +353,11 @@ pub(super) mod tests {
     #[test]
     fn a_header_stands_in_for_a_field_where_it_is_there() {
         let mut f = acct_file("a.csv", &[Kind::Delivered, Kind::Bounced]);
-        let map = |header: &str| crate::config::HeaderToField { kind: Kind::Delivered, header: header.into(), field: "jobId" };
+        let map = |header: &str| crate::config::HeaderToField {
+            kind: Kind::Delivered,
+            header: header.into(),
+            field: "jobId",
+        };
         f.map_header_to_field = vec![map("X-First"), map("X-Second")];
         let c = Columns::of(&f).unwrap();
         let column = c.iter().find(|c| c.name == "jobId").unwrap();

@@ -3,13 +3,17 @@
 //! A cell is written as it is and then looked at: only if it holds a comma, a quote or a line end is it quoted after the
 //! fact, which few cells are. Nothing is allocated per record once the buffers have grown.
 
+use std::hash::Hasher as _;
+
 use jiff::tz::TimeZone;
+use siphasher::sip::SipHasher24;
 
 use super::closing::Gap;
 use super::columns::{Column, Columns, Source, arf_values};
 use super::iso_time::IsoTimes;
-use crate::event::{Event, StoreId, Time};
+use crate::config::AcctFile;
 use crate::event::fields::Value;
+use crate::event::{Event, StoreId, Time};
 
 /// Writes the records of one output.
 #[derive(Debug)]
@@ -68,6 +72,17 @@ impl CsvRows {
             }
         }
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// What decides how records look besides the header line, in few letters: the record types of each column, what is
+    /// mapped, how times and recipients are written.
+    pub fn layout(&self, file: &AcctFile) -> String {
+        let mut hash = SipHasher24::new();
+        for column in self.columns.iter() {
+            hash.write(format!("{} {:?} {:?}\n", column.name, column.kinds, column.mapped).as_bytes());
+        }
+        hash.write(format!("{} {:?} {}", file.user_string, file.privacy_policy, file.iso_times).as_bytes());
+        format!("{:016x}", hash.finish())
     }
 
     /// The line that stands for events that were left out: type `gap`, when, the event ids of the first and the last,

@@ -100,7 +100,8 @@ impl CsvOutput {
             file.append(open.header.as_bytes()).at("writing", &path)?;
         }
         self.file = Some(file);
-        if filter_changed || open.header != self.header {
+        let layout_changed = !open.layout.is_empty() && open.layout != self.rows.layout(&self.target.file);
+        if filter_changed || layout_changed || open.header != self.header {
             self.close(cursor)?;
         }
         Ok(())
@@ -326,10 +327,10 @@ impl CsvOutput {
         }
         let name = self.target.names.csv(date, n);
         let path = self.target.path(&name);
-        let header = self.header.clone();
+        let (header, layout) = (self.header.clone(), self.rows.layout(&self.target.file));
         let csv = &mut self.csv;
         csv.number_given(day, n);
-        csv.open = Some(CsvOpen { name, length: 0, rows: 0, first: seq, header, created: now.0 });
+        csv.open = Some(CsvOpen { name, length: 0, rows: 0, first: seq, header, layout, created: now.0 });
         self.keep(seq)?;
         self.count = 0;
         let file = self.create(&path)?;

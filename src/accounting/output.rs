@@ -230,7 +230,8 @@ fn tell_gaps(target: &Target, state: &State) -> Result<(), OutputError> {
         text.push('\n');
     }
     let dir = target.names.dir();
-    let (path, unfinished) = (target.path(&format!("{name}.gaps.jsonl")), target.path(&format!(".{name}.gaps.inprogress")));
+    let (path, unfinished) =
+        (target.path(&format!("{name}.gaps.jsonl")), target.path(&format!(".{name}.gaps.inprogress")));
     target.disk.create_dir_all(dir).at("creating folder", dir)?;
     target.remove(&unfinished)?;
     let file = target.disk.create_new(&unfinished).at("creating", &unfinished)?;

@@ -46,8 +46,9 @@ impl PipeOutput {
 
     fn flush(&mut self) -> Result<(), OutputError> {
         let target = Arc::clone(&self.target);
-        let written =
-            self.pipe.write(&self.buffer, target.file.write_timeout, &|| target.hurry.load(std::sync::atomic::Ordering::Relaxed));
+        let written = self.pipe.write(&self.buffer, target.file.write_timeout, &|| {
+            target.hurry.load(std::sync::atomic::Ordering::Relaxed)
+        });
         self.buffer.clear();
         match written {
             Ok(()) => Ok(()),
@@ -62,11 +63,15 @@ impl PipeOutput {
     }
 
     fn alive(&mut self) -> Result<(), OutputError> {
-        match self.pipe.ended() {
-            Ok(None) => Ok(()),
-            Ok(Some(how)) => Err(self.target.pipe_error("executing", &how)),
-            Err(e) => Err(self.target.pipe_error("executing", &e)),
-        }
+        let error = match self.pipe.ended() {
+            Ok(None) => return Ok(()),
+            Ok(Some(how)) => self.target.pipe_error("executing", &how),
+            Err(e) => self.target.pipe_error("executing", &e),
+        };
+        // What it has read it has had: one that dies after each few records gets on, too.
+        let taken = self.taken();
+        self.keep(taken)?;
+        Err(error)
     }
 
     /// The first sequence number that the program has not read.

@@ -60,9 +60,10 @@ impl<'f> Mask<'f> {
         let pairs = |pairs: Pairs<'_>| {
             let mut out = PairsBuf::default();
             for (name, value) in pairs.iter() {
-                let names_recipient = ["original-rcpt-to", "original-recipient", "final-recipient", "removal-recipient"]
-                    .iter()
-                    .any(|n| name.eq_ignore_ascii_case(n));
+                let names_recipient =
+                    ["original-rcpt-to", "original-recipient", "final-recipient", "removal-recipient"]
+                        .iter()
+                        .any(|n| name.eq_ignore_ascii_case(n));
                 out.push(name, &if names_recipient { self.address(value) } else { known.in_text(value) });
             }
             out

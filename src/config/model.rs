@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use super::inherit::Domains;
 use super::acct::{HeaderToField, OnLag, Privacy, QueuePattern};
+pub use super::inherit::Domains;
 use super::inherit::Overlay;
 use crate::event::{Kind, Kinds};
 

@@ -40,15 +40,8 @@ const CSV_ONLY: &[&str] = &[
 const PIPE_ONLY: &[&str] = &["retry-interval", "write-timeout"];
 
 /// What is about files, which a program that reads does not see.
-const FILES_ONLY: &[&str] = &[
-    "max-size",
-    "move-to",
-    "move-interval",
-    "delete-after",
-    "rotate",
-    "count-moved-records",
-    "world-readable",
-];
+const FILES_ONLY: &[&str] =
+    &["max-size", "move-to", "move-interval", "delete-after", "rotate", "count-moved-records", "world-readable"];
 
 /// `path` without `.` and with `..` taken back as far as names allow, so that two spellings of one file are one.
 fn plain(path: &Path) -> PathBuf {
@@ -421,7 +414,8 @@ impl Draft {
             Some("parquet") => AcctFormat::Parquet,
             _ => {
                 let message = format!("{} is neither a .csv nor a .parquet file", path.display());
-                let help = "the format is taken from the name: write NAME.csv or NAME.parquet, or |COMMAND for a program";
+                let help =
+                    "the format is taken from the name: write NAME.csv or NAME.parquet, or |COMMAND for a program";
                 reading.error(span, message, help);
                 return;
             }

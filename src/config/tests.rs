@@ -437,8 +437,8 @@ mod typed {
         let text = "spool s\n<acct-file a.parquet>\ndelete-after 9d\nmove-to done\n</acct-file>\nacct-file b.csv\n";
         let loaded = parse_str("c", text);
         let said: Vec<_> = loaded.diagnostics.iter().map(|d| d.message.as_str()).collect();
-        assert!(said.contains(&"delete-after has no effect on a parquet file"), "{said:?}");
-        assert!(said.contains(&"move-to has no effect on a parquet file"), "{said:?}");
+        assert!(said.contains(&"delete-after has no effect on a Parquet file"), "{said:?}");
+        assert!(said.contains(&"move-to has no effect on a Parquet file"), "{said:?}");
         let days = |n: u64| Some(secs(n * 86_400));
         let config = good("spool s\nacct-file a.parquet\nacct-file b.csv\n");
         let kept: Vec<_> = config.acct_files.iter().map(|f| f.delete_after).collect();
@@ -608,7 +608,13 @@ mod errors {
             findings("acct-file a.csv\n<acct-file a.csv>\n</acct-file>").contains("error: a.csv is already written")
         );
         assert!(findings("acct-file a.txt").contains("error: a.txt is neither a .csv nor a .parquet file"));
-        assert!(findings("acct-file |/bin/cat").contains("warning: accounting to a pipe is not supported yet"));
+        assert!(findings("<acct-file |>\n</acct-file>").contains("the pipe has no command"));
+        let pipe =
+            good("<acct-file |/bin/cat -u>\nretry-interval 1m\nrecord-fields d *,!timeImprinted\n</acct-file>\n");
+        assert_eq!(
+            (pipe.acct_files[0].format, pipe.acct_files[0].path.as_path()),
+            (AcctFormat::Pipe, Path::new("|/bin/cat -u"))
+        );
     }
 
     #[test]

@@ -457,7 +457,7 @@ pub const FIELDS: &[Field] = &[
         ALL,
         ALL,
         "the destination as operators see it: rolled-up queue, else the recipient's domain",
-        |e| text(e.provider),
+        |e| if e.provider.is_empty() { text(e.rcpt.rsplit_once('@').map_or("", |(_, d)| d)) } else { text(e.provider) },
     ),
     ours(
         "bounceRule",
@@ -473,7 +473,8 @@ pub const FIELDS: &[Field] = &[
         &[B, T, TQ, RB, RS],
         &[B, T, RB, RS],
         "id of the pattern rules it was classified with",
-        |e| if e.rule.is_empty() { Value::Absent } else { Value::Hex(e.rules.0) },
+        // `other` without a rule is a verdict, too; other categories without one are the producer's.
+        |e| if e.rule.is_empty() && e.category != "other" { Value::Absent } else { Value::Hex(e.rules.0) },
     ),
     ours(
         "suppressedBy",

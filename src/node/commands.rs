@@ -153,7 +153,9 @@ pub(super) fn suppression(store: &Store, list: &Suppression, command: Command) -
             Ok(false) => Answer::done(format!("{address} was not suppressed.")),
             Err(error) => Answer::error(error.to_string()),
         },
-        Command::Reload | Command::Status | Command::RotateAcct { .. } => Answer::error("no server is running on this store"),
+        Command::Reload | Command::Status | Command::RotateAcct { .. } => {
+            Answer::error("no server is running on this store")
+        }
     }
 }
 

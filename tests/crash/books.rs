@@ -21,12 +21,16 @@ pub struct Books {
     /// Of the output whose files are moved away when they are complete.
     moved: Book,
     parquet: Book,
+    /// By event id, whatever came twice counted once: a pipe is promised at least once.
+    piped: Book,
     wrong: Vec<String>,
 }
 
 impl Books {
     pub fn read(dir: &Path) -> Books {
-        let mut books = Books { csv: Book::new(), moved: Book::new(), parquet: Book::new(), wrong: Vec::new() };
+        let mut books =
+            Books { csv: Book::new(), moved: Book::new(), parquet: Book::new(), piped: Book::new(), wrong: Vec::new() };
+        books.read_pipes(dir);
         let mut files = Vec::new();
         walk(&dir.join("acct"), &mut files);
         for file in &files {
@@ -55,6 +59,38 @@ impl Books {
             match row {
                 Ok(row) => add(book, &mut self.wrong, file, &row[id], &row[kind], &row[rcpt]),
                 Err(e) => self.wrong.push(format!("{}: {e}", file.display())),
+            }
+        }
+    }
+
+    /// What each of the pipe's processes has read: header first, and no record of another kind than elsewhere.
+    fn read_pipes(&mut self, dir: &Path) {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            let file = entry.path();
+            if !entry.file_name().to_string_lossy().starts_with("piped.") {
+                continue;
+            }
+            let text = std::fs::read(&file).unwrap();
+            // A killed server leaves its last line cut.
+            let whole = text.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+            if whole == 0 {
+                continue;
+            }
+            let mut reader = csv::Reader::from_reader(&text[..whole]);
+            let header = reader.headers().unwrap().clone();
+            let column = |name: &str| header.iter().position(|h| h == name).expect("a header line first");
+            let (kind, rcpt, id) = (column("type"), column("rcpt"), column("eventId"));
+            for row in reader.records() {
+                match row {
+                    Ok(row) => {
+                        let record = (row[kind].to_owned(), number(&row[rcpt]));
+                        let before = self.piped.insert(row[id].to_owned(), record.clone());
+                        if before.is_some_and(|b| b != record) {
+                            self.wrong.push(format!("{}: another record of event {}", file.display(), &row[id]));
+                        }
+                    }
+                    Err(e) => self.wrong.push(format!("{}: {e}", file.display())),
+                }
             }
         }
     }
@@ -108,6 +144,11 @@ impl Books {
         if self.csv != self.moved {
             let (a, b) = (self.csv.len(), self.moved.len());
             self.wrong.push(format!("the CSV outputs differ: {a} events in place, {b} in files that are moved"));
+        }
+        if self.csv != self.piped {
+            let missing: Vec<_> = self.csv.keys().filter(|k| !self.piped.contains_key(*k)).take(5).collect();
+            let (a, b) = (self.csv.len(), self.piped.len());
+            self.wrong.push(format!("{a} events in CSV, {b} through the pipe; missing there: {missing:?}"));
         }
         self.check_sequence();
         let mut terminal: BTreeMap<u64, Vec<&str>> = BTreeMap::new();

@@ -29,8 +29,13 @@ impl Server {
              <acct-file acct/acct.csv>\n    records d,b,t,tq,r\n    max-size 1M\n</acct-file>\n\
              <acct-file acct/growing/moves.csv>\n    records d,b,t,tq,r\n    max-size 1M\n    \
              move-to acct/moved\n    move-interval 1s\n</acct-file>\n\
-             <acct-file acct/acct.parquet>\n    records d,b,t,tq,r\n    close-rows 400\n    close-after 1s\n</acct-file>\n"
+             <acct-file acct/acct.parquet>\n    records d,b,t,tq,r\n    close-rows 400\n    close-after 1s\n</acct-file>\n\
+             <acct-file |/bin/sh {pipe}>\n    records d,b,t,tq,r\n    retry-interval 1s\n</acct-file>\n",
+            pipe = dir.join("reader.sh").display(),
         );
+        // Whatever it has read is on its disk before it reads on; a record that it had not whole comes again.
+        let reader = format!("#!/bin/sh\nexec cat >> {}.$$\n", dir.join("piped").display());
+        std::fs::write(dir.join("reader.sh"), reader).unwrap();
         std::fs::write(&config, text).unwrap();
         config
     }
@@ -73,6 +78,25 @@ impl Server {
             std::thread::sleep(Duration::from_millis(20));
         }
         panic!("the server does not listen:\n{}", self.log());
+    }
+
+    /// Other columns and other patterns, put in force while files are open. It may die of the step it was given.
+    pub fn reload_with(&self, round: usize) {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        let base = text.split("# changes").next().unwrap().to_owned();
+        let base = base.replace("    record-fields d *,userString\n", "");
+        let changed = match round % 2 {
+            0 => base,
+            _ => base.replace(
+                "records d,b,t,tq,r\n    max-size",
+                "records d,b,t,tq,r\n    record-fields d *,userString\n    max-size",
+            ),
+        };
+        let patterns = format!(
+            "# changes\n<bounce-category-patterns>\n/no such user/ changed-{round}\n</bounce-category-patterns>\n"
+        );
+        std::fs::write(&self.config, changed + &patterns).unwrap();
+        self.carom(&["reload", "--config", self.config.to_str().unwrap()]);
     }
 
     /// The newest value of `key` in the status.
