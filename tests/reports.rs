@@ -4,6 +4,8 @@
 mod abuse;
 #[path = "reports/corpus.rs"]
 mod corpus;
+#[path = "reports/desk.rs"]
+mod desk;
 #[path = "reports/disposition.rs"]
 mod disposition;
 #[path = "reports/events.rs"]
@@ -12,5 +14,7 @@ mod events;
 mod forms;
 #[path = "reports/hostile.rs"]
 mod hostile;
+#[path = "reports/incoming.rs"]
+mod incoming;
 #[path = "reports/processor.rs"]
 mod processor;

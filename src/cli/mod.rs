@@ -15,6 +15,7 @@ mod check_config;
 mod classify;
 mod completions;
 pub mod demo;
+mod peer;
 mod reload;
 mod report;
 mod run;

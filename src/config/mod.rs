@@ -7,7 +7,9 @@
 //! submitter looked up in it (`inherit`). All faults are found in one reading and shown with their place (`diagnose`).
 //! What other rooms must check, such as whether a regex compiles or a key can be read, is left to a dry run of `node`.
 
+pub mod address_list;
 mod assemble;
+pub mod body_pattern;
 mod check;
 pub mod diagnose;
 mod dialect;
@@ -18,6 +20,7 @@ mod inherit;
 mod lexer;
 pub mod model;
 mod names;
+pub mod pattern;
 mod resolve;
 mod show;
 mod tree;
@@ -31,6 +34,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use address_list::{AddressList, Entries};
+pub use body_pattern::BodyPattern;
 pub use diagnose::{Diagnostic, Place, Severity, render};
 pub use diff::{diff, restart_needed};
 pub use model::*;
