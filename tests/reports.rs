@@ -8,6 +8,8 @@ mod corpus;
 mod desk;
 #[path = "reports/disposition.rs"]
 mod disposition;
+#[path = "reports/duplicates.rs"]
+mod duplicates;
 #[path = "reports/events.rs"]
 mod events;
 #[path = "reports/forms.rs"]
@@ -18,3 +20,5 @@ mod hostile;
 mod incoming;
 #[path = "reports/processor.rs"]
 mod processor;
+#[path = "reports/quarantine.rs"]
+mod quarantine;

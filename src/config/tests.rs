@@ -99,7 +99,12 @@ mod table {
                 let default = (!row.default.is_empty()).then_some(row.default);
                 for value in [Some(sample), default].into_iter().flatten() {
                     let text = placed(row.scope, &format!("{name} {value}"));
-                    let files = Memory::of(&[("c", &text), ("/etc/carom/patterns.conf", "/x/ other\n")]);
+                    let files = Memory::of(&[
+                        ("c", &text),
+                        ("/etc/carom/patterns.conf", "/x/ other\n"),
+                        ("/etc/carom/bounce-addresses", "bounces\n"),
+                        ("/etc/carom/acme.pattern", "to (?<r>.*)\n"),
+                    ]);
                     let loaded = read(Path::new("c"), None, &files);
                     // References in defaults and samples name what this small configuration does not have.
                     let other = |d: &&Diagnostic| d.is_error() && !d.message.starts_with("there is no");

@@ -37,7 +37,7 @@ pub fn parsed(text: &str) -> Arc<Config> {
 }
 
 pub struct Desk {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     pub config: Arc<Config>,
     pub store: Store,
     pub engine: Engine,
@@ -50,13 +50,33 @@ impl Desk {
     }
 
     pub fn with(config: &str) -> Desk {
-        let dir = tempfile::tempdir().unwrap();
+        Desk::over(tempfile::tempdir().unwrap(), parsed(config))
+    }
+
+    fn over(dir: tempfile::TempDir, config: Arc<Config>) -> Desk {
         let options = Options { segment_bytes: 4 << 20, reserve_bytes: 0, ..Options::default() };
         let opened = Store::open(Arc::new(RealDisk), dir.path(), &options).unwrap();
-        let config = parsed(config);
         let engine = Engine::new(Arc::new(arc_swap::ArcSwap::new(config.clone())));
         let quarantine = Quarantine::open(&opened.store).unwrap();
-        Desk { _dir: dir, config, store: opened.store, engine, quarantine }
+        Desk { dir, config, store: opened.store, engine, quarantine }
+    }
+
+    /// As after a stop and a start.
+    pub async fn reopened(self) -> Desk {
+        let Desk { dir, config, store, engine, quarantine } = self;
+        store.close().await.unwrap();
+        drop((store, engine, quarantine));
+        Desk::over(dir, config)
+    }
+
+    /// Queues what the store holds, as a start does.
+    pub fn admit_queued(&self) {
+        self.store.for_each_queued(&mut |envelope, states| self.engine.admit(envelope, states, Time(1))).unwrap();
+    }
+
+    /// Where there is room for files.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     /// The send index has message 5, recipient 0: ann, with this Message-ID.
