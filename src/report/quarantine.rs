@@ -1,3 +1,4 @@
+#![expect(clippy::disallowed_methods, reason = "edge: reads the store on a blocking thread")]
 //! Mail to report addresses that nobody understood, kept until somebody looks at it, drops it, or has taught Carom to read
 //! it and replays it.
 //!
@@ -312,7 +313,6 @@ impl Quarantine {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "the parts of one finish, taken apart at once")]
     fn read(
         &self,
         id: MessageId,

@@ -1,3 +1,4 @@
+#![expect(clippy::disallowed_methods, reason = "edge: writes the pattern file of an operator")]
 //! What nobody understood is kept, found again after a stop or a crash, replayed once, and never too much.
 
 use std::sync::Arc;

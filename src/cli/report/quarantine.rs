@@ -173,14 +173,11 @@ impl WhichArgs {
     }
 }
 
+/// What is done with the answer and the entries in it.
+type Page<'p> = dyn FnMut(&Value, &[Value]) -> Result<(), Failure> + 'p;
+
 /// Calls `each` with every page of entries.
-fn pages(
-    peer: &mut Peer,
-    filter: &Filter,
-    mut after: u64,
-    mut left: u64,
-    each: &mut dyn FnMut(&Value, &[Value]) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+fn pages(peer: &mut Peer, filter: &Filter, mut after: u64, mut left: u64, each: &mut Page<'_>) -> Result<(), Failure> {
     loop {
         let limit = u32::try_from(left).unwrap_or(PAGE).min(PAGE);
         let asked = QuarantineCommand::List { filter: filter.clone(), after, limit };
