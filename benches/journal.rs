@@ -30,6 +30,7 @@ fn message(id: MessageId, body: &Bytes) -> Arc<Message> {
             src_type: SourceType::Smtp,
             src_mta: "app3.example.com".into(),
             src_ip: Some([192, 0, 2, 7].into()),
+            rcv_ip: None,
             user: "marketing".into(),
             eight_bit: false,
             body_len: body.len() as u32,

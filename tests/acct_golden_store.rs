@@ -39,6 +39,7 @@ fn message(id: u64, rcpts: usize, body: &[u8]) -> Message {
             src_type: SourceType::Smtp,
             src_mta: "app.example.com".into(),
             src_ip: Some("2001:db8::5".parse().unwrap()),
+            rcv_ip: None,
             user: "ann".into(),
             eight_bit: true,
             body_len: body.len() as u32,
@@ -92,7 +93,7 @@ async fn make(dir: &Path) {
             tx.put_rule_set(RULES, "the text of the rules")?;
             tx.put_consumer("acct-file a.csv", &ConsumerRow { cursor: 3, state: b"{}".to_vec() })?;
             tx.put_suppressed("dead@example.net", b"entry")?;
-            tx.put_send("m@example.com", "r0@example.net", b"send", Time::from_secs(1_800_000_000))?;
+            tx.put_send(("m@example.com", "r0@example.net"), &[], b"send", Time::from_secs(1_800_000_000))?;
             tx.put_counter("warm-up", 42)
         })
         .unwrap();

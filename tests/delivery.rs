@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use carom::config::model::ReturnPathToken;
 use carom::event::return_path::{TokenKeys, verify};
-use carom::event::{Kind, Time};
+use carom::event::{Kind, Time, TokenKey};
 use carom::net::dns::{Resolver, RouteError, RouteQuery};
 use dns::Dns;
 use mx::{Mx, Says};
@@ -297,15 +297,20 @@ async fn with_a_ca_file_only_a_host_that_it_vouches_for_is_encrypted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_recipient_has_a_return_path_of_its_own_that_verifies() {
     let mx = Mx::start(Says::default()).await;
-    let keys = vec![(String::new(), b"secret".to_vec())];
-    let token = ReturnPathToken { domain: "bounce.example.com".into(), keys: keys.clone() };
+    let keys = vec![TokenKey { id: "k1".into(), secret: b"secret".to_vec(), until: None }];
+    let token = ReturnPathToken {
+        domain: Some("bounce.example.com".into()),
+        keys: keys.clone(),
+        header: None,
+        encrypt_header: false,
+    };
     let world = World::with(&mx.hosts(), "", "", &[], |c| c.return_path_token = Some(token)).await;
     let id = world.send("news@example.com", &["a@example.net", "b@example.net"], b"x\r\n").await;
     let null = world.send("", &["c@example.net"], b"x\r\n").await;
     let events = world.events(3).await;
     assert!(events.iter().all(|e| e.kind == Kind::Delivered));
     assert_eq!(events.iter().find(|e| e.message == id).unwrap().orig, "news@example.com");
-    let keys = TokenKeys { domain: "bounce.example.com", keys: &keys };
+    let keys = TokenKeys { domain: "bounce.example.com", keys: &keys, now: Time(1) };
     for (sender, rcpts, _) in mx.seen().messages {
         match rcpts[0].as_str() {
             "a@example.net" => assert_eq!(verify(keys, world.store.id(), &sender), Some((id, 0))),

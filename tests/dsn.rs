@@ -43,6 +43,7 @@ fn message(rcpts: &[&str], body: &[u8]) -> Message {
             src_type: SourceType::Smtp,
             src_mta: "feeder".into(),
             src_ip: None,
+            rcv_ip: None,
             user: "".into(),
             eight_bit: false,
             body_len: body.len() as u32,

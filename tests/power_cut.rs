@@ -52,6 +52,7 @@ fn message(id: MessageId, rcpts: u16, len: usize) -> Arc<Message> {
             src_type: SourceType::Smtp,
             src_mta: "".into(),
             src_ip: None,
+            rcv_ip: None,
             user: "".into(),
             eight_bit: false,
             body_len: len as u32,

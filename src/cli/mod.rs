@@ -16,6 +16,7 @@ mod classify;
 mod completions;
 pub mod demo;
 mod digest;
+mod peer;
 mod reload;
 mod report;
 mod rotate;

@@ -61,6 +61,14 @@ fn text(status: &Value) -> String {
         line("tables", format!("FAILED: {tables}"));
     }
     line("queue", format!("{} recipients of {} messages", show("/queuedRecipients"), show("/store/queuedMessages")));
+    line("reports", report_line(status));
+    if status.pointer("/reportQuarantine/mails").and_then(Value::as_u64).unwrap_or(0) > 0 {
+        let oldest = show("/reportQuarantine/oldest");
+        let (mails, evicted) = (show("/reportQuarantine/mails"), show("/reportQuarantine/evicted"));
+        let (bytes, limit) = (size("/reportQuarantine/bytes"), size("/reportQuarantine/limit"));
+        let evicted = if evicted == "0" { String::new() } else { format!(", {evicted} dropped for newer ones") };
+        line("  QUARANTINE", format!("{mails} mails not understood ({bytes} of {limit}) since {oldest}{evicted}"));
+    }
     line("suppressed", format!("{} addresses", show("/suppressedAddresses")));
     line(
         "store",
@@ -90,6 +98,20 @@ fn text(status: &Value) -> String {
         let _ = writeln!(out, "{}", table(&rows, columns));
     }
     out
+}
+
+/// What came to the report addresses since the start.
+fn report_line(status: &Value) -> String {
+    let n = |name: &str| status.pointer(&format!("/reports/{name}")).and_then(Value::as_u64).unwrap_or(0);
+    format!(
+        "{} mails to bounce and {} to feedback addresses: {} events ({} proved), {} automatic replies, {} not understood",
+        n("bounceProcessed"),
+        n("feedbackLoopProcessed"),
+        n("events"),
+        n("attributed"),
+        n("autoReplies"),
+        n("unmatched") + n("unreadable"),
+    )
 }
 
 /// Columns: the member of the row, its heading.

@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
+use super::peer::Peer;
 use super::{Failure, ServerArgs};
 use crate::event::Address;
-use crate::manage::{Answer, Command, socket};
+use crate::manage::{Answer, Command};
 
 /// Arguments of `carom suppress`.
 #[derive(Debug, clap::Args)]
@@ -130,45 +131,4 @@ fn entry_line(entry: &serde_json::Value) -> String {
     let text = |name: &str| entry.get(name).and_then(serde_json::Value::as_str).unwrap_or("").to_owned();
     let note = [text("reply"), text("note")].into_iter().find(|s| !s.is_empty()).unwrap_or_default();
     format!("{}\t{}\t{}\t{}", text("address"), text("rule"), text("time"), note)
-}
-
-/// Who answers: the server, or its store when no server has it open.
-enum Peer {
-    Server(std::path::PathBuf),
-    Store(Box<crate::node::Offline>),
-}
-
-impl Peer {
-    fn reach(server: &ServerArgs) -> Result<Result<Peer, ExitCode>, Failure> {
-        let path = match server.socket()? {
-            Ok(path) => path,
-            Err(code) => return Ok(Err(code)),
-        };
-        if server.socket.is_some() || socket::answers(&path) {
-            return Ok(Ok(Peer::Server(path)));
-        }
-        let config = match server.config.load()? {
-            Ok(config) => config,
-            Err(code) => return Ok(Err(code)),
-        };
-        // Looking at a list must not make a store.
-        if !config.spool.exists() {
-            return Err(format!("no server runs, and there is no store in {}", config.spool.display()).into());
-        }
-        Ok(Ok(Peer::Store(Box::new(crate::node::Offline::open(&config)?))))
-    }
-
-    fn ask(&mut self, command: Command) -> Result<Answer, Failure> {
-        match self {
-            Peer::Server(path) => Ok(socket::ask(path, &command)?),
-            Peer::Store(store) => Ok(store.answer(command)),
-        }
-    }
-
-    fn data(&mut self, command: Command) -> Result<serde_json::Value, Failure> {
-        match self.ask(command)? {
-            Answer::Success { data, .. } => Ok(data),
-            Answer::Error { message } => Err(message.into()),
-        }
-    }
 }

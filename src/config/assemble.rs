@@ -97,6 +97,8 @@ impl Draft {
             ledger_retention_bytes: global.ledger_retention_bytes,
             ledger_retention: global.ledger_retention,
             send_index_retention: global.send_index_retention,
+            send_index_max: global.send_index_max,
+            report_quarantine_size: global.report_quarantine_size,
         }
     }
 

@@ -202,11 +202,10 @@ fn required_logins(reading: &mut Reading<'_>, found: &Found<'_>) {
 
 fn token(reading: &mut Reading<'_>, found: &Found<'_>) {
     let Some((token, span)) = found.token else { return };
-    let taken = found.processors.iter().flatten().any(|(p, _)| p.domains.contains(&token.domain));
-    if !taken {
-        let message =
-            format!("no processor takes the reports that come back to {}; they will be refused", token.domain);
-        let help = format!("write domain {} into the <address-list> of <bounce-processor>", token.domain);
+    let Some(domain) = &token.domain else { return };
+    if !found.processors.iter().flatten().any(|(p, _)| p.list.has_domain(domain)) {
+        let message = format!("no processor takes the reports that come back to {domain}; they will be refused");
+        let help = format!("write domain {domain} into the <address-list> of <bounce-processor>");
         reading.warning(*span, message, help);
     }
 }

@@ -48,6 +48,8 @@ fn changes(old: &Config, new: &Config) -> impl Iterator<Item = (&'static str, bo
             (old.ledger_retention, old.ledger_retention_bytes) != (new.ledger_retention, new.ledger_retention_bytes)
         }),
         ("send-index-retention", old.send_index_retention != new.send_index_retention),
+        ("send-index-max", old.send_index_max != new.send_index_max),
+        ("report-quarantine-size", old.report_quarantine_size != new.report_quarantine_size),
         ("command-socket", old.command_socket != new.command_socket),
     ];
     let rows = all();

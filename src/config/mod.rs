@@ -8,7 +8,9 @@
 //! What other rooms must check, such as whether a regex compiles or a key can be read, is left to a dry run of `node`.
 
 mod acct;
+pub mod address_list;
 mod assemble;
+pub mod body_pattern;
 mod check;
 pub mod diagnose;
 mod dialect;
@@ -19,6 +21,7 @@ mod inherit;
 mod lexer;
 pub mod model;
 mod names;
+pub mod pattern;
 mod resolve;
 mod show;
 mod tree;
@@ -33,6 +36,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use acct::{HeaderToField, OnLag, Privacy, QueuePattern, is_wanted, privacy};
+pub use address_list::{AddressList, Entries};
+pub use body_pattern::BodyPattern;
 pub use diagnose::{Diagnostic, Place, Severity, render};
 pub use diff::{diff, restart_needed};
 pub use model::*;

@@ -10,9 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::acct::{HeaderToField, OnLag, Privacy, QueuePattern};
+use super::address_list::{AddressList, Entries};
+use super::body_pattern::BodyPattern;
 pub use super::inherit::Domains;
 use super::inherit::Overlay;
-use crate::event::{Kind, Kinds};
+use crate::event::{Address, Kind, Kinds, TokenKey};
 
 /// A whole configuration.
 #[derive(Debug, Clone)]
@@ -74,6 +76,10 @@ pub struct Config {
     pub ledger_retention: Duration,
     /// `send-index-retention`.
     pub send_index_retention: Duration,
+    /// `send-index-max`: most recipients of delivered mail that it remembers.
+    pub send_index_max: u64,
+    /// `report-quarantine-size`: bytes of reports that nobody understood.
+    pub report_quarantine_size: u64,
     /// `command-socket FILE`: where `carom reload` and `carom suppress` reach the running server.
     pub command_socket: PathBuf,
 }
@@ -327,6 +333,10 @@ pub struct QueueSettings {
     pub log_commands: bool,
     /// `log-transfer-failures`: log a warning when a connection breaks within a message.
     pub log_transfer_failures: bool,
+    /// `log-messages`: of the reserved queues `{bounce}` and `{feedbackLoop}`: log each mail that came there.
+    pub log_messages: bool,
+    /// `add-token-header`: put the signed token into the header of what is sent.
+    pub add_token_header: bool,
 }
 
 impl Default for QueueSettings {
@@ -360,6 +370,8 @@ impl Default for QueueSettings {
             log_connections: false,
             log_commands: false,
             log_transfer_failures: false,
+            log_messages: false,
+            add_token_header: false,
         }
     }
 }
@@ -494,10 +506,8 @@ pub enum PatternSource {
 /// `<bounce-processor>` or `<feedback-loop-processor>`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Processor {
-    /// `domain D`: every address there.
-    pub domains: Vec<String>,
-    /// `address A` (a full address, or a local part at any domain).
-    pub addresses: Vec<String>,
+    /// `<address-list>`: whose mail it reads.
+    pub list: AddressList,
     /// `deliver-matched-email`: deliver reports after they were read; no: drop them.
     pub deliver_matched_email: bool,
     /// `deliver-unmatched-email`: deliver mail that is no report; no: drop it.
@@ -506,20 +516,35 @@ pub struct Processor {
     pub forward_unmatched_to: Vec<String>,
     /// `forward-errors-to`: address that gets reports that could not be read.
     pub forward_errors_to: Vec<String>,
+    /// `body-pattern-file`s, in their order.
+    pub body_patterns: Vec<BodyPattern>,
+    /// `log-match-info`: log which of them matched, and what it found.
+    pub log_match_info: bool,
 }
 
-/// Keys of the signed token in the return path.
-#[derive(Clone, PartialEq, Eq)]
+impl Processor {
+    /// Whether mail to this address is for the processor, as far as these entries of its list go.
+    pub fn takes(&self, address: &Address, entries: Entries) -> bool {
+        self.list.takes(address, entries)
+    }
+}
+
+/// `<return-path-token>`: the signed tokens that tie a report to its send.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReturnPathToken {
-    /// Domain of the rewritten return path; reports come back there.
-    pub domain: String,
-    /// (key id, secret); the first signs, all verify.
-    pub keys: Vec<(String, Vec<u8>)>,
+    /// Domain of the rewritten return path; reports come back there. `None`: return paths stay as they are.
+    pub domain: Option<String>,
+    /// The first that holds signs, all that hold verify.
+    pub keys: Vec<TokenKey>,
+    /// `header`: name of the header field with a token, for queues with `add-token-header yes`.
+    pub header: Option<String>,
+    /// `encrypt-header`: the token in the header can't be read by others either.
+    pub encrypt_header: bool,
 }
 
-impl std::fmt::Debug for ReturnPathToken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let ids: Vec<_> = self.keys.iter().map(|(id, _)| id).collect();
-        f.debug_struct("ReturnPathToken").field("domain", &self.domain).field("key_ids", &ids).finish_non_exhaustive()
+impl ReturnPathToken {
+    /// Whether this is the domain of signed return paths.
+    pub fn is_its_domain(&self, domain: &str) -> bool {
+        self.domain.as_deref().is_some_and(|d| d.eq_ignore_ascii_case(domain))
     }
 }

@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
+use super::body_pattern::{BOUNCE_GROUPS, BodyPattern, FEEDBACK_GROUPS};
 use super::diagnose::nearest;
 use super::dialect;
 use super::directives::acct_file::{ACCT_FILE, with_defaults};
 use super::directives::domain::DOMAIN;
 use super::directives::global::{GLOBAL, Global, LISTENER, SPOOL, SpoolBlock};
-use super::directives::report::{ADDRESS_LIST, PROCESSOR, TOKEN, TokenBlock};
+use super::directives::report::{ADDRESS_LIST, EMAIL_PATTERNS, PROCESSOR, PatternsBlock, TOKEN, TokenBlock};
 use super::directives::source::{SOURCE, USER};
 use super::directives::virtual_mta::{POOL, PoolBlock, VIRTUAL_MTA, VirtualMtaBlock};
 use super::directives::{Directive, Reference, Scope, Setting, find};
@@ -23,6 +24,7 @@ use super::model::*;
 use super::names::{expect_place, no_blocks, not_obeyed, note_repetition, sort_apart};
 use super::tree::{Block, Node, Reading};
 use super::values;
+use crate::event::TokenKey;
 
 /// What says how CSV files are written, closed and removed; Parquet files have their own rules.
 const CSV_ONLY: &[&str] = &[
@@ -493,7 +495,9 @@ impl Draft {
             setting.apply(&mut processor);
         }
         for inner in blocks {
-            if expect_place(reading, inner, Scope::Processor) {
+            if inner.tag == "email-patterns" && expect_place(reading, inner, Scope::Processor) {
+                self.email_patterns(reading, which, inner, &mut processor);
+            } else if inner.tag != "email-patterns" && expect_place(reading, inner, Scope::Processor) {
                 let (list, blocks) = self.settings(reading, Scope::AddressList, ADDRESS_LIST, &inner.children);
                 no_blocks(reading, Scope::AddressList, &blocks);
                 for setting in &list {
@@ -501,7 +505,7 @@ impl Draft {
                 }
             }
         }
-        if processor.domains.is_empty() && processor.addresses.is_empty() {
+        if processor.list.is_empty() {
             let help = "write <address-list>, domain D and </address-list> inside";
             reading.warning(block.span, format!("<{}> names no address, so no mail comes to it", block.tag), help);
         }
@@ -510,21 +514,50 @@ impl Draft {
         }
     }
 
+    /// Each file is read by itself: which groups mean something depends on the processor.
+    fn email_patterns(&mut self, reading: &mut Reading<'_>, which: usize, block: &Block, processor: &mut Processor) {
+        let (settings, blocks) = self.settings(reading, Scope::EmailPatterns, EMAIL_PATTERNS, &block.children);
+        no_blocks(reading, Scope::EmailPatterns, &blocks);
+        let groups = if which == 0 { BOUNCE_GROUPS } else { FEEDBACK_GROUPS };
+        for setting in &settings {
+            let mut said = PatternsBlock { log_match_info: processor.log_match_info, ..PatternsBlock::default() };
+            setting.apply(&mut said);
+            processor.log_match_info = said.log_match_info;
+            for (file, text) in said.files {
+                let mut doubts = Vec::new();
+                match BodyPattern::read(&file, &text, groups, &mut doubts) {
+                    Ok(pattern) => processor.body_patterns.push(pattern),
+                    Err(e) => {
+                        let message = format!("{}:{}: {e}", file.display(), e.line + 1);
+                        reading.error(setting.span, message, "a pattern file holds one Perl-style pattern");
+                    }
+                }
+                for doubt in doubts {
+                    reading.warning(setting.span, format!("{}: {doubt}", file.display()), "");
+                }
+            }
+        }
+    }
+
     fn token(&mut self, reading: &mut Reading<'_>, block: &Block) {
         let token: TokenBlock = self.simple(reading, Scope::Token, TOKEN, block);
         let help = "write domain D and key ID SECRET inside the block";
-        let Some(domain) = token.domain else {
-            return reading.error(block.span, "<return-path-token> has no domain", help);
-        };
+        if token.domain.is_none() && token.header.is_none() {
+            return reading.error(block.span, "<return-path-token> has neither a domain nor a header", help);
+        }
         if token.keys.is_empty() {
             return reading.error(block.span, "<return-path-token> has no key", help);
         }
-        for (i, (id, _)) in token.keys.iter().enumerate() {
-            if token.keys[..i].iter().any(|(other, _)| other == id) {
+        for (i, TokenKey { id, .. }) in token.keys.iter().enumerate() {
+            if token.keys[..i].iter().any(|other| other.id == *id) {
                 reading.error(block.span, format!("two keys have the id {id}"), "give each key an id of its own");
             }
         }
-        if self.token.replace((ReturnPathToken { domain, keys: token.keys }, block.span)).is_some() {
+        if token.encrypt_header && token.header.is_none() {
+            reading.warning(block.span, "encrypt-header without a header has no effect", "write header NAME");
+        }
+        let TokenBlock { domain, keys, header, encrypt_header } = token;
+        if self.token.replace((ReturnPathToken { domain, keys, header, encrypt_header }, block.span)).is_some() {
             reading.warning(block.span, "<return-path-token> is given again; the later one holds", "");
         }
     }

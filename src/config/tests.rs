@@ -55,6 +55,9 @@ mod table {
             Scope::Patterns => "<bounce-category-patterns>\nLINE\n</bounce-category-patterns>\n",
             Scope::Processor => "<bounce-processor>\nLINE\n</bounce-processor>\n",
             Scope::AddressList => "<bounce-processor>\n<address-list>\nLINE\n</address-list>\n</bounce-processor>\n",
+            Scope::EmailPatterns => {
+                "<bounce-processor>\n<email-patterns>\nLINE\n</email-patterns>\n</bounce-processor>\n"
+            }
             Scope::Token => {
                 "<return-path-token>\ndomain d.example\nkey k0 0123456789abcdef\nLINE\n</return-path-token>\n"
             }
@@ -77,6 +80,7 @@ mod table {
             Scope::Domain => of(DOMAIN, row.name),
             Scope::AcctFile => of(ACCT_FILE, row.name),
             Scope::Processor => of(directives::report::PROCESSOR, row.name),
+            Scope::EmailPatterns => of(directives::report::EMAIL_PATTERNS, row.name),
             Scope::AddressList => of(directives::report::ADDRESS_LIST, row.name),
             Scope::Token => of(directives::report::TOKEN, row.name),
             Scope::Patterns => None,
@@ -95,7 +99,12 @@ mod table {
                 let default = (!row.default.is_empty()).then_some(row.default);
                 for value in [Some(sample), default].into_iter().flatten() {
                     let text = placed(row.scope, &format!("{name} {value}"));
-                    let files = Memory::of(&[("c", &text), ("/etc/carom/patterns.conf", "/x/ other\n")]);
+                    let files = Memory::of(&[
+                        ("c", &text),
+                        ("/etc/carom/patterns.conf", "/x/ other\n"),
+                        ("/etc/carom/bounce-addresses", "bounces\n"),
+                        ("/etc/carom/acme.pattern", "to (?<r>.*)\n"),
+                    ]);
                     let loaded = read(Path::new("c"), None, &files);
                     // References in defaults and samples name what this small configuration does not have.
                     let other = |d: &&Diagnostic| d.is_error() && !d.message.starts_with("there is no");
@@ -350,12 +359,16 @@ mod typed {
         );
         let processor = config.bounce_processor.unwrap();
         assert_eq!(
-            (processor.domains, processor.addresses),
-            (vec!["b.example".to_owned()], vec!["bounces".to_owned(), "x@y.example".to_owned()])
+            ["a@b.example", "bounces@any.example", "X@y.example", "z@y.example"]
+                .map(|a| { processor.takes(&crate::event::Address::parse(a).unwrap(), crate::config::Entries::All) }),
+            [true, true, true, false]
         );
         assert!(!processor.deliver_unmatched_email && !processor.deliver_matched_email);
         let token = config.return_path_token.unwrap();
-        assert_eq!((token.keys[0].0.as_str(), token.keys[1].1.as_slice()), ("k2", b"fedcba9876543210".as_slice()));
+        assert_eq!(
+            (token.keys[0].id.as_str(), token.keys[1].secret.as_slice()),
+            ("k2", b"fedcba9876543210".as_slice())
+        );
         assert_eq!((config.ledger_retention_bytes, config.ledger_retention), (2 << 30, secs(7 * 86_400)));
         assert_eq!(config.command_socket, Path::new("/run/carom.sock"));
     }

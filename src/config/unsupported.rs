@@ -39,8 +39,7 @@ pub fn names(scope: Scope) -> &'static [&'static str] {
         Scope::Domain => DOMAIN,
         Scope::AcctFile => ACCT_FILE,
         Scope::Patterns | Scope::Token => &[],
-        Scope::Processor => &["deliver-email"],
-        Scope::AddressList => &["address-file"],
+        Scope::Processor | Scope::AddressList | Scope::EmailPatterns => &[],
     }
 }
 
@@ -53,7 +52,6 @@ pub const BLOCKS: &[&str] = &[
     "dkim",
     "dns",
     "domain-key-list",
-    "email-patterns",
     "http-mgmt-listener",
     "limit",
     "limits",
@@ -290,7 +288,6 @@ const DOMAIN: &[&str] = &[
     "ignore-dsn",
     "log-data",
     "log-disabled-ips",
-    "log-messages",
     "log-resolution",
     "log-tls",
     "macro-variables-preserve-case",

@@ -25,7 +25,7 @@ use mail_builder::headers::date::Date;
 use mail_builder::headers::raw::Raw;
 use mail_builder::mime::{BodyPart, MimePart};
 
-use crate::config::model::{Config, Processor};
+use crate::config::{Config, Entries};
 use crate::event::address::canonical_domain;
 use crate::event::record::PairsBuf;
 use crate::event::{Address, EnhancedStatus, Event, Events, Kind, MessageId, SourceType, StoreId, Time};
@@ -77,18 +77,10 @@ pub fn asked_for(envelope: &Envelope, rcpt: &Recipient) -> bool {
 pub fn wanted(config: &Config, envelope: &Envelope) -> bool {
     let Ok(sender) = Address::parse(&envelope.orig) else { return false };
     let domain = canonical_domain(sender.domain());
-    let is = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
-    let takes = |p: &Processor| {
-        p.domains.iter().any(|d| is(d, &domain))
-            || p.addresses.iter().any(|a| match a.rsplit_once('@') {
-                Some((local, at)) => is(local, sender.local()) && is(at, &domain),
-                None => is(a, sender.local()),
-            })
-    };
     let processors = [&config.bounce_processor, &config.feedback_loop_processor];
     !envelope.no_dsn
-        && !config.return_path_token.as_ref().is_some_and(|t| is(&t.domain, &domain))
-        && !processors.into_iter().flatten().any(takes)
+        && !config.return_path_token.as_ref().is_some_and(|t| t.is_its_domain(&domain))
+        && !processors.into_iter().flatten().any(|p| p.takes(&sender, Entries::All))
 }
 
 /// The report about these failures of `message`, to its sender, with its `r` event. It has the null sender, and no
@@ -153,6 +145,7 @@ pub fn report(
         src_type: SourceType::Internal,
         src_mta: host.into(),
         src_ip: None,
+        rcv_ip: None,
         user: "".into(),
         eight_bit,
         // The parts are bounded: some megabytes.

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::event::address::canonical_domain;
+use crate::event::header_token;
 use crate::event::return_path::{self, TokenKeys};
 use crate::event::{Action, Event, Events, Kind, MessageId, Stage, Time};
 use crate::net::dns::RouteError;
@@ -180,9 +181,16 @@ impl Session {
             [only] => self.return_path(&message, self.permit.drawn[*only].entry.state().index),
             _ => Cow::Borrowed(&*envelope.orig),
         };
+        let marked = match active.as_slice() {
+            [only] if settings.add_token_header => {
+                self.with_token(&message, self.permit.drawn[*only].entry.state().index)
+            }
+            _ => None,
+        };
+        let content = marked.as_ref().unwrap_or(&message.body);
         let mail = Mail {
             sender: &sender,
-            size: message.body.len() as u64,
+            size: content.len() as u64,
             eight_bit: envelope.eight_bit && !settings.ignore_8bitmime,
             utf8: needs_utf8 || !sender.is_ascii(),
             reset: std::mem::take(&mut connection.reset),
@@ -199,7 +207,7 @@ impl Session {
         if self.facts.mta_ip != connection.facts.mta_ip {
             self.facts = connection.facts.clone();
         }
-        let lost = connection.converse(&mut transaction, &message.body, &settings, &mut self.at_dot).await.err();
+        let lost = connection.converse(&mut transaction, content, &settings, &mut self.at_dot).await.err();
         let lost = lost.map(|lost| lost.to_string());
         let (result, output) = transaction.into_result();
         self.output = output;
@@ -225,7 +233,8 @@ impl Session {
         let config = self.context.config.load();
         match &config.return_path_token {
             Some(token) if !envelope.orig.is_empty() => {
-                let keys = TokenKeys { domain: &token.domain, keys: &token.keys };
+                let Some(domain) = &token.domain else { return Cow::Borrowed(&envelope.orig) };
+                let keys = TokenKeys { domain, keys: &token.keys, now: now() };
                 match return_path::mint(keys, self.context.store.id(), envelope.id, rcpt) {
                     Some(signed) => Cow::Owned(signed),
                     None => Cow::Borrowed(&envelope.orig),
@@ -233,6 +242,21 @@ impl Session {
             }
             _ => Cow::Borrowed(&envelope.orig),
         }
+    }
+
+    /// The content with the header field in front that names this recipient of the message, where that is configured;
+    /// mail of the null sender is left alone: no report comes about it.
+    fn with_token(&self, message: &Message, rcpt: u16) -> Option<bytes::Bytes> {
+        let config = self.context.config.load();
+        let token = config.return_path_token.as_ref().filter(|_| !message.envelope.orig.is_empty())?;
+        let (name, id) = (token.header.as_ref()?, message.envelope.id);
+        let store = self.context.store.id();
+        let value = header_token::mint(&token.keys, now(), token.encrypt_header, store, (id, rcpt))?;
+        let mut content = Vec::with_capacity(name.len() + value.len() + 4 + message.body.len());
+        for part in [name.as_bytes(), b": ", value.as_bytes(), b"\r\n", &message.body] {
+            content.extend_from_slice(part);
+        }
+        Some(content.into())
     }
 
     /// The message; `None` when it can't be had, what is drawn of it being dealt with.

@@ -495,7 +495,7 @@ pub const FIELDS: &[Field] = &[
         Type::Word,
         &[RB, RS, F],
         &[RB, RS, F],
-        "how the report was tied to what we sent: return-path, message-id; empty: not at all",
+        "how the report was tied to what we sent: return-path, header-token, message-id prove it; envelope-id, message-id-alone, headers do not; empty: not at all",
         |e| text(e.attributed_by),
     ),
     ours("timeSent", Type::Time, &[RB, RS, F], &[RB, RS, F], "when the original message was spooled", |e| {

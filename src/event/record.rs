@@ -8,6 +8,13 @@ use std::net::IpAddr;
 
 use super::{Action, DeliveryType, EnhancedStatus, Kind, MessageId, RuleSetId, SourceType, Stage, StoreId, Time};
 
+/// Ways of tying a report to its send that prove it (design, "Trust"): a token that we signed, in the return path or in a
+/// header field; a Message-ID that the send index knows for the recipient that the report names.
+pub const PROOFS: &[&str] = &["return-path", "header-token", "message-id"];
+/// Ways that prove nothing, since anybody could have written what they go by: an ENVID, a Message-ID for which the report
+/// names no recipient, the returned header.
+pub const HINTS: &[&str] = &["envelope-id", "message-id-alone", "headers"];
+
 /// One delivery, bounce, deferral, reception or report.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Event<'a> {
@@ -103,7 +110,7 @@ pub struct Event<'a> {
 
     /// `format`: the parser that understood the report.
     pub format: &'a str,
-    /// How a report was tied to its send: `return-path`, `message-id`; empty when it was not.
+    /// How a report was tied to its send ([`PROOFS`], [`HINTS`]); empty when it was not.
     pub attributed_by: &'a str,
     /// When the original message was spooled.
     pub time_sent: Time,
@@ -175,6 +182,11 @@ impl<'a> Event<'a> {
             report_ip: None,
             arf: Pairs::EMPTY,
         }
+    }
+
+    /// Whether it is proved that a report is about mail of ours to its recipient.
+    pub fn is_proved(&self) -> bool {
+        PROOFS.contains(&self.attributed_by)
     }
 
     /// The reply in `diag` without its type prefix (`smtp;`); what patterns are matched against.

@@ -9,17 +9,23 @@ use super::{Event, MessageId, Time};
 
 const VERSION: u8 = 1;
 
-/// What the keys of the second kind begin with: no Message-ID has a colon before its `@`.
+/// What the keys of our own kinds begin with: no Message-ID has a colon before its `@`.
 const TOKEN_KEY: &str = "m:";
+const ENV_ID_KEY: &str = "e:";
 
-/// The second key of each send, by which the recipient that a signed return path names is found.
+/// The first key of each send, by which the recipient that a signed token names is found.
 pub fn token_key(message: MessageId, rcpt_index: u16) -> (String, String) {
     (format!("{TOKEN_KEY}{message}"), rcpt_index.to_string())
 }
 
-/// Whether a text that came from outside looks like a key of the second kind; as a Message-ID it is then not looked up.
-pub fn is_token_key(text: &str) -> bool {
-    text.starts_with(TOKEN_KEY)
+/// What a send with this ENVID is found by, together with its recipient.
+pub fn env_id_key(env_id: &str) -> String {
+    format!("{ENV_ID_KEY}{env_id}")
+}
+
+/// Whether a text that came from outside looks like a key of our own kinds; as a Message-ID it is then not looked up.
+pub fn is_own_key(text: &str) -> bool {
+    text.starts_with(TOKEN_KEY) || text.starts_with(ENV_ID_KEY)
 }
 
 /// One delivered recipient.

@@ -4,7 +4,7 @@
 //! transaction must agree; one that differs from those before it is answered with 452 4.5.3, for which RFC 5321,
 //! 4.5.3.1.10 has the client send it in a transaction of its own. Nothing is lost, and no message is split.
 
-use crate::config::{Config, Processor};
+use crate::config::{Config, Entries, Processor};
 use crate::event::Address;
 use crate::event::address::canonical_domain;
 use crate::store::Route;
@@ -12,11 +12,10 @@ use crate::store::Route;
 /// Where mail to `rcpt` goes. A return path that we signed leads back to the bounce processor.
 pub fn route(config: &Config, rcpt: &Address) -> Route {
     let domain = canonical_domain(rcpt.domain());
-    let token = |t: &crate::config::ReturnPathToken| t.domain.eq_ignore_ascii_case(&domain);
-    if config.return_path_token.as_ref().is_some_and(token) {
+    if config.return_path_token.as_ref().is_some_and(|t| t.is_its_domain(&domain)) {
         return Route::Bounce;
     }
-    let to = |p: &Option<Processor>| p.as_ref().is_some_and(|p| matches(p, rcpt, &domain, true));
+    let to = |p: &Option<Processor>| p.as_ref().is_some_and(|p| p.takes(rcpt, Entries::All));
     if to(&config.bounce_processor) {
         Route::Bounce
     } else if to(&config.feedback_loop_processor) {
@@ -31,19 +30,11 @@ pub fn route(config: &Config, rcpt: &Address) -> Route {
 /// anywhere.example as soon as it turns out not to be a report.
 pub fn is_processors_own(config: &Config, rcpt: &Address) -> bool {
     let domain = canonical_domain(rcpt.domain());
-    config.return_path_token.as_ref().is_some_and(|t| t.domain.eq_ignore_ascii_case(&domain))
+    config.return_path_token.as_ref().is_some_and(|t| t.is_its_domain(&domain))
         || [&config.bounce_processor, &config.feedback_loop_processor]
             .into_iter()
             .flatten()
-            .any(|p| matches(p, rcpt, &domain, false))
-}
-
-fn matches(processor: &Processor, rcpt: &Address, domain: &str, bare_local_parts: bool) -> bool {
-    processor.domains.iter().any(|d| d.eq_ignore_ascii_case(domain))
-        || processor.addresses.iter().any(|a| match a.rsplit_once('@') {
-            Some((local, at)) => local.eq_ignore_ascii_case(rcpt.local()) && at.eq_ignore_ascii_case(domain),
-            None => bare_local_parts && a.eq_ignore_ascii_case(rcpt.local()),
-        })
+            .any(|p| p.takes(rcpt, Entries::WithDomain))
 }
 
 #[cfg(test)]
@@ -59,7 +50,12 @@ mod tests {
             </feedback-loop-processor>\n";
         let loaded = crate::config::parse_str("test.conf", text);
         let mut config = loaded.config.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics));
-        config.return_path_token = Some(ReturnPathToken { domain: "rp.example.com".into(), keys: Vec::new() });
+        config.return_path_token = Some(ReturnPathToken {
+            domain: Some("rp.example.com".into()),
+            keys: Vec::new(),
+            header: None,
+            encrypt_header: false,
+        });
         config
     }
 

@@ -287,6 +287,7 @@ pub fn prepare(submission: Submission, id: MessageId, turns: &Turns) -> Result<P
         pool: chosen.pool,
         src_type: submission.src_type,
         src_ip: submission.src_ip,
+        rcv_ip: submission.local_ip,
         eight_bit: submission.content.eight_bit,
         body_len,
         message_id_header: processed.message_id.into(),

@@ -36,12 +36,46 @@ pub enum Command {
         /// Why, for the record.
         reason: String,
     },
+    /// About mail to report addresses that nobody understood.
+    ReportQuarantine(QuarantineCommand),
     /// Mail may go to this address again.
     SuppressRemove {
         /// The address.
         address: String,
         /// Why, for the record.
         reason: String,
+    },
+}
+
+/// What can be asked about the report quarantine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "kebab-case")]
+pub enum QuarantineCommand {
+    /// Mails in the order in which they came, behind the one with the id `after`.
+    List {
+        /// Which of them.
+        #[serde(default)]
+        filter: crate::report::quarantine::Filter,
+        /// 0 is the beginning.
+        #[serde(default)]
+        after: u64,
+        /// At most so many (the server caps this at 1,000).
+        limit: u32,
+    },
+    /// One mail with its content.
+    Show {
+        /// Its id.
+        id: u64,
+    },
+    /// Read these again; those that are reports by now end with their events.
+    Replay {
+        /// At most 1,000.
+        ids: Vec<u64>,
+    },
+    /// Throw these away.
+    Drop {
+        /// At most 1,000.
+        ids: Vec<u64>,
     },
 }
 

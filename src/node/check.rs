@@ -48,6 +48,13 @@ fn check(config: &Config, loaded: &Loaded) -> Vec<Diagnostic> {
             findings.push(Diagnostic::at(Severity::Error, named(pem), error.to_string()));
         }
     }
+    if let Some(token) = &config.return_path_token
+        && !token.keys.iter().any(|key| key.holds(super::now()))
+    {
+        let message =
+            "the time of every key of <return-path-token> is over: nothing is signed, and no token is believed";
+        findings.push(Diagnostic::at(Severity::Warning, whole(), message.to_owned()));
+    }
     let notes = crate::report::check(config).into_iter();
     findings.extend(notes.map(|note| Diagnostic::at(Severity::Warning, whole(), note)));
     findings

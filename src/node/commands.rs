@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use serde_json::{Value, json};
 
-use super::{Inner, now};
+use super::{Inner, now, quarantine};
 use crate::config;
 use crate::event::Time;
 use crate::manage::{Answer, Command};
@@ -27,6 +27,12 @@ impl Inner {
             },
             Command::Status => Answer::data(self.status()),
             Command::RotateAcct { file } => self.rotate_acct(file.as_deref()),
+            Command::ReportQuarantine(asked) => {
+                quarantine::answer(&self.quarantine, &self.live.load_full(), asked, &|f| {
+                    // Commands are carried out on threads that may block.
+                    tokio::runtime::Handle::current().block_on(f)
+                })
+            }
             other => suppression(&self.store, &self.suppression, other),
         }
     }
@@ -81,6 +87,9 @@ impl Inner {
             })
             .collect();
         let usage = self.store.usage();
+        let kept = self.quarantine.usage();
+        let reports: serde_json::Map<String, Value> =
+            self.report_counters.all().into_iter().map(|(name, n)| (name.to_owned(), n.into())).collect();
         let config = self.live.load();
         let configuration = self.configuration.lock().unwrap_or_else(PoisonError::into_inner);
         json!({
@@ -100,14 +109,23 @@ impl Inner {
             "store": {
                 "id": self.store.id().to_string(),
                 "folder": self.started_with.spool.display().to_string(),
-                "queuedMessages": usage.queued_messages,
-                "queuedRecipients": usage.queued_recipients,
+                // What is quarantined waits for people, not for delivery.
+                "queuedMessages": usage.queued_messages.saturating_sub(kept.mails),
+                "queuedRecipients": usage.queued_recipients.saturating_sub(kept.rcpts),
                 "segments": usage.segments,
                 "journalBytes": usage.journal_bytes,
                 "liveBytes": usage.live_bytes,
                 "heldBytes": usage.held_bytes,
             },
             "queuedRecipients": self.engine.queued_recipients(),
+            "reports": reports,
+            "reportQuarantine": {
+                "mails": kept.mails,
+                "bytes": kept.bytes,
+                "limit": config.report_quarantine_size,
+                "oldest": kept.oldest.map(text),
+                "evicted": kept.evicted,
+            },
             "suppressedAddresses": self.suppression.len(),
             "ledger": { "first": ledger.start(), "end": ledger.end() },
             "consumers": consumers,
@@ -118,7 +136,7 @@ impl Inner {
     }
 }
 
-fn text(time: Time) -> String {
+pub(super) fn text(time: Time) -> String {
     time.timestamp().filter(|_| time.is_known()).map(|t| t.to_string()).unwrap_or_default()
 }
 
@@ -153,7 +171,7 @@ pub(super) fn suppression(store: &Store, list: &Suppression, command: Command) -
             Ok(false) => Answer::done(format!("{address} was not suppressed.")),
             Err(error) => Answer::error(error.to_string()),
         },
-        Command::Reload | Command::Status | Command::RotateAcct { .. } => {
+        Command::Reload | Command::Status | Command::RotateAcct { .. } | Command::ReportQuarantine(_) => {
             Answer::error("no server is running on this store")
         }
     }

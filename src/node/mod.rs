@@ -6,6 +6,7 @@ mod check;
 mod commands;
 pub mod log;
 mod offline;
+mod quarantine;
 mod reload;
 mod rules;
 
@@ -29,7 +30,8 @@ use crate::intake::submit::Intake;
 use crate::manage::socket::CommandSocket;
 use crate::net::dns::Resolver;
 use crate::queue::Engine;
-use crate::report::processor::Processor;
+use crate::report::processor::{Counters, Processor};
+use crate::report::quarantine::Quarantine;
 use crate::store::{self, Store};
 use crate::suppress::Suppression;
 
@@ -109,6 +111,9 @@ struct Inner {
     engine: Engine,
     suppression: Suppression,
     outputs: Arc<Outputs>,
+    /// Mail to report addresses that nobody understood.
+    quarantine: Quarantine,
+    report_counters: Arc<Counters>,
     /// One reload at a time.
     reload: Mutex<()>,
     /// What the listeners show in TLS.
@@ -161,7 +166,9 @@ impl Node {
         let suppressor = suppressor.spawn().map_err(other)?;
         let has_processors = config.bounce_processor.is_some() || config.feedback_loop_processor.is_some();
         let send_index = match has_processors {
-            true => Some(SendIndex::open(&store, config.send_index_retention)?.spawn().map_err(other)?),
+            true => Some(
+                SendIndex::open(&store, config.send_index_retention, config.send_index_max)?.spawn().map_err(other)?,
+            ),
             false => None,
         };
 
@@ -207,7 +214,9 @@ impl Node {
             resolver,
             delivery_stopped,
         ));
-        let processor = Processor::new(store.clone(), engine.clone(), live.clone());
+        let quarantine = Quarantine::open(&store)?;
+        let processor = Processor::new(store.clone(), engine.clone(), live.clone(), quarantine.clone());
+        let report_counters = processor.counters();
         let reports = tokio::spawn(async move {
             if let Err(error) = processor.run().await {
                 tracing::error!("the report processors ended: {error}");
@@ -224,6 +233,8 @@ impl Node {
             engine,
             suppression,
             outputs: outputs.clone(),
+            quarantine,
+            report_counters,
             reload: Mutex::new(()),
             identities,
             started_with,

@@ -1,9 +1,13 @@
 //! A store opened for a few commands while no server runs on it.
 
-use super::{NodeError, Options, commands, open_store};
+use std::sync::Arc;
+
+use super::{NodeError, Options, commands, open_store, quarantine};
+use crate::accounting::feedback::SendIndex;
 use crate::classify::RuleSet;
 use crate::config::Config;
 use crate::manage::{Answer, Command};
+use crate::report::quarantine::Quarantine;
 use crate::store::Store;
 use crate::suppress::Suppression;
 
@@ -12,6 +16,8 @@ use crate::suppress::Suppression;
 pub struct Offline {
     store: Store,
     suppression: Suppression,
+    quarantine: Quarantine,
+    config: Arc<Config>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -26,12 +32,20 @@ impl Offline {
         // What the last server had not applied any more is applied now: the list is what it would be at start-up.
         let rules: std::sync::Arc<RuleSet> = super::rules::compile(config).map_err(NodeError::Other)?;
         crate::accounting::feedback::open(&opened.store, &suppression, rules)?.catch_up()?;
+        if config.bounce_processor.is_some() || config.feedback_loop_processor.is_some() {
+            SendIndex::open(&opened.store, config.send_index_retention, config.send_index_max)?.catch_up()?;
+        }
+        let quarantine = Quarantine::open(&opened.store)?;
         drop(_inside);
-        Ok(Offline { store: opened.store, suppression, runtime })
+        let config = Arc::new(config.clone());
+        Ok(Offline { store: opened.store, suppression, quarantine, config, runtime })
     }
 
-    /// Carries out a command about the suppression list.
+    /// Carries out a command about the suppression list or the report quarantine.
     pub fn answer(&self, command: Command) -> Answer {
+        if let Command::ReportQuarantine(asked) = command {
+            return quarantine::answer(&self.quarantine, &self.config, asked, &|f| self.runtime.block_on(f));
+        }
         commands::suppression(&self.store, &self.suppression, command)
     }
 }

@@ -33,6 +33,6 @@ impl Limits for Config {
     }
 
     fn one_recipient_per_transaction(&self) -> bool {
-        self.return_path_token.is_some()
+        self.return_path_token.as_ref().is_some_and(|t| t.domain.is_some())
     }
 }

@@ -1,24 +1,43 @@
-//! What becomes of one mail that came to a bounce or feedback address: events, a copy for somebody to read, or neither
-//! (reference/accounting.md, 8.1).
+//! What becomes of one mail that came to a bounce or feedback address: events, a copy for somebody to read, delivery to
+//! the address it was sent to, the quarantine, or nothing (reference/accounting.md, 8.1).
 //!
-//! A report never causes a report: copies have the null sender, ask for no notification, and carry a mark by which
-//! they are known when they come back, so that they are not passed on twice.
+//! | what it is | events | copies | delivered |
+//! | --- | --- | --- | --- |
+//! | a report | yes | none | with `deliver-matched-email` |
+//! | an automatic reply | none | none | no |
+//! | no report | none | `forward-unmatched-to` | with `deliver-unmatched-email` |
+//! | declares itself a report and can't be read | none | `forward-errors-to` | yes |
+//! | a copy of ours that came back | none | none | no |
+//!
+//! "Delivered" means the normal queue of the address's domain, and only where the configuration says where that queue
+//! leads (`smtp-hosts`, `type discard`): by its MX records mail for a report address comes to this very server again.
+//! What is neither copied nor delivered is quarantined, so that nothing is lost that was not understood.
+//!
+//! A report never causes a report: copies have the null sender, ask for no notification, and carry a mark by which this
+//! store knows them when they come back; they are not passed on twice, nor is what has more than [`MAX_HOPS`] Received
+//! fields.
 
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::config::Entries;
 use crate::config::model::{Config, Processor};
+use crate::event::address::canonical_domain;
 use crate::event::record::PairsBuf;
-use crate::event::{Event, Events, Kind, MessageId, SourceType, Time};
+use crate::event::{Address, Event, Events, Kind, MessageId, SourceType, StoreId, Time};
 use crate::store::{Envelope, Message, Recipient, Route};
 
 use super::attribute::{Attribution, Evidence, attribute};
+use super::body_pattern;
+use super::fields::Fields;
 use super::kind::{Recognised, ReportKind, recognise_mail};
 use super::to_event::{self, Arrival};
 
 /// The header field that marks a copy which was passed on.
 const FORWARDED_MARK: &str = "X-Carom-Report-Copy";
+/// Received fields beyond which mail is not passed on.
+pub const MAX_HOPS: usize = 50;
 
 /// How a report mail ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +50,8 @@ pub enum Outcome {
     Unmatched,
     /// Declares itself a report and can't be read: no event.
     Unreadable,
+    /// A report that has its events already: a copy of it was passed on and came back.
+    CameBack,
 }
 
 /// What is to be done with a report mail, besides ending it.
@@ -40,30 +61,54 @@ pub struct Disposition {
     pub outcome: Outcome,
     /// What it was recognised as.
     pub report: Recognised,
+    /// The form that was understood: Carom's own, or the name of the pattern file.
+    pub format: String,
+    /// Which pattern file matched and what it found, when `log-match-info` asks for it.
+    pub match_info: Option<String>,
     /// One for each result.
     pub attributions: Vec<Attribution>,
     /// Who gets a copy.
     pub forward_to: Vec<String>,
+    /// It goes on to the address it was sent to.
+    pub deliver: bool,
+    /// Nobody understood it and nobody gets it: it is kept.
+    pub quarantine: bool,
 }
 
-/// What of the configuration decides about one mail.
+/// What decides about one mail.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings<'a> {
     /// The processor whose address the mail came to.
     pub processor: Option<&'a Processor>,
     /// Headers of the original to keep with its events, in any case.
     pub kept_headers: &'a [String],
+    /// The store whose copies are known when they come back.
+    pub store: StoreId,
+    /// The queues of its recipients lead somewhere else than back to us.
+    pub has_way_on: bool,
+    /// It comes from the quarantine: only what makes it a report counts.
+    pub again: bool,
 }
 
 impl<'a> Settings<'a> {
-    /// Those for mail that intake sent this way.
-    pub fn of(config: &'a Config, route: Route) -> Settings<'a> {
-        let processor = match route {
+    /// Those for mail with this envelope.
+    pub fn of(config: &'a Config, envelope: &Envelope, store: StoreId) -> Settings<'a> {
+        let processor = match envelope.route {
             Route::Feedback => config.feedback_loop_processor.as_ref(),
             _ => config.bounce_processor.as_ref(),
         };
-        Settings { processor, kept_headers: &config.kept_headers }
+        let has_way_on = envelope.rcpts.iter().all(|r| {
+            let domain = r.address.rsplit_once('@').map_or("", |(_, domain)| domain);
+            leads_on(config, domain, &envelope.vmta)
+        });
+        Settings { processor, kept_headers: &config.kept_headers, store, has_way_on, again: false }
     }
+}
+
+/// Whether the queue of a report address says itself where it leads.
+fn leads_on(config: &Config, domain: &str, vmta: &str) -> bool {
+    let settings = config.queue_settings(domain, vmta);
+    settings.discard || !settings.smtp_hosts.is_empty()
 }
 
 /// Reads a report mail and hands its events to `emit`.
@@ -75,38 +120,111 @@ pub fn dispose(
     emit: &mut dyn FnMut(&Event<'_>),
 ) -> Disposition {
     let envelope = &message.envelope;
-    let report = recognise_mail(&message.body, envelope.orig.is_empty());
+    let mut report = recognise_mail(&message.body, envelope.orig.is_empty());
+    let mut matched = None;
+    if matches!(report.kind, ReportKind::None | ReportKind::AutoReply)
+        && let Some(processor) = settings.processor
+        && let Some(found) =
+            body_pattern::read(&message.body, &processor.body_patterns, envelope.route == Route::Feedback)
+    {
+        report = found.report.clone();
+        matched = Some(found);
+    }
+    let copy = Copied::of(&message.body, settings.store);
+    let came_back = copy.ours && !settings.again;
+    let is_report = !matches!(report.kind, ReportKind::None | ReportKind::AutoReply);
+    let mut disposition = Disposition {
+        outcome: Outcome::CameBack,
+        format: matched.as_ref().map_or(report.format, |m| &m.name).to_owned(),
+        match_info: None,
+        attributions: Vec::new(),
+        forward_to: Vec::new(),
+        deliver: false,
+        quarantine: false,
+        report,
+    };
+    if came_back && is_report {
+        return disposition;
+    }
+    let report = &disposition.report;
     let to: Vec<&str> = envelope.rcpts.iter().map(|r| &*r.address).collect();
-    let attributions = attribute(&report, &to, evidence);
+    let attributions = attribute(report, &to, evidence);
     let arrival = Arrival {
         to: to.first().copied().unwrap_or(""),
         src_type: envelope.src_type,
         src_mta: &envelope.src_mta,
         src_ip: envelope.src_ip,
+        rcv_ip: envelope.rcv_ip,
+        pattern: matched.as_ref().map(|m| &*m.name),
+        originator: matched.as_ref().map_or("", |m| &m.originator),
     };
-    let events = to_event::emit(&report, &attributions, &arrival, settings.kept_headers, now, emit);
-    let (outcome, copy_to) = match report.kind {
-        ReportKind::AutoReply => (Outcome::AutoReply, None),
+    let events = to_event::emit(report, &attributions, &arrival, settings.kept_headers, now, emit);
+    let processor = settings.processor;
+    let passes_on = !came_back && copy.hops <= MAX_HOPS && !settings.again;
+    let wants = |flag: fn(&Processor) -> bool| passes_on && settings.has_way_on && processor.is_some_and(flag);
+    let copies = |list: fn(&Processor) -> &Vec<String>| {
+        processor.filter(|_| passes_on).map(|p| list(p).clone()).unwrap_or_default()
+    };
+    (disposition.outcome, disposition.deliver, disposition.forward_to) = match report.kind {
+        ReportKind::AutoReply => (Outcome::AutoReply, false, Vec::new()),
         ReportKind::None if report.unreadable => {
-            (Outcome::Unreadable, settings.processor.map(|p| &p.forward_errors_to))
+            (Outcome::Unreadable, wants(|_| true), copies(|p| &p.forward_errors_to))
         }
-        ReportKind::None => (Outcome::Unmatched, settings.processor.map(|p| &p.forward_unmatched_to)),
-        _ => (Outcome::Recorded(events), None),
+        ReportKind::None => {
+            (Outcome::Unmatched, wants(|p| p.deliver_unmatched_email), copies(|p| &p.forward_unmatched_to))
+        }
+        _ => (Outcome::Recorded(events), wants(|p| p.deliver_matched_email), Vec::new()),
     };
-    let forward_to = copy_to.filter(|_| !is_copy(&message.body)).cloned().unwrap_or_default();
-    Disposition { outcome, report, attributions, forward_to }
+    disposition.quarantine = matches!(disposition.outcome, Outcome::Unmatched | Outcome::Unreadable)
+        && !disposition.deliver
+        && disposition.forward_to.is_empty();
+    disposition.attributions = attributions;
+    if let Some(m) = matched.filter(|_| processor.is_some_and(|p| p.log_match_info)) {
+        disposition.match_info = Some(format!("matched body-pattern defined in file:{} ({})", m.file, m.found));
+    }
+    disposition
 }
 
-/// Whether a mail is a copy that a processor passed on, and has come back.
-fn is_copy(body: &[u8]) -> bool {
-    // Where a copy is passed on by others before it comes back, they put their fields in front.
-    let mut rest = &body[..body.len().min(64 << 10)];
-    super::fields::Fields::read(&mut rest).first(FORWARDED_MARK).is_some()
+/// What the header says about the way of a mail to us.
+struct Copied {
+    /// It is a copy that a processor of this store has passed on.
+    ours: bool,
+    hops: usize,
+}
+
+impl Copied {
+    fn of(body: &[u8], store: StoreId) -> Copied {
+        // Where a copy is passed on by others before it comes back, they put their fields in front.
+        let mut rest = &body[..body.len().min(64 << 10)];
+        let header = Fields::read(&mut rest);
+        let ours = header.all(FORWARDED_MARK).any(|v| v.split(';').next().unwrap_or("").trim() == store.to_string());
+        Copied { ours, hops: header.all("received").count() }
+    }
+}
+
+/// Who passes a copy on.
+#[derive(Debug, Clone, Copy)]
+pub struct PassedOn<'a> {
+    /// Our store.
+    pub store: StoreId,
+    /// The copy's id in it.
+    pub id: MessageId,
+    /// Our name.
+    pub host_name: &'a str,
+    /// When.
+    pub now: Time,
+}
+
+/// The mail on its way to the addresses it was sent to. Its `r` events were made when it came.
+pub fn delivered(report: &Message, by: PassedOn<'_>) -> (Arc<Message>, Events) {
+    let to: Vec<String> = report.envelope.rcpts.iter().map(|r| r.address.to_string()).collect();
+    (forwarded(report, &to, by).0, Events::new())
 }
 
 /// The copy of `report` for `to`, with its `r` events: the mail as it came, marked, from the null sender.
-pub fn forwarded(report: &Message, to: &[String], id: MessageId, host_name: &str, now: Time) -> (Arc<Message>, Events) {
-    let mark = format!("{FORWARDED_MARK}: {host_name}; message={}\r\n", report.envelope.id);
+pub fn forwarded(report: &Message, to: &[String], by: PassedOn<'_>) -> (Arc<Message>, Events) {
+    let PassedOn { store, id, host_name, now } = by;
+    let mark = format!("{FORWARDED_MARK}: {store}; host={host_name}; message={}\r\n", report.envelope.id);
     let mut body = BytesMut::with_capacity(mark.len() + report.body.len());
     body.extend_from_slice(mark.as_bytes());
     body.extend_from_slice(&report.body);
@@ -122,6 +240,7 @@ pub fn forwarded(report: &Message, to: &[String], id: MessageId, host_name: &str
         src_type: SourceType::Internal,
         src_mta: host_name.into(),
         src_ip: None,
+        rcv_ip: None,
         user: "".into(),
         eight_bit: report.envelope.eight_bit,
         body_len: u32::try_from(body.len()).unwrap_or(u32::MAX),
@@ -149,44 +268,39 @@ pub fn forwarded(report: &Message, to: &[String], id: MessageId, host_name: &str
     (Arc::new(Message { envelope, body }), received)
 }
 
-/// What of the configuration this version does not do, or what would go wrong; one readable line each. For start-up,
-/// reload and a check of the configuration.
+/// What of the configuration would not do what it seems to say; one readable line each. For start-up, reload and a check
+/// of the configuration.
 pub fn check(config: &Config) -> Vec<String> {
-    notes(config.bounce_processor.as_ref(), config.feedback_loop_processor.as_ref())
-}
-
-/// As [`check`], of the two blocks.
-pub fn notes(bounce: Option<&Processor>, feedback: Option<&Processor>) -> Vec<String> {
     let mut notes = Vec::new();
-    let blocks = [("bounce-processor", bounce), ("feedback-loop-processor", feedback)];
-    let processors: Vec<(&str, &Processor)> = blocks.into_iter().filter_map(|(block, p)| Some((block, p?))).collect();
+    let blocks =
+        [("bounce-processor", &config.bounce_processor), ("feedback-loop-processor", &config.feedback_loop_processor)];
+    let processors: Vec<(&str, &Processor)> =
+        blocks.into_iter().filter_map(|(block, p)| Some((block, p.as_ref()?))).collect();
+    let takes = |p: &Processor, address: &str| Address::parse(address).is_ok_and(|a| p.takes(&a, Entries::All));
     for (block, processor) in &processors {
-        if processor.deliver_matched_email {
+        let mut astray: Vec<&str> =
+            processor.list.named_domains().filter(|d| !leads_on(config, &canonical_domain(d), "{default}")).collect();
+        astray.sort_unstable();
+        astray.dedup();
+        let asked = [
+            ("deliver-matched-email", processor.deliver_matched_email),
+            ("deliver-unmatched-email", processor.deliver_unmatched_email && processor.forward_unmatched_to.is_empty()),
+        ];
+        if let (Some(domain), Some((name, _))) = (astray.first(), asked.into_iter().find(|(_, on)| *on)) {
+            let what = if name == "deliver-matched-email" { "dropped once it is recorded" } else { "quarantined" };
             notes.push(format!(
-                "<{block}> deliver-matched-email yes is not supported yet: a recognised report ends with its events"
-            ));
-        }
-        if processor.deliver_unmatched_email && processor.forward_unmatched_to.is_empty() {
-            notes.push(format!(
-                "<{block}> deliver-unmatched-email yes is not supported yet: mail that is no report is logged and \
-                 dropped; set forward-unmatched-to to see it"
+                "<{block}> {name} is on, but nothing says where mail for {domain} goes from here (its MX leads back): it \
+                 is {what}; write <domain {domain}> with smtp-hosts, or {name} no"
             ));
         }
         for address in processor.forward_unmatched_to.iter().chain(&processor.forward_errors_to) {
             if processors.iter().any(|(_, p)| takes(p, address)) {
                 notes.push(format!(
                     "<{block}> passes mail on to {address}, which a processor reads itself: the copy comes back and is \
-                     dropped"
+                     quarantined"
                 ));
             }
         }
     }
     notes
-}
-
-/// Whether mail to this address goes to the processor.
-fn takes(processor: &Processor, address: &str) -> bool {
-    let (local, domain) = address.rsplit_once('@').unwrap_or((address, ""));
-    processor.domains.iter().any(|d| d.eq_ignore_ascii_case(domain))
-        || processor.addresses.iter().any(|a| a.eq_ignore_ascii_case(address) || a.eq_ignore_ascii_case(local))
 }

@@ -2,26 +2,30 @@
 //! (RFC 5965) becomes `f`, each tied to the send it is about where that can be proved.
 //!
 //! ```text
-//!  mail bytes -> mime (parts) -> kind: is it a report? -> arf | dsn | body -> Recognised
+//!  mail bytes -> mime (parts) -> kind: is it a report? -> arf | dsn | body | body_pattern -> Recognised
 //!                                                                               |
-//!  the send index, the signed return path -> attribute (which send? proved how?) |
+//!  send index, signed tokens (evidence) -> attribute (which send? proved how?)  |
 //!                                                                               v
-//!                                             disposition: to_event, forwards -> processor (edge) -> store.finish
+//!                            disposition: to_event, forwards -> processor (edge) -> store.finish | quarantine (edge)
 //! ```
 //!
-//! Everything but `processor` is pure: bytes in, values out. Reports are hostile input: what is read of one mail is
-//! bounded in bytes, parts, depth, fields and recipients, the time is linear in the bytes read, nothing panics, and
-//! a mail that is no report is never taken for one because of what its text quotes.
+//! Everything but `processor`, `quarantine` and `evidence`, which reach for the store, is pure: bytes in, values out.
+//! Reports are hostile input: what is read of one mail is bounded in bytes, parts, depth, fields and recipients, the time
+//! is linear in the bytes read, nothing panics, and a mail that is no report is never taken for one because of what its
+//! text quotes.
 
 pub mod attribute;
 pub mod disposition;
+pub mod evidence;
 pub mod kind;
 pub mod processor;
+pub mod quarantine;
 pub mod summary;
 pub mod to_event;
 
 mod arf;
 mod body;
+mod body_pattern;
 mod dsn;
 mod fields;
 mod mime;
@@ -29,8 +33,9 @@ mod returned;
 mod signs;
 mod values;
 
-pub use attribute::{Attribution, Evidence, Proof, Sent};
+pub use attribute::{Attribution, Evidence, Sent, Way};
 pub use disposition::check;
 pub use kind::{Complaint, Original, RcptResult, Recognised, ReportKind, recognise, recognise_mail};
 pub use processor::{Counters, Processor};
+pub use quarantine::Quarantine;
 pub use summary::Summary;

@@ -3,15 +3,16 @@
 //!
 //! A report is acknowledged only by its being spooled; its events, the copies that are passed on and the end of its own
 //! recipients enter the journal in the same write ([`Store::finish`]). So each report has its events exactly once, and
-//! after a crash what was not ended is read again.
+//! after a crash what was not ended is read again. What nobody understood is not ended: see [`super::quarantine`].
 //!
-//! A report that proves nothing and has only just come gets a second look [`SECOND_LOOK`] after its arrival: the send
-//! index is filled behind the deliveries, and a fast bounce may overtake it.
+//! A report that proves nothing may be about a send that the index does not have yet: it is filled behind the deliveries,
+//! and a fast bounce may overtake it. Such a report waits [`SECOND_LOOK`] from its arrival, and then until the index has
+//! passed everything that was in the ledger by that time, but no longer than [`PATIENCE`]; at most [`MAX_PARKED`] wait.
 //!
 //! A report that the store no longer has is skipped. One that can't be read from the disk stays in the spool and is
 //! logged. When the store has failed, [`Processor::run`] returns its error.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,14 +20,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::{Config, Live};
-use crate::event::return_path::{self, TokenKeys};
-use crate::event::send_entry::{SendEntry, is_token_key, token_key};
-use crate::event::{AddressKey, MessageId, Time};
+use crate::event::{MessageId, Time};
 use crate::queue::Engine;
 use crate::store::{Finish, LoadError, Message, RcptState, Route, Store, StoreError};
 
-use super::attribute::{Evidence, Sent};
-use super::disposition::{self, Disposition, Outcome, Settings};
+use super::disposition::{self, Disposition, Outcome, PassedOn, Settings};
+use super::evidence::StoreEvidence;
+use super::quarantine::{Entry, Quarantine};
 
 /// What has been processed since the start.
 #[derive(Debug, Default)]
@@ -47,6 +47,32 @@ pub struct Counters {
     pub unreadable: AtomicU64,
     /// Copies passed on.
     pub forwarded: AtomicU64,
+    /// Mails that went on to the address they were sent to.
+    pub delivered: AtomicU64,
+    /// Mails quarantined.
+    pub quarantined: AtomicU64,
+    /// Copies of reports that came back.
+    pub came_back: AtomicU64,
+}
+
+impl Counters {
+    /// Names, as the status has them, and values.
+    pub fn all(&self) -> [(&'static str, u64); 11] {
+        [
+            ("bounceProcessed", &self.bounce_processed),
+            ("feedbackLoopProcessed", &self.feedback_processed),
+            ("events", &self.events),
+            ("attributed", &self.attributed),
+            ("autoReplies", &self.auto_replies),
+            ("unmatched", &self.unmatched),
+            ("unreadable", &self.unreadable),
+            ("forwarded", &self.forwarded),
+            ("delivered", &self.delivered),
+            ("quarantined", &self.quarantined),
+            ("cameBack", &self.came_back),
+        ]
+        .map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))
+    }
 }
 
 /// Reads report mails until the queue stops. Cheap to clone; several may run at once.
@@ -55,18 +81,38 @@ pub struct Processor {
     store: Store,
     engine: Engine,
     config: Live,
+    quarantine: Quarantine,
     counters: Arc<Counters>,
 }
 
 /// How long after its arrival a report that proves nothing is looked at again.
 pub const SECOND_LOOK: Duration = Duration::from_secs(3);
+/// How long such a report waits for the send index, at most.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+/// How many reports wait; further ones are decided at once.
+pub const MAX_PARKED: usize = 100_000;
+/// Between two looks at how far the send index is.
+const AGAIN: Duration = Duration::from_millis(500);
+/// The consumer of the ledger that fills the send index.
+const SEND_INDEX: &str = "send-index";
+
+/// A report that proves nothing, until the send index must know whatever it is about.
+#[derive(Debug, Clone, Copy)]
+struct Parked {
+    id: MessageId,
+    /// What the index must have passed; unknown before the second look.
+    until: Option<u64>,
+    since: Instant,
+}
 
 /// What reading a report mail gave.
 enum Look {
     /// It can be ended.
     Ready(Box<Ready>),
+    /// It is to be kept.
+    Keep(Entry),
     /// It proves nothing, and it is too early to say so.
-    Again,
+    Early,
     /// It can't be read, or is gone.
     Skip,
 }
@@ -74,13 +120,13 @@ enum Look {
 /// A report mail that has been read, on its way into the journal.
 struct Ready {
     finish: Finish,
-    copy: Option<Arc<Message>>,
+    copies: Vec<Arc<Message>>,
 }
 
 impl Processor {
     /// Each mail is read under the configuration then in force.
-    pub fn new(store: Store, engine: Engine, config: Live) -> Processor {
-        Processor { store, engine, config, counters: Arc::default() }
+    pub fn new(store: Store, engine: Engine, config: Live, quarantine: Quarantine) -> Processor {
+        Processor { store, engine, config, quarantine, counters: Arc::default() }
     }
 
     /// What has been processed.
@@ -91,29 +137,68 @@ impl Processor {
     /// Processes reports until [`Engine::next_report`] says that the queue stops; what then waits for its second look
     /// stays in the spool for the next start. An error means that the store failed.
     pub async fn run(self) -> Result<(), StoreError> {
-        let mut again = VecDeque::new();
+        let mut parked: BTreeMap<(Instant, u64), Parked> = BTreeMap::new();
+        let mut number = 0u64;
+        let mut park = |parked: &mut BTreeMap<_, _>, at: Instant, what: Parked| {
+            number += 1;
+            parked.insert((at, number), what);
+        };
         loop {
-            let next = again.front().map(|&(at, _)| at);
-            let id = tokio::select! {
+            let next = parked.keys().next().map(|&(at, _)| at);
+            let (id, waited) = tokio::select! {
                 report = self.engine.next_report() => match report {
-                    Some(id) => id,
-                    None => return Ok(()),
+                    Some(id) => (id, None),
+                    None => break,
                 },
                 () = async { tokio::time::sleep_until(next.unwrap_or_else(Instant::now)).await }, if next.is_some() => {
-                    let Some((_, id)) = again.pop_front() else { continue };
-                    id
+                    let Some((_, what)) = parked.pop_first() else { continue };
+                    let until = what.until.unwrap_or_else(|| self.store.ledger().end());
+                    let behind = self.store.ledger().held_by(SEND_INDEX).is_some_and(|from| from < until);
+                    if behind && what.since.elapsed() < PATIENCE {
+                        park(&mut parked, Instant::now() + AGAIN, Parked { until: Some(until), ..what });
+                        continue;
+                    }
+                    (what.id, Some(what))
+                }
+                () = tokio::time::sleep(AGAIN), if next.is_none() => {
+                    // Nothing to do: what the tables do not know of the quarantine is written.
+                    self.write_quarantine(true).await;
+                    match self.engine.next_report().await {
+                        Some(id) => (id, None),
+                        None => break,
+                    }
                 }
             };
+            let may_wait = waited.is_none() && parked.len() < MAX_PARKED;
             let this = self.clone();
             // Disk reads and the parsing of up to 2 MiB don't belong on the threads that serve sockets.
-            match tokio::task::spawn_blocking(move || this.read(id)).await {
+            match tokio::task::spawn_blocking(move || this.read(id, may_wait)).await {
                 Ok(Look::Ready(ready)) => self.end(*ready).await?,
-                Ok(Look::Again) => again.push_back((Instant::now() + SECOND_LOOK, id)),
+                Ok(Look::Keep(entry)) => {
+                    let limit = self.config.load().report_quarantine_size;
+                    self.quarantine.keep(id, entry, limit).await?;
+                    self.write_quarantine(false).await;
+                }
+                Ok(Look::Early) => {
+                    let now = Instant::now();
+                    park(&mut parked, now + SECOND_LOOK, Parked { id, until: None, since: now });
+                }
                 Ok(Look::Skip) => {}
                 Err(error) => {
                     tracing::error!(message = %id, %error, "report left in the spool: its processing broke off")
                 }
             }
+        }
+        self.write_quarantine(true).await;
+        Ok(())
+    }
+
+    /// The rows may lag: what is not written now is written later, or the mails are read again at the next start.
+    async fn write_quarantine(&self, all: bool) {
+        let quarantine = self.quarantine.clone();
+        let written = tokio::task::spawn_blocking(move || quarantine.write(all)).await;
+        if let Ok(Err(error)) = written {
+            tracing::error!(%error, "the index of the report quarantine can't be written");
         }
     }
 
@@ -127,8 +212,8 @@ impl Processor {
             }
             Err(error) => return Err(error),
         }
-        if let Some(copy) = ready.copy {
-            let now = now();
+        let now = now();
+        for copy in ready.copies {
             let states: Vec<RcptState> = (0..copy.envelope.rcpts.len())
                 .map(|i| RcptState { index: i as u16, attempts: 0, not_before: now, in_doubt: false })
                 .collect();
@@ -138,7 +223,10 @@ impl Processor {
     }
 
     /// Reads one report mail; blocking.
-    fn read(&self, id: MessageId) -> Look {
+    fn read(&self, id: MessageId, may_wait: bool) -> Look {
+        if self.quarantine.contains(id) {
+            return Look::Skip;
+        }
         let message = match self.store.load(id) {
             Ok(message) => message,
             Err(LoadError::Gone(_)) => return Look::Skip,
@@ -150,115 +238,111 @@ impl Processor {
         let config = self.config.load_full();
         let now = now();
         let mut finish = Finish::new();
-        let evidence = Tables { store: &self.store, config: &config };
-        let disposition = disposition::dispose(
-            &message,
-            Settings::of(&config, message.envelope.route),
-            &evidence,
-            now,
-            &mut |event| {
-                finish.event(event);
-            },
-        );
-        let unproven = disposition.attributions.iter().any(|a| a.proof.is_none());
-        if unproven && now.since(message.envelope.time_queued) < SECOND_LOOK {
-            return Look::Again;
+        let evidence = StoreEvidence { store: &self.store, config: &config, now };
+        let settings = Settings::of(&config, &message.envelope, self.store.id());
+        // Asked before the rows are: what it has passed by now is in them.
+        let ledger = self.store.ledger();
+        let index_behind = ledger.held_by(SEND_INDEX).is_some_and(|from| from < ledger.end());
+        let disposition = disposition::dispose(&message, settings, &evidence, now, &mut |event| {
+            finish.event(event);
+        });
+        let unproven = disposition.attributions.iter().any(|a| !a.is_proved());
+        let early = index_behind || now.since(message.envelope.time_queued) < SECOND_LOOK;
+        if may_wait && unproven && early && matches!(disposition.outcome, Outcome::Recorded(_)) {
+            return Look::Early;
+        }
+        let keep = disposition.quarantine && config.report_quarantine_size > 0;
+        self.count(&message, &disposition, keep);
+        log(&config, &message, &disposition, keep);
+        if keep {
+            return Look::Keep(Entry::of(&message, disposition.outcome));
         }
         for index in 0..message.envelope.rcpts.len() {
             finish.recipient(id, index as u16);
         }
-        self.count(&message, &disposition);
-        log(&message, &disposition);
-        let copy = (!disposition.forward_to.is_empty()).then(|| {
-            let host_name = config.host_names.first().map_or("localhost", String::as_str);
-            let (copy, received) =
-                disposition::forwarded(&message, &disposition.forward_to, self.store.next_message_id(), host_name, now);
-            finish.message(copy.clone(), received);
-            copy
-        });
-        Look::Ready(Box::new(Ready { finish, copy }))
+        let host_name = config.host_names.first().map_or("localhost", String::as_str);
+        let by = || PassedOn { store: self.store.id(), id: self.store.next_message_id(), host_name, now };
+        let mut copies = Vec::new();
+        if !disposition.forward_to.is_empty() {
+            copies.push(disposition::forwarded(&message, &disposition.forward_to, by()));
+        }
+        if disposition.deliver {
+            copies.push(disposition::delivered(&message, by()));
+        }
+        for (copy, received) in &copies {
+            finish.message(copy.clone(), received.clone());
+        }
+        Look::Ready(Box::new(Ready { finish, copies: copies.into_iter().map(|(copy, _)| copy).collect() }))
     }
 
-    fn count(&self, message: &Message, disposition: &Disposition) {
+    fn count(&self, message: &Message, disposition: &Disposition, kept: bool) {
         let add = |counter: &AtomicU64, n: usize| counter.fetch_add(n as u64, Ordering::Relaxed);
         let c = &self.counters;
         add(if message.envelope.route == Route::Feedback { &c.feedback_processed } else { &c.bounce_processed }, 1);
         match disposition.outcome {
             Outcome::Recorded(events) => {
                 add(&c.events, events);
-                add(&c.attributed, disposition.attributions.iter().filter(|a| a.proof.is_some()).count())
+                add(&c.attributed, disposition.attributions.iter().filter(|a| a.is_proved()).count())
             }
             Outcome::AutoReply => add(&c.auto_replies, 1),
             Outcome::Unmatched => add(&c.unmatched, 1),
             Outcome::Unreadable => add(&c.unreadable, 1),
+            Outcome::CameBack => add(&c.came_back, 1),
         };
         add(&c.forwarded, disposition.forward_to.len());
+        add(&c.delivered, usize::from(disposition.deliver));
+        add(&c.quarantined, usize::from(kept));
     }
 }
 
-/// What an operator wants to see: what was dropped or passed on. The subject stands as a checksum: it is not ours to show.
-fn log(message: &Message, disposition: &Disposition) {
-    let id = message.envelope.id;
+/// The reserved queues whose `log-messages` holds for mail to the processors (directives.md, 1.10).
+fn log_messages(config: &Config, route: Route) -> bool {
+    let names: &[&str] =
+        if route == Route::Feedback { &["{feedbackLoop}"] } else { &["{bounce}", "{bounceProcessor}"] };
+    names.iter().any(|name| config.queue_settings(name, "{default}").log_messages)
+}
+
+/// What an operator wants to see: what was dropped, kept or passed on; with `log-messages`, every mail. The subject
+/// stands as a checksum: it is not ours to show.
+fn log(config: &Config, message: &Message, disposition: &Disposition, kept: bool) {
+    let envelope = &message.envelope;
+    let id = envelope.id;
+    if let Some(info) = &disposition.match_info {
+        tracing::info!(message = %id, "{info}");
+    }
+    let all = log_messages(config, envelope.route);
     let what = match disposition.outcome {
+        Outcome::Recorded(events) if all => {
+            let (kind, format) = (disposition.report.kind.name(), &disposition.format);
+            for (result, found) in disposition.report.results.iter().zip(&disposition.attributions).take(20) {
+                let way = found.way.map_or("nothing", super::Way::name);
+                let latency = found.latency(envelope.time_queued).map(|l| l.as_secs());
+                tracing::info!(message = %id, rcpt = result.rcpt, original = %found.message, way, latency, "report result");
+            }
+            return tracing::info!(message = %id, from = &*envelope.orig, kind, format, events, "report recorded");
+        }
         Outcome::Recorded(events) => {
-            let (kind, format) = (disposition.report.kind.name(), disposition.report.format);
+            let (kind, format) = (disposition.report.kind.name(), &disposition.format);
             return tracing::debug!(message = %id, kind, format, events, "report recorded");
         }
+        Outcome::AutoReply if all => return tracing::info!(message = %id, "automatic reply dropped"),
         Outcome::AutoReply => return tracing::debug!(message = %id, "automatic reply dropped"),
         Outcome::Unmatched => "mail to a report address is no report",
         Outcome::Unreadable => "report can't be read",
+        Outcome::CameBack => "a copy of a report came back",
     };
     let mut header = &message.body[..message.body.len().min(64 << 10)];
     let subject = super::fields::Fields::read(&mut header);
     let subject = format!("{:08x}", crc32c::crc32c(subject.any(&["subject"]).as_bytes()));
     let (size, passed_on) = (message.body.len(), disposition.forward_to.len());
-    if passed_on == 0 {
-        tracing::info!(message = %id, subject, size, "{what}: dropped");
-    } else {
-        tracing::info!(message = %id, subject, size, "{what}: passed on to {passed_on} addresses");
-    }
-}
-
-/// Tokens and send index as the store has them. A table that can't be read proves nothing, which is the safe side.
-struct Tables<'a> {
-    store: &'a Store,
-    config: &'a Config,
-}
-
-impl Tables<'_> {
-    fn find(&self, key: &str, rcpt: Option<&str>) -> Option<Sent> {
-        match self.store.tables().find_send(key, rcpt) {
-            Ok(row) => SendEntry::decode(&row?).map(Sent::from).inspect_err(|error| unreadable(error)).ok(),
-            Err(error) => {
-                unreadable(&error);
-                None
-            }
-        }
-    }
-}
-
-impl Evidence for Tables<'_> {
-    fn token(&self, address: &str) -> Option<(MessageId, u16)> {
-        let token = self.config.return_path_token.as_ref()?;
-        return_path::verify(TokenKeys { domain: &token.domain, keys: &token.keys }, self.store.id(), address)
-    }
-
-    fn send_of(&self, message: MessageId, rcpt_index: u16) -> Option<Sent> {
-        let (key, rcpt) = token_key(message, rcpt_index);
-        self.find(&key, Some(&rcpt))
-    }
-
-    fn send_by_message_id(&self, message_id: &str, rcpt: Option<&AddressKey>) -> Option<Sent> {
-        // A header may hold anything, also what looks like the other kind of key.
-        if is_token_key(message_id) {
-            return None;
-        }
-        self.find(message_id, rcpt.map(AddressKey::as_str))
-    }
-}
-
-fn unreadable(error: &dyn std::fmt::Display) {
-    tracing::warn!(%error, "send index can't be read: report stays without attribution");
+    let then = match (passed_on, disposition.deliver, kept) {
+        (0, false, false) => "dropped".to_owned(),
+        (0, false, true) => "quarantined".to_owned(),
+        (0, true, _) => "delivered".to_owned(),
+        (n, false, _) => format!("passed on to {n} addresses"),
+        (n, true, _) => format!("passed on to {n} addresses and delivered"),
+    };
+    tracing::info!(message = %id, from = &*envelope.orig, subject, size, "{what}: {then}");
 }
 
 fn now() -> Time {

@@ -31,6 +31,12 @@ pub struct Arrival<'a> {
     pub src_mta: &'a str,
     /// Address of who brought it.
     pub src_ip: Option<IpAddr>,
+    /// Our address that it came to.
+    pub rcv_ip: Option<IpAddr>,
+    /// Name of the operator's pattern file that recognised it; `None` when Carom knows the form itself.
+    pub pattern: Option<&'a str>,
+    /// Sender of the original mail as the operator's pattern found it; empty when it did not.
+    pub originator: &'a str,
 }
 
 /// Hands `emit` one event for each result; returns how many. `attributions` are those of
@@ -50,8 +56,9 @@ pub fn emit(
     let arf = report.complaint.as_ref().map_or_else(PairsBuf::default, |c| kept(&c.fields, |_| true));
     for (result, attribution) in report.results.iter().zip(attributions) {
         let sent = attribution.sent.as_ref();
-        let proved = sent.filter(|_| attribution.proof.is_some());
-        let rcpt = proved.map_or(result.rcpt.as_str(), |s| &s.rcpt);
+        // What is only probable does not overrule the report, but it may fill what the report leaves open.
+        let certain = sent.filter(|_| attribution.is_proved() || attribution.way.is_some() && result.rcpt.is_empty());
+        let rcpt = certain.map_or(result.rcpt.as_str(), |s| &s.rcpt);
         let provider = AddressKey::of(rcpt);
         let diag = diag(result);
         let base = Event {
@@ -64,9 +71,10 @@ pub fn emit(
             pool: sent.map_or("", |s| &s.pool),
             env_id: sent.map(|s| s.env_id.as_str()).filter(|e| !e.is_empty()).unwrap_or(cut(&report.env_id, MAX_TEXT)),
             time_sent: sent.map_or(Time::UNKNOWN, |s| s.time_sent),
-            attributed_by: attribution.proof.map_or("", super::Proof::name),
+            attributed_by: attribution.way.map_or("", super::Way::name),
             provider: provider.domain(),
-            format: report.format,
+            format: arrival.pattern.map_or(report.format, |name| cut(name, MAX_TEXT)),
+            report_ip: arrival.rcv_ip,
             src_type: Some(arrival.src_type),
             src_mta: arrival.src_mta,
             src_ip: arrival.src_ip,
@@ -117,6 +125,7 @@ pub(super) fn diag(result: &RcptResult) -> String {
 /// The original sender, as far as the report tells: what it was sent to, for a complaint what it says.
 fn orig_of<'a>(report: &'a Recognised, arrival: &Arrival<'a>) -> &'a str {
     match &report.complaint {
+        _ if !arrival.originator.is_empty() => cut(arrival.originator, MAX_TEXT),
         Some(c) if !c.mail_from.is_empty() => cut(&c.mail_from, MAX_TEXT),
         Some(_) => cut(report.original.header("return-path").map_or("", super::values::mailbox), MAX_TEXT),
         None => arrival.to,

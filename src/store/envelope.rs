@@ -1,5 +1,6 @@
 //! How an envelope is kept in a record: one version byte, then the fields in a fixed order. Numbers are little-endian or
-//! LEB128, text is a LEB128 length and UTF-8. Damaged bytes give `None`, never a panic.
+//! LEB128, text is a LEB128 length and UTF-8. Damaged bytes give `None`, never a panic. What stands behind the recipients
+//! was added later: it may be missing, and what follows it is skipped.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -65,7 +66,21 @@ pub(super) fn encode(out: &mut Vec<u8>, e: &Envelope) {
     for s in [&e.orig, &e.env_id, &e.job, &e.vmta, &e.pool, &e.src_mta, &e.user, &e.message_id_header] {
         put_str(out, s);
     }
-    match e.src_ip {
+    put_ip(out, e.src_ip);
+    let headers = e.headers.as_pairs();
+    put_number(out, headers.as_bytes().len() as u64);
+    out.extend_from_slice(headers.as_bytes());
+    put_number(out, e.rcpts.len() as u64);
+    for r in &e.rcpts {
+        put_str(out, &r.address);
+        put_str(out, &r.orcpt);
+        out.push(r.notify);
+    }
+    put_ip(out, e.rcv_ip);
+}
+
+fn put_ip(out: &mut Vec<u8>, ip: Option<IpAddr>) {
+    match ip {
         None => out.push(0),
         Some(IpAddr::V4(a)) => {
             out.push(4);
@@ -76,15 +91,16 @@ pub(super) fn encode(out: &mut Vec<u8>, e: &Envelope) {
             out.extend_from_slice(&a.octets());
         }
     }
-    let headers = e.headers.as_pairs();
-    put_number(out, headers.as_bytes().len() as u64);
-    out.extend_from_slice(headers.as_bytes());
-    put_number(out, e.rcpts.len() as u64);
-    for r in &e.rcpts {
-        put_str(out, &r.address);
-        put_str(out, &r.orcpt);
-        out.push(r.notify);
-    }
+}
+
+fn take_ip(bytes: &mut &[u8]) -> Option<Option<IpAddr>> {
+    let address = take_bytes(bytes)?;
+    Some(match address.len() {
+        0 => None,
+        4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(address).ok()?).into()),
+        16 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?).into()),
+        _ => return None,
+    })
 }
 
 /// Reads what [`encode`] wrote.
@@ -106,13 +122,7 @@ pub(super) fn decode(id: MessageId, body_len: u32, mut bytes: &[u8]) -> Option<E
     let time_queued = Time(i64::from_le_bytes(*time));
     let (orig, env_id, job, vmta) = (take_str(b)?, take_str(b)?, take_str(b)?, take_str(b)?);
     let (pool, src_mta, user, message_id_header) = (take_str(b)?, take_str(b)?, take_str(b)?, take_str(b)?);
-    let address = take_bytes(b)?;
-    let src_ip = match address.len() {
-        0 => None,
-        4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(address).ok()?).into()),
-        16 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?).into()),
-        _ => return None,
-    };
+    let src_ip = take_ip(b)?;
     let mut headers = PairsBuf::default();
     Pairs::from_bytes(take_bytes(b)?).iter().for_each(|(name, value)| headers.push(name, value));
     let count = usize::try_from(take_number(b)?).ok()?;
@@ -124,6 +134,7 @@ pub(super) fn decode(id: MessageId, body_len: u32, mut bytes: &[u8]) -> Option<E
     for _ in 0..count {
         rcpts.push(Recipient { address: take_str(b)?, orcpt: take_str(b)?, notify: take_byte(b)? });
     }
+    let rcv_ip = if b.is_empty() { None } else { take_ip(b)? };
     Some(Envelope {
         id,
         time_queued,
@@ -135,6 +146,7 @@ pub(super) fn decode(id: MessageId, body_len: u32, mut bytes: &[u8]) -> Option<E
         src_type,
         src_mta,
         src_ip,
+        rcv_ip,
         user,
         eight_bit: flags & EIGHT_BIT != 0,
         body_len,
@@ -161,6 +173,7 @@ mod tests {
                 id: MessageId(9), time_queued: Time(-5), orig: a.as_str().into(), env_id: b.as_str().into(), job: "".into(),
                 vmta: "v".into(), pool: a.as_str().into(), src_type: SourceType::Api, src_mta: "m".into(),
                 src_ip: ip.map(|ip| if v4 { IpAddr::from([ip[0], 1, 2, 3]) } else { IpAddr::from(ip) }),
+                rcv_ip: ip.map(|ip| IpAddr::from([9, 8, 7, ip[1]])),
                 user: b.as_str().into(), eight_bit: flags & 1 != 0, body_len: 77, message_id_header: a.as_str().into(), headers,
                 route: [Route::Deliver, Route::Bounce, Route::Feedback][n % 3], no_dsn: flags & 2 != 0,
                 return_full: flags & 4 != 0,

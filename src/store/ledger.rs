@@ -80,6 +80,11 @@ impl Ledger {
         held > limit - limit / 8
     }
 
+    /// The first event that this consumer has not passed; `None` when it holds nothing.
+    pub fn held_by(&self, consumer: &str) -> Option<u64> {
+        lock(&self.shared.inner).holds.get(consumer).copied()
+    }
+
     /// What each consumer holds: its name and the first sequence number kept for it; for `show status` and alarms.
     pub fn holds(&self) -> Vec<(String, u64)> {
         lock(&self.shared.inner).holds.iter().map(|(name, seq)| (name.clone(), *seq)).collect()

@@ -38,6 +38,8 @@ pub struct Envelope {
     pub src_mta: Box<str>,
     /// Address of the submitter.
     pub src_ip: Option<IpAddr>,
+    /// Our address that it came to; `None` when that was not noted.
+    pub rcv_ip: Option<IpAddr>,
     /// Authenticated user.
     pub user: Box<str>,
     /// The content has octets above 127, or was announced as BODY=8BITMIME.

@@ -26,6 +26,7 @@ mod load;
 pub mod message;
 mod open;
 mod overlay;
+mod quarantine;
 mod retention;
 mod rule_sets;
 mod send_index;
@@ -48,6 +49,7 @@ pub use error::{LoadError, StoreError};
 pub use finish::Finish;
 pub use ledger::{Chunk, Ledger, Reader};
 pub use message::{Envelope, Message, RcptState, Recipient, Route};
+pub use send_index::SendKey;
 pub use tables::{Tables, Tx};
 
 use crate::disk::{DirLock, Disk};
@@ -215,6 +217,11 @@ impl Store {
     /// What is looked up by key.
     pub fn tables(&self) -> &Tables {
         &self.0.tables
+    }
+
+    /// Whether any recipient of the message has not ended.
+    pub fn is_queued(&self, message: MessageId) -> bool {
+        lock(&self.shared().inner).index.contains(message)
     }
 
     /// Returns when everything handed over before is durable.

@@ -1,9 +1,11 @@
 //! Tables `sends` and `sends by time`: which message was sent to whom, so that a report can be tied to its send.
 //!
-//! Key of `sends`: 12 bytes of the SHA-256 of the Message-ID header's value (without brackets), then 8 bytes of the
-//! SHA-256 of the recipient's key: short, and nobody can find another Message-ID that collides. Value: when it was
-//! entered (i64, big-endian with the sign flipped, so that it sorts), then the entry as the caller gave it.
-//! `sends by time` has that time and the key as its key, for trimming.
+//! Key of `sends`: 12 bytes of the SHA-256 of a name (the message's id in our store, its Message-ID, its ENVID), then 8
+//! bytes of the SHA-256 of which recipient: short, and nobody can find another Message-ID that collides. Value: when the
+//! send was entered (i64, big-endian with the sign flipped, so that it sorts), then the entry as the caller gave it, or,
+//! under its further keys, the byte 0xFF and the first one. `sends by time` has that time and the first key as its key
+//! and the further keys as its value, for trimming: so a send is one entry, one row of time and a short row for each
+//! further key.
 
 use ring::digest::{SHA256, digest};
 
@@ -15,23 +17,30 @@ use redb::{ReadableTable, ReadableTableMetadata};
 
 const MESSAGE: usize = 12;
 const KEY: usize = MESSAGE + 8;
+/// Bytes of the time in front of each value.
+const TIME: usize = 8;
+/// What stands behind the time where the row leads to another one; no entry begins with it.
+const LEADS_TO: u8 = 0xff;
 /// Entries dropped per call of [`Tx::trim_sends`], at most.
 const TRIM_AT_ONCE: usize = 10_000;
 
-fn message_part(message_id_header: &str) -> [u8; MESSAGE] {
+/// A name of a message, and which of its recipients.
+pub type SendKey<'a> = (&'a str, &'a str);
+
+fn message_part(name: &str) -> [u8; MESSAGE] {
     let mut part = [0; MESSAGE];
-    part.copy_from_slice(&digest(&SHA256, message_id_header.as_bytes()).as_ref()[..MESSAGE]);
+    part.copy_from_slice(&digest(&SHA256, name.as_bytes()).as_ref()[..MESSAGE]);
     part
 }
 
-fn key(message_id_header: &str, rcpt_key: &str) -> [u8; KEY] {
+fn key((name, rcpt): SendKey<'_>) -> [u8; KEY] {
     let mut key = [0; KEY];
-    key[..MESSAGE].copy_from_slice(&message_part(message_id_header));
-    key[MESSAGE..].copy_from_slice(&digest(&SHA256, rcpt_key.as_bytes()).as_ref()[..KEY - MESSAGE]);
+    key[..MESSAGE].copy_from_slice(&message_part(name));
+    key[MESSAGE..].copy_from_slice(&digest(&SHA256, rcpt.as_bytes()).as_ref()[..KEY - MESSAGE]);
     key
 }
 
-fn sortable(time: Time) -> [u8; 8] {
+fn sortable(time: Time) -> [u8; TIME] {
     (time.0 as u64 ^ 1 << 63).to_be_bytes()
 }
 
@@ -39,47 +48,79 @@ fn time_key(time: &[u8], key: &[u8]) -> Vec<u8> {
     [time, key].concat()
 }
 
+/// The key that a row leads to, when it has no entry itself.
+fn leads_to(value: &[u8]) -> Option<&[u8]> {
+    value.get(TIME..)?.strip_prefix(&[LEADS_TO])
+}
+
 impl Tables {
-    /// The entry of a send by its Message-ID header value (without brackets) and recipient key. Without a recipient key
-    /// (a report that hides it) only a message that went to a single recipient is found: guessing would suppress a
-    /// stranger.
-    pub fn find_send(&self, message_id_header: &str, rcpt_key: Option<&str>) -> Result<Option<Vec<u8>>, StoreError> {
-        if let Some(rcpt_key) = rcpt_key {
-            let found = self.find(Table::Sends, &key(message_id_header, rcpt_key))?;
-            return Ok(found.and_then(|v| v.get(8..).map(<[u8]>::to_vec)));
-        }
-        let message = message_part(message_id_header);
-        let mut found = Vec::new();
-        self.for_each(Table::Sends, &message, &mut |key, value| {
-            let same = key.starts_with(&message);
-            if same {
-                found.push(value.get(8..).unwrap_or_default().to_vec());
+    /// The entry of a send by one of its keys. Without a recipient (a report that hides it) only a message is found that
+    /// went to a single one: guessing would blame a stranger.
+    pub fn find_send(&self, name: &str, rcpt: Option<&str>) -> Result<Option<Vec<u8>>, StoreError> {
+        match rcpt {
+            Some(rcpt) => {
+                let found = self.find(Table::Sends, &key((name, rcpt)))?;
+                found.map_or(Ok(None), |value| self.entry(&value))
             }
-            same && found.len() < 2
+            None => {
+                let mut found = self.sends_named(name, 2)?;
+                Ok(if found.len() == 1 { found.pop() } else { None })
+            }
+        }
+    }
+
+    /// The entries of all recipients of the message of this name, at most so many.
+    pub fn sends_named(&self, name: &str, most: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        let message = message_part(name);
+        let mut rows = Vec::new();
+        self.for_each(Table::Sends, &message, &mut |key, value| {
+            let same = key.starts_with(&message) && rows.len() < most;
+            if same {
+                rows.push(value.to_vec());
+            }
+            same
         })?;
-        Ok(if found.len() == 1 { found.pop() } else { None })
+        let mut entries = Vec::with_capacity(rows.len());
+        for row in &rows {
+            entries.extend(self.entry(row)?);
+        }
+        Ok(entries)
+    }
+
+    fn entry(&self, value: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(first) = leads_to(value) else { return Ok(value.get(TIME..).map(<[u8]>::to_vec)) };
+        let found = self.find(Table::Sends, first)?.filter(|v| leads_to(v).is_none());
+        Ok(found.and_then(|v| v.get(TIME..).map(<[u8]>::to_vec)))
     }
 }
 
 impl Tx<'_> {
-    /// Enters a send; `now` is what [`Tx::trim_sends`] goes by. An earlier entry of the same message and recipient is
-    /// replaced.
+    /// Enters a send under its first key and its further ones; `now` is what [`Tx::trim_sends`] goes by. What stood under
+    /// one of the keys before is replaced.
     pub fn put_send(
         &mut self,
-        message_id_header: &str,
-        rcpt_key: &str,
+        first: SendKey<'_>,
+        further: &[SendKey<'_>],
         entry: &[u8],
         now: Time,
     ) -> Result<(), StoreError> {
-        let key = key(message_id_header, rcpt_key);
-        if let Some(old) = self.find(Table::Sends, &key)?
-            && let Some(time) = old.get(..8)
-        {
-            self.remove(Table::SendTimes, &time_key(time, &key));
-        }
+        let first = key(first);
+        let further: Vec<[u8; KEY]> = further.iter().map(|k| key(*k)).filter(|k| *k != first).collect();
         let time = sortable(now);
-        self.put(Table::SendTimes, &time_key(&time, &key), Vec::new());
-        self.put(Table::Sends, &key, [&time[..], entry].concat());
+        for key in std::iter::once(&first).chain(&further) {
+            // An entry that is replaced takes its row of time with it; one that leads elsewhere has none.
+            if let Some(old) = self.find(Table::Sends, key)?
+                && leads_to(&old).is_none()
+                && let Some(time) = old.get(..TIME)
+            {
+                self.remove(Table::SendTimes, &time_key(time, key));
+            }
+        }
+        self.put(Table::SendTimes, &time_key(&time, &first), further.concat());
+        self.put(Table::Sends, &first, [&time[..], entry].concat());
+        for key in &further {
+            self.put(Table::Sends, key, [&time[..], &[LEADS_TO], &first].concat());
+        }
         Ok(())
     }
 
@@ -98,15 +139,22 @@ impl Tx<'_> {
                     break;
                 }
                 if !self.is_removed(Table::SendTimes, time_key) {
-                    drop.push(time_key.to_vec());
+                    drop.push((time_key.to_vec(), row.1.value().to_vec()));
                 }
             }
             Ok(drop)
         })?;
-        for time_key in &drop {
+        for (time_key, further) in &drop {
             self.remove(Table::SendTimes, time_key);
             // A newer entry under the same key would have taken this row away, so the key is this row's own.
-            self.remove(Table::Sends, &time_key[8..]);
+            let first = &time_key[TIME..];
+            self.remove(Table::Sends, first);
+            for key in further.chunks_exact(KEY) {
+                // A later message with the same Message-ID to the same recipient may have it by now.
+                if self.find(Table::Sends, key)?.is_some_and(|v| leads_to(&v) == Some(first)) {
+                    self.remove(Table::Sends, key);
+                }
+            }
         }
         Ok(drop.len() as u64)
     }

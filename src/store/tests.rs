@@ -36,6 +36,7 @@ fn message(id: MessageId, rcpts: usize, body: &[u8]) -> Arc<Message> {
             src_type: SourceType::Smtp,
             src_mta: "app".into(),
             src_ip: None,
+            rcv_ip: None,
             user: "".into(),
             eight_bit: false,
             body_len: body.len() as u32,
@@ -580,16 +581,46 @@ mod tables {
     }
 
     #[test]
+    fn a_send_is_found_by_each_of_its_keys_and_goes_with_all_of_them() {
+        let disk = SimDisk::new();
+        let store = open(&disk).store;
+        let tables = store.tables();
+        let put = |first, further: &[_], entry: &[u8], time| {
+            tables.write(|tx| tx.put_send(first, further, entry, Time(time))).unwrap();
+        };
+        put(("m:1", "0"), &[("a@x", "r@y"), ("e:spring", "r@y")], b"one", 10);
+        put(("m:1", "1"), &[("a@x", "s@y")], b"two", 11);
+        let find = |name, rcpt| tables.find_send(name, rcpt).unwrap();
+        for (name, rcpt) in [("m:1", "0"), ("a@x", "r@y"), ("e:spring", "r@y")] {
+            assert_eq!(find(name, Some(rcpt)).as_deref(), Some(&b"one"[..]), "{name}");
+        }
+        assert_eq!(find("e:spring", None).as_deref(), Some(&b"one"[..]));
+        assert_eq!(find("a@x", None), None, "two recipients");
+        assert_eq!(tables.sends_named("m:1", 10).unwrap().len(), 2);
+        assert_eq!(tables.sends_named("m:1", 1).unwrap().len(), 1);
+        // The same Message-ID to the same recipient again: the newer send has it, and keeps it when the older one goes.
+        put(("m:2", "0"), &[("a@x", "r@y")], b"three", 20);
+        assert_eq!(find("a@x", Some("r@y")).as_deref(), Some(&b"three"[..]));
+        assert_eq!(tables.write(|tx| tx.trim_sends(Time(12), 100)).unwrap(), 2);
+        assert_eq!(find("a@x", Some("r@y")).as_deref(), Some(&b"three"[..]));
+        assert_eq!((find("e:spring", None), find("m:1", Some("0")), find("a@x", Some("s@y"))), (None, None, None));
+        // Entered twice under the same key, as after a crash: one row of time.
+        put(("m:2", "0"), &[("a@x", "r@y")], b"three", 21);
+        assert_eq!(tables.write(|tx| tx.trim_sends(Time(100), 100)).unwrap(), 1);
+        assert_eq!(find("a@x", Some("r@y")), None);
+    }
+
+    #[test]
     fn a_send_is_found_by_message_id_and_recipient_and_dropped_when_old() {
         let disk = SimDisk::new();
         let store = open(&disk).store;
         let tables = store.tables();
         tables
             .write(|tx| {
-                tx.put_send("a@x", "r1@y", b"1", Time(-10))?;
-                tx.put_send("b@x", "r1@y", b"2", Time(10))?;
-                tx.put_send("b@x", "r2@y", b"3", Time(20))?;
-                tx.put_send("a@x", "r1@y", b"4", Time(15))
+                tx.put_send(("a@x", "r1@y"), &[], b"1", Time(-10))?;
+                tx.put_send(("b@x", "r1@y"), &[], b"2", Time(10))?;
+                tx.put_send(("b@x", "r2@y"), &[], b"3", Time(20))?;
+                tx.put_send(("a@x", "r1@y"), &[], b"4", Time(15))
             })
             .unwrap();
         assert_eq!(tables.find_send("a@x", Some("r1@y")).unwrap().as_deref(), Some(&b"4"[..]));

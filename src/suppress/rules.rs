@@ -18,7 +18,7 @@ pub struct Rule {
     pub kind: Kind,
     /// What the event must say.
     pub says: Says,
-    /// The event must have been tied to its send (`attributed_by`).
+    /// The event must have been tied to its send by proof (`attributed_by`).
     pub attributed: bool,
 }
 
@@ -54,7 +54,7 @@ pub fn decide(event: &Event<'_>, category: &str) -> Option<&'static Rule> {
 impl Rule {
     fn applies(&self, event: &Event<'_>, category: &str) -> bool {
         event.kind == self.kind
-            && (!self.attributed || !event.attributed_by.is_empty())
+            && (!self.attributed || event.is_proved())
             && match self.says {
                 Says::DeadAddress => {
                     event.is_permanent_failure()

@@ -153,6 +153,7 @@ impl World {
             src_type: SourceType::Smtp,
             src_mta: "feeder".into(),
             src_ip: None,
+            rcv_ip: None,
             user: "".into(),
             eight_bit: false,
             body_len: len as u32,

@@ -4,11 +4,12 @@
 use std::sync::LazyLock;
 
 use carom::classify::RuleSet;
+use carom::event::header_token;
 use carom::event::return_path::{TokenKeys, mint, verify};
-use carom::event::{AddressKey, MessageId, SourceType, StoreId, Time};
+use carom::event::{AddressKey, MessageId, SourceType, StoreId, Time, TokenKey};
 use carom::report::attribute::attribute;
 use carom::report::to_event::{Arrival, emit};
-use carom::report::{Evidence, Sent, recognise};
+use carom::report::{Evidence, Original, Sent, recognise};
 use carom::suppress::rules::decide;
 
 use super::events::sent;
@@ -18,12 +19,13 @@ static RULES: LazyLock<RuleSet> = LazyLock::new(RuleSet::builtin);
 
 const OURS: StoreId = StoreId(77);
 
-fn keys() -> Vec<(String, Vec<u8>)> {
-    vec![("k1".into(), b"0123456789abcdef0123456789abcdef".to_vec())]
+fn keys() -> Vec<TokenKey> {
+    vec![TokenKey { id: "k1".into(), secret: b"0123456789abcdef0123456789abcdef".to_vec(), until: None }]
 }
 
 fn token_of(store: StoreId, message: u64, rcpt: u16) -> String {
-    mint(TokenKeys { domain: "bounce.example.com", keys: &keys() }, store, MessageId(message), rcpt).unwrap()
+    mint(TokenKeys { domain: "bounce.example.com", keys: &keys(), now: Time(1) }, store, MessageId(message), rcpt)
+        .unwrap()
 }
 
 /// Message 5 went to ann (recipient 0) and bob (1), each under a Message-ID of its own; message 6 to 0 only, without
@@ -32,7 +34,10 @@ struct Index;
 
 impl Evidence for Index {
     fn token(&self, address: &str) -> Option<(MessageId, u16)> {
-        verify(TokenKeys { domain: "bounce.example.com", keys: &keys() }, OURS, address)
+        verify(TokenKeys { domain: "bounce.example.com", keys: &keys(), now: Time(1) }, OURS, address)
+    }
+    fn header_token(&self, original: &Original) -> Option<(MessageId, u16)> {
+        header_token::verify(&keys(), Time(1), OURS, original.header("x-ref")?)
     }
     fn send_of(&self, message: MessageId, rcpt_index: u16) -> Option<Sent> {
         match (message.0, rcpt_index) {
@@ -52,7 +57,15 @@ impl Evidence for Index {
 fn outcome(mail: &str, to: &str) -> Vec<(String, String, bool)> {
     let report = recognise(mail.replace('\n', "\r\n").as_bytes());
     let attributions = attribute(&report, &[to], &Index);
-    let arrival = Arrival { to, src_type: SourceType::Smtp, src_mta: "evil.example", src_ip: None };
+    let arrival = Arrival {
+        to,
+        src_type: SourceType::Smtp,
+        src_mta: "evil.example",
+        src_ip: None,
+        rcv_ip: None,
+        pattern: None,
+        originator: "",
+    };
     let mut all = Vec::new();
     emit(&report, &attributions, &arrival, &[], Time::from_secs(9), &mut |event| {
         let category = RULES.classify(event).category;
@@ -170,7 +183,22 @@ fn what_is_not_permanent_suppresses_nobody_though_it_is_proved() {
 fn a_complaint_needs_proof_and_only_abuse_counts() {
     let known = [event("ann@example.net", "message-id", true)];
     assert_eq!(outcome(&arf("abuse", "m-ann@example.com", "ann@example.net"), PLAIN), known);
-    assert_eq!(outcome(&arf("abuse", "m-ann@example.com", ""), PLAIN), known, "redacted");
+    assert_eq!(
+        outcome(&arf("abuse", "m-ann@example.com", ""), PLAIN),
+        [event("ann@example.net", "message-id-alone", false)],
+        "who complains is hidden: whoever got the mail may have written it"
+    );
+    let token = header_token::mint(&keys(), Time(1), true, OURS, (MessageId(5), 0)).unwrap();
+    let marked =
+        arf("abuse", "made-up@example.com", "").replace("Subject: x\n\n--b--", &format!("X-Ref: {token}\n\n--b--"));
+    assert_eq!(
+        outcome(&marked, PLAIN),
+        [event("ann@example.net", "header-token", true)],
+        "the token in the header says who it is"
+    );
+    let forged =
+        marked.replace(&token, &header_token::mint(&keys(), Time(1), true, StoreId(78), (MessageId(5), 0)).unwrap());
+    assert_eq!(outcome(&forged, PLAIN), [event("", "", false)]);
     assert_eq!(
         outcome(&arf("abuse", "made-up@example.com", "ann@example.net"), PLAIN),
         [event("ann@example.net", "", false)]

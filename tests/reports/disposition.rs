@@ -2,45 +2,25 @@
 
 use std::sync::Arc;
 
+use carom::config::BodyPattern;
+use carom::config::body_pattern::BOUNCE_GROUPS;
 use carom::config::model::Processor;
-use carom::event::record::PairsBuf;
-use carom::event::{EventBatch, Kind, MessageId, RuleSetId, SourceType, StoreId, Time};
-use carom::report::disposition::{Disposition, Outcome, Settings, dispose, forwarded, notes};
-use carom::store::{Envelope, Message, Recipient, Route};
+use carom::event::{EventBatch, Kind, MessageId, RuleSetId, StoreId, Time};
+use carom::report::disposition::{
+    Disposition, MAX_HOPS, Outcome, PassedOn, Settings, check, delivered, dispose, forwarded,
+};
+use carom::store::{Message, Route};
 
 use super::events::Index;
 use super::forms::mail;
+use super::incoming::incoming;
 
 fn message(body: Vec<u8>) -> Message {
-    Message {
-        envelope: Envelope {
-            id: MessageId(9),
-            time_queued: Time::from_secs(1),
-            orig: if body.starts_with(b"Return-Path: <>") { "" } else { "someone@example.net" }.into(),
-            env_id: "".into(),
-            job: "".into(),
-            vmta: "{default}".into(),
-            pool: "".into(),
-            src_type: SourceType::Smtp,
-            src_mta: "mx.example.net".into(),
-            src_ip: None,
-            user: "".into(),
-            eight_bit: false,
-            body_len: body.len() as u32,
-            message_id_header: "".into(),
-            headers: PairsBuf::default(),
-            route: Route::Bounce,
-            no_dsn: false,
-            return_full: false,
-            rcpts: vec![Recipient { address: "bounce@bounce.example.com".into(), orcpt: "".into(), notify: 0 }],
-        },
-        body: body.into(),
-    }
+    incoming(MessageId(9), "bounce@bounce.example.com", body)
 }
 
 fn processor() -> Processor {
     Processor {
-        domains: vec!["bounce.example.com".into()],
         forward_unmatched_to: vec!["people@example.com".into()],
         forward_errors_to: vec!["postmaster@example.com".into()],
         ..Processor::default()
@@ -48,8 +28,16 @@ fn processor() -> Processor {
 }
 
 fn disposed(message: &Message) -> (Disposition, usize) {
-    let processor = processor();
-    let settings = Settings { processor: Some(&processor), kept_headers: &[] };
+    disposed_by(&processor(), message)
+}
+
+const OURS: StoreId = StoreId(0xabc);
+const BY: PassedOn<'static> =
+    PassedOn { store: OURS, id: MessageId(10), host_name: "mta.example.com", now: Time::from_secs(3) };
+
+fn disposed_by(processor: &Processor, message: &Message) -> (Disposition, usize) {
+    let settings =
+        Settings { processor: Some(processor), kept_headers: &[], store: OURS, has_way_on: true, again: false };
     let mut events = 0;
     let d = dispose(message, settings, &Index(&[]), Time::from_secs(2), &mut |_| events += 1);
     (d, events)
@@ -79,8 +67,7 @@ fn what_is_no_report_goes_to_people_and_what_cannot_be_read_to_the_postmaster() 
 fn a_copy_has_the_null_sender_asks_for_no_report_and_is_not_passed_on_again() {
     let report = message(mail("ordinary-quoting"));
     let to = ["people@example.com".to_owned(), "more@example.com".to_owned()];
-    let (copy, received): (Arc<Message>, _) =
-        forwarded(&report, &to, MessageId(10), "mta.example.com", Time::from_secs(3));
+    let (copy, received): (Arc<Message>, _) = forwarded(&report, &to, BY);
     let e = &copy.envelope;
     assert_eq!((&*e.orig, e.no_dsn, e.route, e.id), ("", true, Route::Deliver, MessageId(10)));
     assert_eq!(e.body_len as usize, copy.body.len());
@@ -106,22 +93,98 @@ fn a_copy_has_the_null_sender_asks_for_no_report_and_is_not_passed_on_again() {
 }
 
 #[test]
-fn what_is_not_done_is_said_beforehand() {
-    let quiet = Processor { deliver_unmatched_email: true, ..processor() };
-    assert_eq!(notes(Some(&quiet), None), [] as [&str; 0]);
-    let loud = Processor {
-        deliver_matched_email: true,
-        deliver_unmatched_email: true,
-        forward_unmatched_to: Vec::new(),
-        forward_errors_to: vec!["x@Bounce.example.com".into()],
-        ..processor()
-    };
-    let said = notes(None, Some(&loud));
-    assert_eq!(said.len(), 3);
-    assert!(said.iter().all(|n| n.starts_with("<feedback-loop-processor> ")), "{said:?}");
+fn what_nobody_gets_is_kept_and_what_somebody_gets_is_not() {
+    let alone = Processor { deliver_unmatched_email: false, ..Processor::default() };
+    for (name, outcome) in [("ordinary-quoting", Outcome::Unmatched), ("claims-to-be-a-report", Outcome::Unreadable)] {
+        let m = message(mail(name));
+        let (d, _) = disposed_by(&processor(), &m);
+        assert!(!d.quarantine && d.forward_to.len() == 1, "{name}");
+        // What can't be read goes on whatever deliver-unmatched-email says.
+        let (d, _) = disposed_by(&alone, &m);
+        assert_eq!((d.outcome, d.deliver), (outcome, outcome == Outcome::Unreadable), "{name}");
+        assert_eq!(d.quarantine, outcome == Outcome::Unmatched);
+        let delivers = Processor { deliver_unmatched_email: true, ..Processor::default() };
+        assert!(disposed_by(&delivers, &m).0.deliver, "{name}");
+        // Where the queue would lead back to us, delivering is no way out.
+        let settings =
+            Settings { processor: Some(&delivers), kept_headers: &[], store: OURS, has_way_on: false, again: false };
+        let d = dispose(&m, settings, &Index(&[]), Time::from_secs(2), &mut |_| ());
+        assert!(!d.deliver && d.quarantine, "{name}");
+    }
+    let (d, _) = disposed_by(&alone, &message(mail("vacation")));
+    assert!(!d.quarantine && !d.deliver, "automatic replies are not worth keeping");
+}
+
+#[test]
+fn a_report_goes_on_to_its_address_only_where_that_is_asked_for_and_only_once() {
+    let asked = Processor { deliver_matched_email: true, ..Processor::default() };
+    let m = message(mail("dsn-several"));
+    let (d, events) = disposed_by(&asked, &m);
+    assert_eq!((d.outcome, d.deliver, events), (Outcome::Recorded(3), true, 3));
+    let (on, received) = delivered(&m, BY);
+    assert_eq!((&*on.envelope.rcpts[0].address, &*on.envelope.orig), ("bounce@bounce.example.com", ""));
+    assert_eq!((on.envelope.route, received.len()), (Route::Deliver, 0), "its reception was recorded when it came");
+    // Its way leads back to us: it is not recorded twice and not delivered again.
+    let (d, events) = disposed_by(&asked, &message(on.body.to_vec()));
+    assert_eq!((d.outcome, d.deliver, d.quarantine, events), (Outcome::CameBack, false, false, 0));
+    // To another server that reads reports it is a report like any other.
+    let settings =
+        Settings { processor: Some(&asked), kept_headers: &[], store: StoreId(1), has_way_on: true, again: false };
+    let d = dispose(&message(on.body.to_vec()), settings, &Index(&[]), Time::from_secs(2), &mut |_| ());
+    assert_eq!(d.outcome, Outcome::Recorded(3));
+}
+
+#[test]
+fn what_goes_in_circles_is_kept_instead_of_passed_on() {
+    let mut body = b"Received: by a.example\r\n".repeat(MAX_HOPS + 1);
+    body.extend_from_slice(&mail("ordinary-quoting"));
+    let (d, _) = disposed(&message(body));
+    assert_eq!((d.outcome, d.forward_to.len(), d.deliver, d.quarantine), (Outcome::Unmatched, 0, false, true));
+}
+
+#[test]
+fn a_pattern_file_reads_what_no_form_fits_and_leaves_the_known_forms_alone() {
+    let text = "(?<r>\\S+@\\S+) (?:konnte|could) not";
+    let pattern =
+        BodyPattern::read(std::path::Path::new("p/acme.pattern"), text, BOUNCE_GROUPS, &mut Vec::new()).unwrap();
+    let with = Processor { body_patterns: vec![pattern], log_match_info: true, ..Processor::default() };
+    let m = message(b"From: gw@acme.example\r\nSubject: note\r\n\r\nann@example.net could not be found\r\n".to_vec());
+    assert_eq!(disposed(&m).0.outcome, Outcome::Unmatched);
+    let (d, events) = disposed_by(&with, &m);
+    assert_eq!((d.outcome, d.format.as_str(), events), (Outcome::Recorded(1), "acme.pattern", 1));
+    let info = d.match_info.unwrap();
     assert!(
-        said[0].contains("deliver-matched-email")
-            && said[1].contains("forward-unmatched-to")
-            && said[2].contains("x@Bounce")
+        info.starts_with("matched body-pattern defined in file:p/acme.pattern") && info.contains("ann@example.net")
     );
+    let (d, _) = disposed_by(&with, &message(mail("dsn-failed")));
+    assert_eq!((d.format.as_str(), d.match_info), ("dsn", None));
+}
+
+fn notes(text: &str) -> Vec<String> {
+    let loaded = carom::config::parse_str("c", &format!("host-name mta.example.com\nspool /s\nlog-file /l\n{text}"));
+    check(&loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics)))
+}
+
+#[test]
+fn what_would_not_do_what_it_seems_to_say_is_said_beforehand() {
+    let list = "<address-list>\ndomain bounce.example.com\n</address-list>\n";
+    let block = |inner: &str| format!("<bounce-processor>\n{inner}{list}</bounce-processor>\n");
+    let quiet = [
+        block("deliver-unmatched-email no\n"),
+        block("forward-unmatched-to people@example.com\n"),
+        block("deliver-matched-email yes\n")
+            + "<domain bounce.example.com>\nsmtp-hosts mailbox.example.com\n</domain>\n",
+    ];
+    for text in quiet {
+        assert_eq!(notes(&text), [] as [&str; 0], "{text}");
+    }
+    let said = notes(&block("deliver-matched-email yes\n"));
+    assert!(said.len() == 1 && said[0].contains("deliver-matched-email is on"), "{said:?}");
+    let said = notes(&block(""));
+    assert!(
+        said.len() == 1 && said[0].contains("deliver-unmatched-email is on") && said[0].contains("smtp-hosts"),
+        "{said:?}"
+    );
+    let said = notes(&block("deliver-unmatched-email no\nforward-errors-to x@Bounce.example.com\n"));
+    assert!(said.len() == 1 && said[0].contains("x@Bounce"), "{said:?}");
 }

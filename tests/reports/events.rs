@@ -47,6 +47,9 @@ fn seen<T>(name: &str, to: &str, index: &Index, look: impl Fn(&Event<'_>) -> T) 
         src_type: SourceType::Smtp,
         src_mta: "mx.example.net",
         src_ip: Some("192.0.2.8".parse().unwrap()),
+        rcv_ip: Some("192.0.2.1".parse().unwrap()),
+        pattern: None,
+        originator: "",
     };
     let kept = ["subject".to_owned(), "x-job".to_owned()];
     let mut all = Vec::new();
@@ -128,6 +131,7 @@ fn a_complaint_carries_its_arf_fields_for_each_recipient() {
         assert_eq!((e.kind, e.feedback_type, e.user_agent), (Kind::Feedback, "abuse", "ExampleFBL/2.1"));
         assert_eq!((e.dlv_source_ip, e.reported_domain), (Some("192.0.2.20".parse().unwrap()), "example.com"));
         assert_eq!((e.reporting_mta, e.format, e.headers.get("x-job")), ("mx.example.net", "arf", Some("spring")));
+        assert_eq!(e.report_ip, Some("192.0.2.1".parse().unwrap()));
         assert_eq!(e.arf.iter().filter(|(n, _)| *n == "Reported-URI").count(), 2);
         (e.rcpt.to_owned(), e.attributed_by.to_owned())
     });
@@ -143,7 +147,8 @@ fn a_redacted_complaint_names_the_recipient_that_the_send_index_knows() {
     let index = Index(&[("m9@example.com", "ann@example.net")]);
     assert_eq!(
         seen("arf-redacted", "fbl@bounce.example.com", &index, |e| (e.rcpt.to_owned(), e.attributed_by.to_owned())),
-        [("ann@example.net".to_owned(), "message-id".to_owned())]
+        [("ann@example.net".to_owned(), "message-id-alone".to_owned())],
+        "anybody who got the mail could have written it: it is no proof"
     );
     assert_eq!(seen("arf-redacted", "fbl@bounce.example.com", &NOTHING, |e| e.rcpt.to_owned()), [""]);
 }
@@ -167,7 +172,15 @@ fn the_events_of_the_largest_report_fit_one_record() {
     let report = recognise(text.as_bytes());
     assert!(report.results.len() > 200);
     let attributions = attribute(&report, &["fbl@example.com"], &NOTHING);
-    let arrival = Arrival { to: "fbl@example.com", src_type: SourceType::Smtp, src_mta: "", src_ip: None };
+    let arrival = Arrival {
+        to: "fbl@example.com",
+        src_type: SourceType::Smtp,
+        src_mta: "",
+        src_ip: None,
+        rcv_ip: None,
+        pattern: None,
+        originator: "",
+    };
     let mut events = carom::event::Events::new();
     emit(&report, &attributions, &arrival, &[], Time::from_secs(1), &mut |e| events.push(e));
     assert!(events.as_bytes().len() < 32 << 20, "{}", events.as_bytes().len());

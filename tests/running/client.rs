@@ -51,10 +51,15 @@ impl Client {
 
     /// What the final dot is answered.
     pub fn send(&mut self, address: &str) -> u16 {
-        assert_eq!(self.say("MAIL FROM:<news@from.example>"), 250);
-        assert_eq!(self.say(&format!("RCPT TO:<{address}>")), 250);
+        self.mail("news@from.example", address, "From: <news@from.example>\r\nSubject: hello\r\n\r\nhello\r\n")
+    }
+
+    /// What the final dot of this mail is answered; no line of it begins with a dot.
+    pub fn mail(&mut self, from: &str, to: &str, content: &str) -> u16 {
+        assert_eq!(self.say(&format!("MAIL FROM:<{from}>")), 250);
+        assert_eq!(self.say(&format!("RCPT TO:<{to}>")), 250);
         assert_eq!(self.say("DATA"), 354);
-        self.say("From: <news@from.example>\r\nSubject: hello\r\n\r\nhello\r\n.")
+        self.say(&format!("{content}."))
     }
 
     /// The certificate shown after STARTTLS, as DER.

@@ -10,6 +10,7 @@ struct Book {
     forgiven: AtomicBool,
     attempts: Mutex<Vec<String>>,
     taken: Mutex<Vec<String>>,
+    mails: Mutex<Vec<String>>,
 }
 
 pub struct NextHop {
@@ -48,6 +49,12 @@ impl NextHop {
         self.book.taken.lock().unwrap().clone()
     }
 
+    #[allow(dead_code)] // tests/running.rs does not look into them.
+    /// The contents it has taken, with the line ends of SMTP.
+    pub fn mails(&self) -> Vec<String> {
+        self.book.mails.lock().unwrap().clone()
+    }
+
     /// How often RCPT named this address.
     pub fn attempts(&self, address: &str) -> usize {
         self.book.attempts.lock().unwrap().iter().filter(|a| *a == address).count()
@@ -81,12 +88,17 @@ fn serve(stream: &TcpStream, book: &Book) -> std::io::Result<()> {
             "DATA" if rcpts.is_empty() => out.write_all(b"554 5.5.1 no recipients\r\n")?,
             "DATA" => {
                 out.write_all(b"354 go on\r\n")?;
+                let mut mail = String::new();
                 while line != ".\r\n" {
                     line.clear();
                     if lines.read_line(&mut line)? == 0 {
                         return Ok(());
                     }
+                    if line != ".\r\n" {
+                        mail.push_str(&line);
+                    }
                 }
+                book.mails.lock().unwrap().push(mail);
                 book.taken.lock().unwrap().append(&mut rcpts);
                 out.write_all(b"250 2.0.0 taken\r\n")?;
             }

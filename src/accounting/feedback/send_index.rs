@@ -1,21 +1,19 @@
 //! The consumer that fills the send index: to whom each message was delivered, by Message-ID and by the key that a
-//! signed return path leads to.
+//! signed token leads to, and by ENVID.
 //!
 //! A bounce report or complaint is believed only if it is about mail we sent; where no signed token says so, the
-//! Message-ID of a `d` event does. Kept for `send-index-retention`, and at most `MAX_SENDS` of them. It runs only when
+//! Message-ID of a `d` event does. Kept for `send-index-retention`, and at most `send-index-max` of them. It runs only when
 //! a bounce or feedback-loop processor is configured, because only then is the Message-ID kept with the events.
 
 use std::time::Duration;
 
 use super::follow::{Effect, Follower, Urgency};
-use crate::event::send_entry::{is_token_key, token_key};
+use crate::event::send_entry::{env_id_key, is_own_key, token_key};
 use crate::event::{AddressKey, Event, Kind, MessageId, SendEntry, Time};
 use crate::store::{Store, StoreError, Tx};
 
 /// The name of the consumer in the tables.
 pub const CONSUMER: &str = "send-index";
-/// Most sends kept.
-const MAX_SENDS: u64 = 50_000_000;
 /// Most sends held in memory for one commit.
 const MAX_WAITING: usize = 8192;
 
@@ -23,6 +21,7 @@ const MAX_WAITING: usize = 8192;
 #[derive(Debug)]
 pub struct SendIndex {
     retention: Duration,
+    most: u64,
     waiting: Vec<Send>,
     /// The newest event seen: age is counted from it, so that events read late do not outlive their time.
     now: Time,
@@ -34,15 +33,17 @@ struct Send {
     rcpt_index: u16,
     /// Empty when the mail had none.
     message_id: Box<str>,
+    /// Empty when there was none.
+    env_id: Box<str>,
     key: AddressKey,
     entry: Vec<u8>,
     time: Time,
 }
 
 impl SendIndex {
-    /// Opens the consumer where it stopped. `retention` is `send-index-retention`.
-    pub fn open(store: &Store, retention: Duration) -> Result<Follower<SendIndex>, StoreError> {
-        Follower::open(store, SendIndex { retention, waiting: Vec::new(), now: Time::UNKNOWN })
+    /// Opens the consumer where it stopped. `retention` is `send-index-retention`, `most` is `send-index-max`.
+    pub fn open(store: &Store, retention: Duration, most: u64) -> Result<Follower<SendIndex>, StoreError> {
+        Follower::open(store, SendIndex { retention, most, waiting: Vec::new(), now: Time::UNKNOWN })
     }
 }
 
@@ -58,6 +59,7 @@ impl Effect for SendIndex {
             message: event.message,
             rcpt_index: event.rcpt_index,
             message_id: event.headers.get("message-id").map(bare).unwrap_or_default().into(),
+            env_id: event.env_id.into(),
             key: AddressKey::of(event.rcpt),
             entry: SendEntry::of(event).encode(),
             time: event.time,
@@ -76,14 +78,19 @@ impl Effect for SendIndex {
     fn write(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         for send in &self.waiting {
             let (message, rcpt) = token_key(send.message, send.rcpt_index);
-            tx.put_send(&message, &rcpt, &send.entry, send.time)?;
-            if !send.message_id.is_empty() && !is_token_key(&send.message_id) {
-                tx.put_send(&send.message_id, send.key.as_str(), &send.entry, send.time)?;
+            let env_id = env_id_key(&send.env_id);
+            let mut further = Vec::with_capacity(2);
+            if !send.message_id.is_empty() && !is_own_key(&send.message_id) {
+                further.push((&*send.message_id, send.key.as_str()));
             }
+            if !send.env_id.is_empty() {
+                further.push((&*env_id, send.key.as_str()));
+            }
+            tx.put_send((&message, &rcpt), &further, &send.entry, send.time)?;
         }
         if self.now.is_known() {
             let retention = i64::try_from(self.retention.as_micros()).unwrap_or(i64::MAX);
-            tx.trim_sends(Time(self.now.0.saturating_sub(retention)), MAX_SENDS)?;
+            tx.trim_sends(Time(self.now.0.saturating_sub(retention)), self.most)?;
         }
         Ok(())
     }

@@ -302,7 +302,7 @@ fn a_delivery_is_found_by_its_message_id_until_its_time_is_over() {
     let mut plain = delivered(Time::from_secs(1_800_000_000));
     plain.headers = crate::event::Pairs::EMPTY;
     append(&store, &[plain, delivered(Time::from_secs(1_800_000_000))]).unwrap();
-    let mut index = SendIndex::open(&store, Duration::from_secs(86_400)).unwrap();
+    let mut index = SendIndex::open(&store, Duration::from_secs(86_400), 1_000_000).unwrap();
     index.catch_up().unwrap();
     let row = store.tables().find_send("one@example.com", Some("ann@example.net")).unwrap().unwrap();
     let entry = SendEntry::decode(&row).unwrap();

@@ -45,6 +45,8 @@ pub const DOMAIN: &[D] = &[
     D::one("disable-acct-records", Set::Kinds(|q, v| q.disable_acct_records = v), "", "Record types that are not written for the queue (of d, b, t, tq)"),
     D::one("log-connections", Set::Bool(|q, v| q.log_connections = v), "no", "Log when outbound sessions begin and end"),
     D::one("log-commands", Set::Bool(|q, v| q.log_commands = v), "no", "Log the SMTP dialogue"),
+    D::one("log-messages", Set::Bool(|q, v| q.log_messages = v), "no", "In <domain {bounce}> and <domain {feedbackLoop}>: log each mail that the processor reads"),
+    D::one("add-token-header", Set::Bool(|q, v| q.add_token_header = v), "no", "Put the signed token of <return-path-token> into the header that it names; each recipient gets a transaction of his own"),
     D::one("log-transfer-failures", Set::Bool(|q, v| q.log_transfer_failures = v), "no", "Log a warning when a connection breaks within a message"),
 ];
 

@@ -63,6 +63,10 @@ pub struct Global {
     pub ledger_retention: Duration,
     /// `send-index-retention`
     pub send_index_retention: Duration,
+    /// `send-index-max`
+    pub send_index_max: u64,
+    /// `report-quarantine-size`
+    pub report_quarantine_size: u64,
     /// `command-socket`
     pub command_socket: Option<PathBuf>,
     /// `source=NAME` of listener lines
@@ -93,6 +97,8 @@ impl Default for Global {
             ledger_retention_bytes: 1 << 30,
             ledger_retention: Duration::from_secs(DAY),
             send_index_retention: Duration::from_secs(30 * DAY),
+            send_index_max: 50_000_000,
+            report_quarantine_size: 64 << 20,
             command_socket: None,
             references: Vec::new(),
         }
@@ -211,6 +217,19 @@ pub const GLOBAL: &[G] = &[
         "How long it is remembered what was sent to whom, to know a report for genuine",
     )
     .restart(),
+    G::one(
+        "send-index-max",
+        Set::Int(1, 10_000_000_000, |g, v| g.send_index_max = v),
+        "50000000",
+        "Of how many recipients at most it is remembered what was sent to them; the oldest go first",
+    )
+    .restart(),
+    G::one(
+        "report-quarantine-size",
+        Set::Size(|g, v| g.report_quarantine_size = v),
+        "64M",
+        "How much mail to report addresses is kept that nobody understood; the oldest goes first; 0 keeps none",
+    ),
     G::one(
         "command-socket",
         Set::Path(|g, v| g.command_socket = Some(v)),

@@ -42,6 +42,8 @@ pub enum Scope {
     Processor,
     /// `<address-list>` inside a processor
     AddressList,
+    /// `<email-patterns>` inside a processor
+    EmailPatterns,
     /// `<return-path-token>`
     Token,
 }
@@ -61,6 +63,7 @@ impl Scope {
         Scope::Patterns,
         Scope::Processor,
         Scope::AddressList,
+        Scope::EmailPatterns,
         Scope::Token,
     ];
 
@@ -79,6 +82,7 @@ impl Scope {
             Scope::Patterns => "<bounce-category-patterns>",
             Scope::Processor => "<bounce-processor> or <feedback-loop-processor>",
             Scope::AddressList => "<address-list>",
+            Scope::EmailPatterns => "<email-patterns>",
             Scope::Token => "<return-path-token>",
         }
     }
@@ -200,6 +204,7 @@ pub fn all() -> Vec<Row> {
         .chain(rows(Scope::AcctFile, acct_file::ACCT_FILE))
         .chain(rows(Scope::Processor, report::PROCESSOR))
         .chain(rows(Scope::AddressList, report::ADDRESS_LIST))
+        .chain(rows(Scope::EmailPatterns, report::EMAIL_PATTERNS))
         .chain(rows(Scope::Token, report::TOKEN))
         .collect()
 }
@@ -218,6 +223,7 @@ pub const BLOCKS: &[(&str, &str, &[Scope])] = &[
     ("bounce-processor", "", &[Scope::Global]),
     ("feedback-loop-processor", "", &[Scope::Global]),
     ("address-list", "", &[Scope::Processor]),
+    ("email-patterns", "", &[Scope::Processor]),
     ("return-path-token", "", &[Scope::Global]),
 ];
 

@@ -1,15 +1,17 @@
-//! What deals with reports that come back: `<bounce-processor>`, `<feedback-loop-processor>`, `<address-list>`
-//! (directives.md, 2.3 to 2.5) and `<return-path-token>`, which is ours.
+//! What deals with reports that come back: `<bounce-processor>`, `<feedback-loop-processor>`, `<address-list>`,
+//! `<email-patterns>` (directives.md, 2.3 to 2.6) and `<return-path-token>`, which is ours.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Directive;
 use super::set::{Change, Set};
 use crate::config::lexer::Args;
 use crate::config::model::Processor;
+use crate::config::pattern::Pattern;
 use crate::config::tree::Reading;
 use crate::config::values::{self, ValueError};
-use crate::event::address::canonical_domain;
+use crate::event::{Time, TokenKey};
 
 /// The rows of both processors.
 pub const PROCESSOR: &[Directive<Processor>] = &[
@@ -25,6 +27,12 @@ pub const PROCESSOR: &[Directive<Processor>] = &[
         "no",
         "Deliver reports after they were read; no: drop them",
     ),
+    Directive::one(
+        "deliver-email",
+        Set::Bool(|p, v| (p.deliver_unmatched_email, p.deliver_matched_email) = (v, v)),
+        "",
+        "Deprecated: sets deliver-unmatched-email and deliver-matched-email, of which the last one given holds",
+    ),
     Directive::many(
         "forward-unmatched-to",
         Set::Email(|p, v| p.forward_unmatched_to.push(v)),
@@ -39,30 +47,111 @@ pub const PROCESSOR: &[Directive<Processor>] = &[
 
 /// The rows of an `<address-list>` inside a processor.
 pub const ADDRESS_LIST: &[Directive<Processor>] = &[
-    Directive::many("domain", Set::Host(|p, v| p.domains.push(v)), "Every address at this domain"),
+    Directive::many("domain", Set::Host(|p, v| p.list.add_domain(&v)), "Every address at this domain"),
     Directive::many(
         "address",
-        Set::Other("EMAIL or local part", "bounces@example.com", address),
-        "One address, or a local part at any domain",
+        Set::Other("EMAIL, local part or /REGEX/", "bounces@example.com", address),
+        "One address, a local part at any domain, or every address in which the pattern is found, whatever its case",
+    ),
+    Directive::many(
+        "address-file",
+        Set::Other("FILE", "/etc/carom/bounce-addresses", address_file),
+        "A file with an address or a local part on each line",
     ),
 ];
 
-fn address(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<Processor>, ValueError> {
-    let help = "write an address or a local part; for all addresses of a domain write domain D";
-    let Some(word) = args.rest() else { return Err(ValueError { message: "no address".into(), help: help.into() }) };
-    if word.text.starts_with('/') {
-        reading.warning(word.span, "patterns of addresses are not supported yet: this one is not in effect", help);
-        return Ok(Arc::new(|_| ()));
-    }
-    let address = match word.text.rsplit_once('@') {
-        Some((local, domain)) => {
-            values::email(&word.text)?;
-            format!("{local}@{}", canonical_domain(domain))
+const ADDRESS_HELP: &str = "write an address, a local part or /REGEX/; for all addresses of a domain write domain D";
+
+fn address(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<Processor>, ValueError> {
+    if let Some(regex) = args.clone().regex() {
+        args.regex();
+        let pattern = Pattern::new(&regex.text, false)
+            .map_err(|e| ValueError { message: format!("not a pattern: {e}"), help: ADDRESS_HELP.into() })?;
+        if pattern.is_match("") {
+            let message = "the pattern matches every address, so that all mail would be taken for reports".to_owned();
+            return Err(ValueError { message, help: "write out what the addresses have in common".into() });
         }
-        // A local part is checked as part of an address.
-        None => values::email(&format!("{}@x", word.text)).map(|_| word.text.clone())?,
+        return Ok(Arc::new(move |p| p.list.add_pattern(pattern.clone())));
+    }
+    let Some(word) = args.rest() else {
+        return Err(ValueError { message: "no address".into(), help: ADDRESS_HELP.into() });
     };
-    Ok(Arc::new(move |p| p.addresses.push(address.clone())))
+    if word.text.starts_with('/') {
+        return Err(ValueError { message: "the pattern is not closed".into(), help: "write /REGEX/".into() });
+    }
+    let address = one_address(&word.text)?;
+    Ok(Arc::new(move |p| p.list.add_address(&address)))
+}
+
+fn one_address(text: &str) -> Result<String, ValueError> {
+    match text.contains('@') {
+        true => values::email(text),
+        // A local part is checked as part of an address.
+        false => values::email(&format!("{text}@x")).map(|_| text.to_owned()),
+    }
+}
+
+fn address_file(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<Processor>, ValueError> {
+    let word = args.rest();
+    let path = reading.resolve(word.as_ref().map_or("", |w| &w.text));
+    let text = read(reading, &path)?;
+    let mut addresses = Vec::new();
+    for (n, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let address = one_address(line).map_err(|e| ValueError {
+            message: format!("{}:{}: {}", path.display(), n + 1, e.message),
+            help: "write one address or local part on each line".into(),
+        })?;
+        addresses.push(address);
+    }
+    if addresses.is_empty() {
+        let span = word.map(|w| w.span).unwrap_or_default();
+        reading.warning(span, format!("{} holds no address", path.display()), "");
+    }
+    Ok(Arc::new(move |p| addresses.iter().for_each(|a| p.list.add_address(a))))
+}
+
+fn read(reading: &Reading<'_>, path: &std::path::Path) -> Result<String, ValueError> {
+    match reading.files.read(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(e) => {
+            let message = format!("{} can't be read: {e}", path.display());
+            Err(ValueError { message, help: "check the path and the permissions".into() })
+        }
+    }
+}
+
+/// What stands in an `<email-patterns>`.
+#[derive(Clone, Default)]
+pub struct PatternsBlock {
+    /// `body-pattern-file`: path and content.
+    pub files: Vec<(PathBuf, String)>,
+    /// `log-match-info`
+    pub log_match_info: bool,
+}
+
+/// The rows of an `<email-patterns>` inside a processor.
+pub const EMAIL_PATTERNS: &[Directive<PatternsBlock>] = &[
+    Directive::many(
+        "body-pattern-file",
+        Set::Other("FILE", "/etc/carom/acme.pattern", body_pattern_file),
+        "A file with a pattern of a form of report of your own; its named groups fill the fields of the record",
+    ),
+    Directive::one(
+        "log-match-info",
+        Set::Bool(|b, v| b.log_match_info = v),
+        "no",
+        "Log which pattern file a mail matched, and what was found",
+    ),
+];
+
+fn body_pattern_file(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<PatternsBlock>, ValueError> {
+    let path = reading.resolve(&args.rest().map(|w| w.text).unwrap_or_default());
+    let text = read(reading, &path)?;
+    Ok(Arc::new(move |b| b.files.push((path.clone(), text.clone()))))
 }
 
 /// What stands in a `<return-path-token>`.
@@ -70,8 +159,12 @@ fn address(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<Proc
 pub struct TokenBlock {
     /// `domain`
     pub domain: Option<String>,
-    /// `key`: id and secret.
-    pub keys: Vec<(String, Vec<u8>)>,
+    /// `key`
+    pub keys: Vec<TokenKey>,
+    /// `header`
+    pub header: Option<String>,
+    /// `encrypt-header`
+    pub encrypt_header: bool,
 }
 
 /// The rows of `<return-path-token>`.
@@ -84,8 +177,20 @@ pub const TOKEN: &[Directive<TokenBlock>] = &[
     ),
     Directive::many(
         "key",
-        Set::Other("ID SECRET", "k1 0123456789abcdef0123456789abcdef", key),
-        "Key of the token: the first one signs, all of them verify, so that keys can be changed",
+        Set::Other("ID SECRET [until=DATE]", "k1 0123456789abcdef0123456789abcdef", key),
+        "Key of the tokens: the first one signs, all of them verify until the end of their DATE (YYYY-MM-DD, UTC)",
+    ),
+    Directive::one(
+        "header",
+        Set::Other("NAME", "X-Report-Token", header),
+        "",
+        "Header field that gets a signed token too, in queues with add-token-header; it survives redacted complaints",
+    ),
+    Directive::one(
+        "encrypt-header",
+        Set::Bool(|t, v| t.encrypt_header = v),
+        "no",
+        "Encrypt the token in the header, so that it tells nothing about how much is sent",
     ),
 ];
 
@@ -103,6 +208,30 @@ fn key(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<TokenBlo
     if secret.text.len() < 16 {
         reading.warning(id.span, "a secret of less than 16 characters can be guessed", help);
     }
-    let pair = (id.text, secret.text.into_bytes());
-    Ok(Arc::new(move |t| t.keys.push(pair.clone())))
+    let until = match args.word() {
+        None => None,
+        Some(word) => Some(word.text.strip_prefix("until=").and_then(end_of_day).ok_or(ValueError {
+            message: "what stands behind the secret is no date".into(),
+            help: "write until=YYYY-MM-DD: the last day on which tokens of this key count".into(),
+        })?),
+    };
+    let key = TokenKey { id: id.text, secret: secret.text.into_bytes(), until };
+    Ok(Arc::new(move |t| t.keys.push(key.clone())))
+}
+
+/// The end of a day in UTC.
+fn end_of_day(text: &str) -> Option<Time> {
+    let next = text.parse::<jiff::civil::Date>().ok()?.tomorrow().ok()?;
+    Some(next.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().into())
+}
+
+fn header(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<TokenBlock>, ValueError> {
+    let name = args.word().map(|w| w.text).unwrap_or_default();
+    let taken = ["received", "from", "to", "subject", "date", "message-id", "return-path", "dkim-signature"];
+    let fit = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if !fit || taken.contains(&name.to_ascii_lowercase().as_str()) {
+        let message = format!("`{name}` can't be the name of this header field");
+        return Err(ValueError { message, help: "write a name of your own, such as X-Report-Token".into() });
+    }
+    Ok(Arc::new(move |t| t.header = Some(name.clone())))
 }

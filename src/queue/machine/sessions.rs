@@ -118,7 +118,7 @@ impl Machine {
         for rate in [queue.settings.max_msg_rate, shared].into_iter().flatten() {
             max = max.min(usize::try_from(rate.count.max(1)).unwrap_or(usize::MAX));
         }
-        if one_only {
+        if one_only || queue.settings.add_token_header {
             max = 1;
         }
         let queue = self.queues[id as usize].as_ref();

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+mod quarantine;
+
 use super::Failure;
 use crate::classify::RuleSet;
 use crate::event::{Category, Event, Kind, Time};
@@ -14,7 +16,16 @@ use crate::report::{RcptResult, Recognised, ReportKind, Summary, recognise};
 
 /// Arguments of `carom report`.
 #[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Examples:\n  carom report bounce.eml\n  carom report --json Maildir/new > reports.jsonl\n  \
+    carom report quarantine list    what came to the report addresses and was not understood\n\
+    A file that is called quarantine is written ./quarantine."
+)]
 pub struct Args {
+    #[command(subcommand)]
+    command: Option<ReportCommand>,
     /// Mails: files, folders (read with all below them), mailboxes (*.mbox), or - for standard input
     #[arg(required = true, value_name = "FILE|DIR|MBOX|-")]
     mails: Vec<PathBuf>,
@@ -23,10 +34,19 @@ pub struct Args {
     json: bool,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum ReportCommand {
+    /// Mail to report addresses that nobody understood: list, show, replay, drop
+    Quarantine(quarantine::Args),
+}
+
 /// Bytes of one mail that are read; what a report says stands well before.
 const MAX_MAIL: u64 = 64 << 20;
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if let Some(ReportCommand::Quarantine(args)) = &args.command {
+        return quarantine::run(args);
+    }
     let rules = RuleSet::builtin();
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut failed = false;

@@ -1,0 +1,117 @@
+//! Which addresses a report processor takes: `<address-list>` (directives.md, 2.5). Everybody who asks whether mail to
+//! an address is a report asks [`AddressList::takes`].
+
+use std::collections::HashSet;
+
+use super::pattern::Pattern;
+use crate::event::Address;
+use crate::event::address::canonical_domain;
+
+/// Domains, addresses, local parts and patterns.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AddressList {
+    /// Canonical, without a dot at the end.
+    domains: HashSet<String>,
+    /// Local part in lower case, canonical domain.
+    addresses: HashSet<String>,
+    /// In lower case; each stands for the mailbox of that name at any domain.
+    local_parts: HashSet<String>,
+    /// Looked for in the whole address.
+    patterns: Vec<Pattern>,
+}
+
+/// Whether an entry without a domain is meant.
+///
+/// `address bounces` sends mail for `bounces` at any domain to the processor, but says nothing about any domain being
+/// ours. The same holds for patterns, which may match more than their author thought of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entries {
+    /// All entries: does this mail go to the processor?
+    All,
+    /// Only those that name a domain or a whole address: is the mailbox the processor's own?
+    WithDomain,
+}
+
+impl AddressList {
+    /// Every address at this domain.
+    pub fn add_domain(&mut self, domain: &str) {
+        self.domains.insert(canonical_domain(domain).to_lowercase());
+    }
+
+    /// One address, or, without `@`, a local part at any domain.
+    pub fn add_address(&mut self, address: &str) {
+        match address.rsplit_once('@') {
+            Some((local, domain)) => self.addresses.insert(whole(local, domain)),
+            None => self.local_parts.insert(address.to_lowercase()),
+        };
+    }
+
+    /// Every address in which this is found.
+    pub fn add_pattern(&mut self, pattern: Pattern) {
+        self.patterns.push(pattern);
+    }
+
+    /// Whether every address at this domain is taken.
+    pub fn has_domain(&self, domain: &str) -> bool {
+        self.domains.contains(&canonical_domain(domain).to_lowercase())
+    }
+
+    /// The domains that are taken whole, and those of single addresses.
+    pub fn named_domains(&self) -> impl Iterator<Item = &str> {
+        let of_addresses = self.addresses.iter().filter_map(|a| Some(a.rsplit_once('@')?.1));
+        self.domains.iter().map(String::as_str).chain(of_addresses)
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.domains.is_empty() && self.addresses.is_empty() && self.local_parts.is_empty() && self.patterns.is_empty()
+    }
+
+    /// Whether this address is in the list, as far as these entries go; whatever its case.
+    pub fn takes(&self, address: &Address, entries: Entries) -> bool {
+        if self.is_empty() {
+            return false;
+        }
+        let address = whole(address.local(), address.domain());
+        let (local, domain) = address.rsplit_once('@').unwrap_or((&address, ""));
+        let named = self.domains.contains(domain) || self.addresses.contains(&address);
+        named
+            || entries == Entries::All
+                && (self.local_parts.contains(local) || self.patterns.iter().any(|p| p.is_match(&address)))
+    }
+}
+
+fn whole(local: &str, domain: &str) -> String {
+    format!("{}@{}", local.to_lowercase(), canonical_domain(domain).to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_entry_takes_what_it_names_and_nothing_else() {
+        let mut list = AddressList::default();
+        list.add_domain("Bounce.example.");
+        list.add_address("FBL@example.com");
+        list.add_address("returns");
+        list.add_pattern(Pattern::new(r"^b-\d+@", false).unwrap());
+        let cases = [
+            ("x@bounce.example", true, true),
+            ("X@BOUNCE.EXAMPLE", true, true),
+            ("x@sub.bounce.example", false, false),
+            ("fbl@Example.com", true, true),
+            ("fbl@example.net", false, false),
+            // What names no domain routes mail, but makes no mailbox ours.
+            ("Returns@anywhere.example", true, false),
+            ("b-17@anywhere.example", true, false),
+            ("b-x@anywhere.example", false, false),
+        ];
+        for (address, all, with_domain) in cases {
+            let parsed = Address::parse(address).unwrap();
+            assert_eq!(list.takes(&parsed, Entries::All), all, "{address}");
+            assert_eq!(list.takes(&parsed, Entries::WithDomain), with_domain, "{address}");
+        }
+        assert!(!AddressList::default().takes(&Address::parse("a@b.example").unwrap(), Entries::All));
+    }
+}
