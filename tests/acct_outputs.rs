@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carom::accounting::outputs::{Outputs, Settings};
-use carom::config::{AcctFile, AcctFormat, FieldChoice};
+use carom::config::{AcctFile, AcctFormat, Compression, FieldChoice};
 use carom::disk::RealDisk;
 use carom::event::{Event, Events, Kind, Kinds, Time};
 use carom::store::{Options, Store};
@@ -30,6 +30,7 @@ fn acct_file(path: &str) -> AcctFile {
         close_rows: 1_000_000,
         close_after: Duration::from_secs(300),
         row_group_rows: 1000,
+        compression: Compression::Zstd(3),
     }
 }
 

@@ -261,6 +261,7 @@ pub(super) mod tests {
             close_rows: 1_000_000,
             close_after: Duration::from_secs(300),
             row_group_rows: 128_000,
+            compression: crate::config::Compression::Zstd(3),
         }
     }
 

@@ -418,6 +418,17 @@ pub struct AcctFile {
     pub close_after: Duration,
     /// `row-group-rows`: rows of a row group of a Parquet file.
     pub row_group_rows: u64,
+    /// `compression`: how the columns of a Parquet file are compressed.
+    pub compression: Compression,
+}
+
+/// How the columns of a Parquet file are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// Zstandard at this level, from 1 (fast) to 22 (small).
+    Zstd(u8),
 }
 
 /// What kind of file.

@@ -10,6 +10,7 @@ pub mod encode;
 pub mod fields;
 pub mod ids;
 pub mod kind;
+pub mod manifest;
 pub mod record;
 pub mod reply;
 pub mod return_path;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Directive;
 use super::set::{Change, Set};
 use crate::config::lexer::Args;
-use crate::config::model::{AcctFile, AcctFormat, FieldChoice};
+use crate::config::model::{AcctFile, AcctFormat, Compression, FieldChoice};
 use crate::config::tree::Reading;
 use crate::config::values::{self, ValueError};
 use crate::event::{Kind, Kinds};
@@ -36,6 +36,7 @@ pub fn with_defaults(path: PathBuf, format: AcctFormat) -> AcctFile {
         close_rows: 1_000_000,
         close_after: Duration::from_secs(300),
         row_group_rows: 131_072,
+        compression: Compression::Zstd(3),
     }
 }
 
@@ -93,6 +94,12 @@ pub const ACCT_FILE: &[A] = &[
         "131072",
         "Rows of a row group of a Parquet file",
     ),
+    A::one(
+        "compression",
+        Set::Other("none, zstd, zstd:LEVEL", "zstd:3", compression),
+        "zstd:3",
+        "Compression of a Parquet file; levels go from 1 (fast) to 22 (small)",
+    ),
 ];
 
 fn max_size(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {
@@ -103,6 +110,21 @@ fn max_size(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<AcctFile>
         return Err(ValueError { message, help: "write a size from 1M on, such as 250M".into() });
     }
     Ok(Arc::new(move |a| a.max_size = size))
+}
+
+fn compression(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {
+    let word = args.word().map(|w| w.text.to_ascii_lowercase()).unwrap_or_default();
+    let chosen = match word.split_once(':') {
+        None if word == "none" => Some(Compression::None),
+        None if word == "zstd" => Some(Compression::Zstd(3)),
+        Some(("zstd", level)) => level.parse().ok().filter(|l| (1..=22).contains(l)).map(Compression::Zstd),
+        _ => None,
+    };
+    let Some(chosen) = chosen else {
+        let message = format!("`{word}` is no compression of Parquet files");
+        return Err(ValueError { message, help: "write none, zstd, or zstd with a level from 1 to 22: zstd:9".into() });
+    };
+    Ok(Arc::new(move |a| a.compression = chosen))
 }
 
 fn record_fields(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {
