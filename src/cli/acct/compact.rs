@@ -19,9 +19,9 @@ use crate::history::compact::{self, Day, Options};
     carom acct compact /var/log/carom/events --dry-run\n  \
     carom acct compact /var/log/carom/events            # from cron, once a day\n  \
     carom acct compact /var/log/carom/events --day 2026-01-31\n\n\
-    A day's folder is replaced in one step: whoever lists it before sees the old files, whoever lists it after the new\n\
-    ones. A query that has listed the old files but not yet opened them fails (\"no such file\") and is right when asked\n\
-    again; tools told to ignore missing files should not run meanwhile. The server may run. Broken off at any moment, the\n\
+    A day's folder is replaced in one step: whoever lists it before sees the old files, whoever lists it after the new \
+    ones. A query that has listed the old files but not yet opened them fails (\"no such file\") and is right when asked \
+    again; tools told to ignore missing files should not run meanwhile. The server may run. Broken off at any moment, the \
     next run goes on or begins anew.\n\n\
     Exit code: 0 done; 1 a day could not be merged; 2 the folder can't be used.")]
 pub struct Args {
@@ -99,7 +99,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 fn print(args: &Args, days: &[Day]) -> Result<(), Failure> {
     let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(comfy_table::presets::UTF8_BORDERS_ONLY);
     table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
     table.set_header(["day", "files", "records", "bytes", ""]);
     for day in days {

@@ -12,9 +12,9 @@ use crate::history::verify::{self, Report};
 #[command(after_help = "Examples:\n  \
     carom acct verify /var/log/carom\n  \
     carom acct verify '/var/log/carom/events/date=2026-01-*/*.parquet' --quick\n\n\
-    Files are put together by store and output. Parquet files say in their footers which sequence numbers and record\n\
-    types they hold, so gaps, doubles, cut and damaged files show. CSV files say nothing of the kind; name those of all\n\
-    outputs together, and each is held against the others. A gap that a pattern cuts out of the middle of an output is a\n\
+    Files are put together by store and output. Parquet files say in their footers which sequence numbers and record \
+    types they hold, so gaps, doubles, cut and damaged files show. CSV files say nothing of the kind; name those of all \
+    outputs together, and each is held against the others. A gap that a pattern cuts out of the middle of an output is a \
     gap: name whole outputs.\n\n\
     Exit code: 0 all is well; 1 something is wrong; 2 no such files.")]
 pub struct Args {
@@ -76,7 +76,7 @@ fn as_json(report: &Report, files: usize) -> serde_json::Value {
 
 fn print(report: &Report, files: usize) -> Result<(), Failure> {
     let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(comfy_table::presets::UTF8_BORDERS_ONLY);
     table.set_header(["output", "store", "files", "records", "sequence numbers", "doubled", "missing"]);
     for o in &report.outputs {
         table.add_row([
