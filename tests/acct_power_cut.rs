@@ -19,10 +19,10 @@ use carom::accounting::journal::{self, Journal, JournalError};
 use carom::accounting::names::Names;
 use carom::accounting::output::{Output, Step};
 use carom::accounting::outputs::{Outputs, Settings};
-use carom::accounting::parquet_file::Manifest;
+use carom::accounting::parquet_file::read_manifest;
 use carom::accounting::target::{OutputError, Target};
 use carom::classify::RuleSet;
-use carom::config::{AcctFile, AcctFormat, FieldChoice};
+use carom::config::{AcctFile, AcctFormat, Compression, FieldChoice};
 use carom::disk::Disk;
 use carom::event::{Event, EventBatch, Events, Kind, Kinds, RuleSetId, StoreId, Time};
 use carom::sim::disk::{Fault, SimDisk};
@@ -302,9 +302,9 @@ fn sequence_numbers(path: &Path, bytes: Vec<u8>) -> Vec<u64> {
 fn manifests_cover_all(disk: &SimDisk) {
     let mut next = 1;
     for path in files(disk).iter().filter(|p| p.extension().is_some_and(|e| e == "parquet")) {
-        let m = Manifest::read(&disk.open_read(path).unwrap()).unwrap_or_else(|| panic!("{path:?} has no manifest"));
-        assert_eq!((m.first, m.records), (next, Kinds::of(&ASKED)), "{path:?}");
-        next = m.last + 1;
+        let m = read_manifest(&disk.open_read(path).unwrap()).unwrap_or_else(|| panic!("{path:?} has no manifest"));
+        assert_eq!((m.ranges.first(), m.records), (next, Kinds::of(&ASKED)), "{path:?}");
+        next = m.ranges.last() + 1;
     }
     assert!(next == 1 || next > *selected().last().unwrap());
 }

@@ -18,8 +18,9 @@ use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 
 use super::columns::{Column, Columns, Source};
+use crate::config;
 use crate::event::Event;
-use crate::event::fields::{Type, Value};
+use crate::event::fields::{FIELDS, Field, Type, Value};
 
 /// Builds record batches of one output's columns.
 #[derive(Debug)]
@@ -55,42 +56,6 @@ impl ParquetRows {
         Arc::clone(&self.schema)
     }
 
-    /// How the file is to be written; `row_group_rows` sizes row groups and the bloom filters.
-    pub fn properties(&self, row_group_rows: u64) -> WriterProperties {
-        let rows = usize::try_from(row_group_rows).unwrap_or(usize::MAX).clamp(1, 8 << 20);
-        let mut p = WriterProperties::builder()
-            .set_created_by(concat!("carom ", env!("CARGO_PKG_VERSION")).to_owned())
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_max_row_group_row_count(Some(rows))
-            .set_data_page_row_count_limit(20_000);
-        for column in self.columns.iter() {
-            let path = ColumnPath::from(column.name.as_str());
-            match type_of(column) {
-                // Ids count up: only what changes from one to the next is kept.
-                Type::Text if column.name == "eventId" => {
-                    p = p
-                        .set_column_dictionary_enabled(path.clone(), false)
-                        .set_column_encoding(path, Encoding::DELTA_BYTE_ARRAY);
-                }
-                Type::Text => p = p.set_column_dictionary_enabled(path, false),
-                Type::Time | Type::Long => {
-                    p = p
-                        .set_column_dictionary_enabled(path.clone(), false)
-                        .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
-                }
-                Type::Word | Type::Ip | Type::Int | Type::Bool | Type::List | Type::Map => {}
-            }
-            if column.name == "rcpt" {
-                let path = ColumnPath::from("rcpt");
-                p = p
-                    .set_column_bloom_filter_enabled(path.clone(), true)
-                    .set_column_bloom_filter_max_ndv(path.clone(), rows as u64)
-                    .set_column_bloom_filter_fpp(path, 0.01);
-            }
-        }
-        p.build()
-    }
-
     /// Appends classified events, all of types that the output takes.
     pub fn push(&mut self, events: &[Event<'_>]) {
         for (column, builder) in self.columns.iter().zip(&mut self.builders) {
@@ -115,6 +80,52 @@ impl ParquetRows {
         let arrays = self.builders.iter_mut().map(Builder::finish).collect();
         RecordBatch::try_new(self.schema(), arrays)
     }
+}
+
+/// How a file of these columns is to be written, whoever writes it; `row_group_rows` sizes row groups and the bloom
+/// filter. The encodings were chosen by measuring (`benches/accounting.rs`).
+pub fn properties(schema: &Schema, row_group_rows: u64, compression: config::Compression) -> WriterProperties {
+    let rows = usize::try_from(row_group_rows).unwrap_or(usize::MAX).clamp(1, 8 << 20);
+    let codec = match compression {
+        config::Compression::None => Compression::UNCOMPRESSED,
+        config::Compression::Zstd(level) => Compression::ZSTD(ZstdLevel::try_new(i32::from(level)).unwrap_or_default()),
+    };
+    let mut p = WriterProperties::builder()
+        .set_created_by(concat!("carom ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(codec)
+        .set_max_row_group_row_count(Some(rows))
+        .set_data_page_row_count_limit(20_000);
+    for name in schema.fields().iter().map(|f| f.name()) {
+        let path = ColumnPath::from(name.as_str());
+        match Field::by_name(name).map(|f| f.ty) {
+            // Ids count up: only what changes from one to the next is kept.
+            Some(Type::Text) if name == "eventId" => {
+                p = p
+                    .set_column_dictionary_enabled(path.clone(), false)
+                    .set_column_encoding(path.clone(), Encoding::DELTA_BYTE_ARRAY);
+            }
+            Some(Type::Text) => p = p.set_column_dictionary_enabled(path.clone(), false),
+            Some(Type::Time | Type::Long) => {
+                p = p
+                    .set_column_dictionary_enabled(path.clone(), false)
+                    .set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED);
+            }
+            Some(Type::Word | Type::Ip | Type::Int | Type::Bool | Type::List | Type::Map) | None => {}
+        }
+        if name == "rcpt" {
+            p = p
+                .set_column_bloom_filter_enabled(path.clone(), true)
+                .set_column_bloom_filter_max_ndv(path.clone(), rows as u64)
+                .set_column_bloom_filter_fpp(path, 0.01);
+        }
+    }
+    p.build()
+}
+
+/// The columns of every file whose acct-file does not choose fields: the field table.
+pub fn full_schema() -> SchemaRef {
+    let column = |f: &'static Field| Column { name: f.name.to_owned(), kinds: f.kinds, source: Source::Field(f) };
+    Arc::new(Schema::new(FIELDS.iter().map(|f| field(&column(f))).collect::<Vec<_>>()))
 }
 
 const fn type_of(column: &Column) -> Type {

@@ -13,30 +13,16 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, ParquetMetaDataReader};
 use parquet::file::reader::{ChunkReader, Length};
 
-use super::parquet::ParquetRows;
+use super::parquet::{ParquetRows, properties};
+use crate::config::Compression;
 use crate::disk::File;
-use crate::event::fields::SCHEMA_VERSION;
-use crate::event::{Event, Kinds, StoreId};
+use crate::event::Event;
+use crate::event::manifest::Manifest;
 
 /// Rows collected before they are handed to the Parquet encoder.
 const BATCH_ROWS: usize = 8192;
 /// Bytes collected before they are handed to the file.
 const WRITE_BYTES: usize = 1 << 20;
-
-/// What a file says about itself in its footer: enough to tell whether it is whole and which records it must hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Manifest {
-    /// The store whose ledger it comes from.
-    pub store: StoreId,
-    /// The record types that were selected.
-    pub records: Kinds,
-    /// First sequence number of the range it covers; records of other types in the range are left out.
-    pub first: u64,
-    /// Last sequence number of the range.
-    pub last: u64,
-    /// Records in it.
-    pub rows: u64,
-}
 
 /// Why a Parquet file could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -66,9 +52,11 @@ impl ParquetFile {
         file: Arc<dyn File>,
         rows: &ParquetRows,
         row_group_rows: u64,
+        compression: Compression,
     ) -> Result<ParquetFile, ParquetFileError> {
         let sink = Sink { file: Arc::clone(&file), at: 0, buffer: Vec::with_capacity(WRITE_BYTES) };
-        let writer = ArrowWriter::try_new(sink, rows.schema(), Some(rows.properties(row_group_rows)))?;
+        let writer =
+            ArrowWriter::try_new(sink, rows.schema(), Some(properties(&rows.schema(), row_group_rows, compression)))?;
         Ok(ParquetFile { file, writer, rows: 0 })
     }
 
@@ -103,37 +91,12 @@ impl ParquetFile {
     }
 }
 
-impl Manifest {
-    /// Names of the footer's entries and their values.
-    pub fn key_values(&self) -> [(&'static str, String); 6] {
-        let records = self.records.iter().map(|k| k.name()).collect::<Vec<_>>().join(",");
-        [
-            ("carom.schemaVersion", SCHEMA_VERSION.to_string()),
-            ("carom.store", self.store.to_string()),
-            ("carom.records", records),
-            ("carom.firstSeq", self.first.to_string()),
-            ("carom.lastSeq", self.last.to_string()),
-            ("carom.rows", self.rows.to_string()),
-        ]
-    }
-
-    /// The manifest in the footer of `file`; `None` when the file is not whole or not ours.
-    pub fn read(file: &Arc<dyn File>) -> Option<Manifest> {
-        let metadata = ParquetMetaDataReader::new().parse_and_finish(&Source(Arc::clone(file))).ok()?;
-        let entries = metadata.file_metadata().key_value_metadata()?;
-        let get = |key: &str| entries.iter().find(|e| e.key == key)?.value.as_deref();
-        let manifest = Manifest {
-            store: StoreId(u64::from_str_radix(get("carom.store")?, 16).ok()?),
-            records: get("carom.records")?
-                .split(',')
-                .filter_map(|k| k.parse().ok())
-                .fold(Kinds::default(), Kinds::with),
-            first: get("carom.firstSeq")?.parse().ok()?,
-            last: get("carom.lastSeq")?.parse().ok()?,
-            rows: get("carom.rows")?.parse().ok()?,
-        };
-        (u64::try_from(metadata.file_metadata().num_rows()).ok()? == manifest.rows).then_some(manifest)
-    }
+/// The manifest in the footer of `file`; `None` when the file is not whole or not ours.
+pub fn read_manifest(file: &Arc<dyn File>) -> Option<Manifest> {
+    let metadata = ParquetMetaDataReader::new().parse_and_finish(&Source(Arc::clone(file))).ok()?;
+    let entries = metadata.file_metadata().key_value_metadata()?;
+    let manifest = Manifest::read(|key| entries.iter().find(|e| e.key == key)?.value.as_deref())?;
+    (u64::try_from(metadata.file_metadata().num_rows()).ok()? == manifest.rows).then_some(manifest)
 }
 
 /// Where the encoder writes: at the end of the file, in large pieces.
@@ -211,22 +174,28 @@ mod tests {
     use super::super::columns::tests::acct_file;
     use super::*;
     use crate::disk::{Disk, RealDisk};
+    use crate::event::manifest::Ranges;
     use crate::event::record::PairsBuf;
-    use crate::event::{EnhancedStatus, Kind, MessageId, Time};
+    use crate::event::{EnhancedStatus, Kind, Kinds, MessageId, StoreId, Time};
     use arrow::array::{Array, AsArray, RecordBatch};
     use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    fn manifest(rows: u64) -> Manifest {
+        let (store, output) = (StoreId(0xab), "acct.parquet".to_owned());
+        Manifest { store, output, records: Kinds::ALL, ranges: Ranges::one(5, 999), rows }
+    }
 
     fn written(events: &[Event<'_>], name: &str) -> (tempfile::TempDir, Arc<dyn File>) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
         let mut rows = ParquetRows::new(Columns::of(&acct_file("a.parquet", Kind::ALL)).unwrap());
-        let mut file = ParquetFile::begin(RealDisk.create_new(&path).unwrap(), &rows, 100).unwrap();
+        let mut file =
+            ParquetFile::begin(RealDisk.create_new(&path).unwrap(), &rows, 100, Compression::Zstd(3)).unwrap();
         for some in events.chunks(7) {
             file.push(&mut rows, some).unwrap();
         }
-        let manifest = Manifest { store: StoreId(0xab), records: Kinds::ALL, first: 5, last: 999, rows: 0 };
-        file.finish(&mut rows, manifest).unwrap();
+        file.finish(&mut rows, manifest(0)).unwrap();
         let file = RealDisk.open_read(&path).unwrap();
         (dir, file)
     }
@@ -295,8 +264,8 @@ mod tests {
         let events: Vec<_> =
             all.iter().map(|(seq, rcpt)| Event { seq: *seq, rcpt, ..Event::new(Kind::Delivered, Time(1)) }).collect();
         let (_dir, file) = written(&events, "a");
-        let manifest = Manifest::read(&file).unwrap();
-        assert_eq!(manifest, Manifest { store: StoreId(0xab), records: Kinds::ALL, first: 5, last: 999, rows: 250 });
+        let read = read_manifest(&file).unwrap();
+        assert_eq!(read, manifest(250));
         let mut metadata =
             ParquetMetaDataReader::new().with_page_index_policy(parquet::file::metadata::PageIndexPolicy::Required);
         metadata.try_parse(&Source(Arc::clone(&file))).unwrap();
@@ -316,14 +285,14 @@ mod tests {
         for n in 0..bytes.len() {
             damaged.set_len(0).unwrap();
             damaged.write_all_at(&bytes[..n], 0).unwrap();
-            assert_eq!(Manifest::read(&damaged), None, "cut at {n}");
+            assert_eq!(read_manifest(&damaged), None, "cut at {n}");
         }
         for n in (0..bytes.len()).rev().take(1500) {
             let mut bad = bytes.clone();
             bad[n] ^= 0x55;
             damaged.write_all_at(&bad, 0).unwrap();
             // It may still be readable; it must not panic or ask for the whole memory.
-            let _ = Manifest::read(&damaged);
+            let _ = read_manifest(&damaged);
         }
     }
 }

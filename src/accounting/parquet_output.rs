@@ -4,7 +4,7 @@
 //! record of a later day begins the file of that day. It also ends at an orderly stop, so that nothing is written twice
 //! because of one. The order of steps is told in [`closing`](super::closing).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::civil::Date;
@@ -12,10 +12,12 @@ use jiff::civil::Date;
 use super::closing::{Files, ParquetClosing, ParquetState, State};
 use super::names::Names;
 use super::parquet::ParquetRows;
-use super::parquet_file::{Manifest, ParquetFile, ParquetFileError};
+use super::parquet_file::{ParquetFile, ParquetFileError, read_manifest};
 use super::privacy::Mask;
 use super::stage::Stage;
 use super::target::{At, OutputError, Target};
+use crate::config::AcctFile;
+use crate::event::manifest::{Manifest, Ranges};
 use crate::event::{Event, Time};
 
 /// Events decoded at a time when a file is made again.
@@ -82,10 +84,10 @@ impl ParquetOutput {
         let (path, unfinished) = (target.path(&closing.name), target.path(&Names::in_progress(&closing.name)));
         let whole = |path: &PathBuf| {
             let file = target.disk.open_read(path).ok()?;
-            let m = Manifest::read(&file)?;
-            (m.first == closing.first && m.last == closing.last && m.rows == closing.rows).then_some(())
+            let m = read_manifest(&file)?;
+            (m.ranges == Ranges::one(closing.first, closing.last) && m.rows == closing.rows).then_some(())
         };
-        if whole(&path).is_some() {
+        if whole(&path).is_some() || (whole(&unfinished).is_none() && self.is_merged(closing, &path)?) {
             target.remove(&unfinished)?;
             target.sync_folders(&unfinished, &path)?;
         } else {
@@ -99,13 +101,29 @@ impl ParquetOutput {
         self.commit_closed(closing.last)
     }
 
+    /// Whether another file of the day holds the range: `carom acct compact` has merged the file that was closed.
+    fn is_merged(&self, closing: &ParquetClosing, path: &Path) -> Result<bool, OutputError> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let entries = match self.target.disk.list(folder) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            entries => entries.at("listing", folder)?,
+        };
+        let ours = self.manifest(closing.first, closing.last);
+        for entry in entries.iter().filter(|e| !e.name.starts_with('.') && e.name.ends_with(".parquet")) {
+            let file = folder.join(&entry.name);
+            let file = self.target.disk.open_read(&file).at("opening", &file)?;
+            let holds = |m: Manifest| {
+                m.store == ours.store && m.output == ours.output && m.ranges.cover(closing.first, closing.last)
+            };
+            if read_manifest(&file).is_some_and(holds) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Writes exactly the range of `closing` again, from the ledger.
-    fn remake(
-        &mut self,
-        closing: &ParquetClosing,
-        path: &std::path::Path,
-        stage: &mut Stage,
-    ) -> Result<(), OutputError> {
+    fn remake(&mut self, closing: &ParquetClosing, path: &Path, stage: &mut Stage) -> Result<(), OutputError> {
         let fail = |source| OutputError::Parquet { path: path.to_owned(), source };
         let mut file = self.create(path)?;
         let mut reader = self.target.journal.reader(self.cursor)?;
@@ -246,12 +264,14 @@ impl ParquetOutput {
         self.rows.take().map_err(|e| fail(e.into()))?;
         let file = self.target.disk.create_new(path).at("creating", path)?;
         self.target.set_mode(path)?;
-        ParquetFile::begin(file, &self.rows, self.target.file.row_group_rows).map_err(fail)
+        let AcctFile { row_group_rows, compression, .. } = self.target.file;
+        ParquetFile::begin(file, &self.rows, row_group_rows, compression).map_err(fail)
     }
 
     fn manifest(&self, first: u64, last: u64) -> Manifest {
         let records = self.target.file.records;
-        Manifest { store: self.target.journal.store(), records, first, last, rows: 0 }
+        let output = self.target.file.path.to_string_lossy().into_owned();
+        Manifest { store: self.target.journal.store(), output, records, ranges: Ranges::one(first, last), rows: 0 }
     }
 
     fn commit_closed(&mut self, last: u64) -> Result<(), OutputError> {

@@ -15,6 +15,7 @@ pub fn files() -> Vec<(String, String)> {
         (name("md"), markdown()),
         (name("duckdb.sql"), duckdb()),
         (name("clickhouse.sql"), clickhouse()),
+        (name("spark.sql"), spark()),
     ]
 }
 
@@ -34,7 +35,8 @@ const fn parquet_type(ty: Type) -> &'static str {
     }
 }
 
-fn json() -> String {
+/// For programs.
+pub fn json() -> String {
     let field = |f: &Field| {
         json!({
             "name": f.name,
@@ -52,7 +54,8 @@ fn json() -> String {
     serde_json::to_string_pretty(&schema).unwrap_or_default() + "\n"
 }
 
-fn markdown() -> String {
+/// For people.
+pub fn markdown() -> String {
     let mut out = format!(
         "# Accounting fields, schema version {SCHEMA_VERSION}\n\n\
          Made from the field table (`src/event/fields.rs`). In Parquet every column is there; `records` says in which\n\
@@ -73,7 +76,8 @@ fn markdown() -> String {
     out
 }
 
-fn duckdb() -> String {
+/// Views over the files.
+pub fn duckdb() -> String {
     format!(
         "-- Schema version {SCHEMA_VERSION}; made from the field table. For DuckDB: run in the folder that holds `acct/`.\n\
          -- Only whole files match; `date` is the UTC date of a file's first record and prunes folders.\n\
@@ -96,7 +100,39 @@ fn duckdb() -> String {
     )
 }
 
-fn clickhouse() -> String {
+/// A table over the files.
+pub fn spark() -> String {
+    let column = |f: &Field| {
+        let ty = match f.ty {
+            Type::Text | Type::Word | Type::Ip => "STRING",
+            Type::Time => "TIMESTAMP",
+            Type::Int => "INT",
+            Type::Long => "BIGINT",
+            Type::Bool => "BOOLEAN",
+            Type::List => "ARRAY<STRING>",
+            Type::Map => "MAP<STRING, STRING>",
+        };
+        format!("    `{}` {ty}", f.name)
+    };
+    let columns = FIELDS.iter().map(column).collect::<Vec<_>>().join(",\n");
+    format!(
+        "-- Schema version {SCHEMA_VERSION}; made from the field table. For Spark SQL; put the folder of the acct-file in LOCATION.\n\
+         -- Columns that older files lack read as null. After new days: MSCK REPAIR TABLE acct.\n\
+         -- SET spark.sql.session.timeZone = UTC; SET spark.sql.caseSensitive = true;\n\
+         CREATE TABLE acct\n(\n{columns},\n    `date` DATE\n)\n\
+         USING PARQUET\nPARTITIONED BY (`date`)\nLOCATION '/var/log/carom/events';\n\n\
+         MSCK REPAIR TABLE acct;\n"
+    )
+}
+
+/// One row per field: name, type, record types, content.
+pub fn rows() -> impl Iterator<Item = [String; 4]> {
+    let records = |f: &Field| if f.kinds == Kinds::ALL { "all".to_owned() } else { names(f.kinds).join(" ") };
+    FIELDS.iter().map(move |f| [f.name.to_owned(), parquet_type(f.ty).to_owned(), records(f), f.doc.to_owned()])
+}
+
+/// A table to load the files into.
+pub fn clickhouse() -> String {
     let column = |f: &Field| {
         let ty = match (f.ty, f.is_required()) {
             (Type::Word | Type::Ip, true) => "LowCardinality(String)",

@@ -11,6 +11,7 @@ macro_rules! say {
     }};
 }
 
+mod acct;
 mod check_config;
 mod classify;
 mod completions;
@@ -69,6 +70,8 @@ enum Command {
     Classify(classify::Args),
     /// Read bounces and complaints: files, folders, mailboxes
     Report(report::Args),
+    /// Accounting files: verify, compact, convert; their schema
+    Acct(acct::Args),
     /// Simulated mailbox providers as a server, for load tests and rehearsals
     Sink(sink::Args),
     /// Two campaigns through a whole Carom with simulated providers, and the books compared
@@ -95,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Digest(args) => digest::run(&args),
         Command::Classify(args) => classify::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Acct(args) => acct::run(&args),
         Command::Sink(args) => sink::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => completions::run(&args),

@@ -447,6 +447,8 @@ pub struct AcctFile {
     pub write_timeout: Duration,
     /// `on-lag`: what happens at the ledger's limit.
     pub on_lag: OnLag,
+    /// `compression`: how the columns of a Parquet file are compressed.
+    pub compression: Compression,
 }
 
 impl AcctFile {
@@ -454,6 +456,15 @@ impl AcctFile {
     pub fn new(path: PathBuf, format: AcctFormat) -> AcctFile {
         super::directives::acct_file::with_defaults(path, format)
     }
+}
+
+/// How the columns of a Parquet file are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// Zstandard at this level, from 1 (fast) to 22 (small).
+    Zstd(u8),
 }
 
 /// What kind of file.

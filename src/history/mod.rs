@@ -4,9 +4,16 @@
 //! texts of the columns that were asked for, in that order; a column that a file lacks is empty, so that files of
 //! different column lists can be read together. Memory does not grow with the length of a file.
 
+mod cells;
+pub mod compact;
+pub mod convert;
 pub mod files;
+pub mod footer;
+pub mod merge_plan;
 pub mod read_csv;
 pub mod read_parquet;
+pub mod seen;
+pub mod verify;
 
 use std::path::{Path, PathBuf};
 

@@ -8,7 +8,7 @@ use super::Directive;
 use super::set::{Change, Set};
 use crate::config::acct::{self, OnLag, Privacy};
 use crate::config::lexer::Args;
-use crate::config::model::{AcctFile, AcctFormat, FieldChoice};
+use crate::config::model::{AcctFile, AcctFormat, Compression, FieldChoice};
 use crate::config::tree::Reading;
 use crate::config::values::{self, ValueError};
 use crate::event::{Kind, Kinds};
@@ -45,6 +45,7 @@ pub fn with_defaults(path: PathBuf, format: AcctFormat) -> AcctFile {
         retry_interval: Duration::from_secs(300),
         write_timeout: Duration::from_secs(60),
         on_lag: OnLag::StopIntake,
+        compression: Compression::Zstd(3),
     }
 }
 
@@ -155,6 +156,12 @@ pub const ACCT_FILE: &[A] = &[
         "stop-intake",
         "When the ledger is at its limit because of this output: refuse new mail, or leave records out and say which",
     ),
+    A::one(
+        "compression",
+        Set::Other("none, zstd, zstd:LEVEL", "zstd:3", compression),
+        "zstd:3",
+        "Compression of a Parquet file; levels go from 1 (fast) to 22 (small)",
+    ),
 ];
 
 fn queue_filter(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {
@@ -201,6 +208,21 @@ fn max_size(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<AcctFile>
         return Err(ValueError { message, help: "write a size from 1M on, such as 250M".into() });
     }
     Ok(Arc::new(move |a| a.max_size = size))
+}
+
+fn compression(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {
+    let word = args.word().map(|w| w.text.to_ascii_lowercase()).unwrap_or_default();
+    let chosen = match word.split_once(':') {
+        None if word == "none" => Some(Compression::None),
+        None if word == "zstd" => Some(Compression::Zstd(3)),
+        Some(("zstd", level)) => level.parse().ok().filter(|l| (1..=22).contains(l)).map(Compression::Zstd),
+        _ => None,
+    };
+    let Some(chosen) = chosen else {
+        let message = format!("`{word}` is no compression of Parquet files");
+        return Err(ValueError { message, help: "write none, zstd, or zstd with a level from 1 to 22: zstd:9".into() });
+    };
+    Ok(Arc::new(move |a| a.compression = chosen))
 }
 
 fn record_fields(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {

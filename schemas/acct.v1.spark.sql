@@ -1,0 +1,68 @@
+-- Schema version 1; made from the field table. For Spark SQL; put the folder of the acct-file in LOCATION.
+-- Columns that older files lack read as null. After new days: MSCK REPAIR TABLE acct.
+-- SET spark.sql.session.timeZone = UTC; SET spark.sql.caseSensitive = true;
+CREATE TABLE acct
+(
+    `type` STRING,
+    `timeLogged` TIMESTAMP,
+    `timeQueued` TIMESTAMP,
+    `totalSecondsQueued` BIGINT,
+    `orig` STRING,
+    `rcpt` STRING,
+    `orcpt` STRING,
+    `dsnAction` STRING,
+    `dsnStatus` STRING,
+    `dsnDiag` STRING,
+    `dsnMta` STRING,
+    `dsnReportingMta` STRING,
+    `bounceCat` STRING,
+    `srcType` STRING,
+    `srcMta` STRING,
+    `rcvSourceIp` STRING,
+    `rcvDestinationIp` STRING,
+    `dlvType` STRING,
+    `dlvSourceIp` STRING,
+    `dlvDestinationIp` STRING,
+    `dlvEsmtpAvailable` ARRAY<STRING>,
+    `dlvSize` BIGINT,
+    `vmta` STRING,
+    `jobId` STRING,
+    `envId` STRING,
+    `queue` STRING,
+    `vmtaPool` STRING,
+    `format` STRING,
+    `headers` MAP<STRING, STRING>,
+    `userString` STRING,
+    `dlvTlsProtocol` STRING,
+    `dlvTlsCipher` STRING,
+    `rcvSmtpUser` STRING,
+    `repSourceIp` STRING,
+    `feedbackType` STRING,
+    `userAgent` STRING,
+    `reportingMta` STRING,
+    `reportedDomain` STRING,
+    `arf` MAP<STRING, STRING>,
+    `eventId` STRING,
+    `messageId` BIGINT,
+    `rcptIndex` INT,
+    `attempt` INT,
+    `inDoubt` BOOLEAN,
+    `provider` STRING,
+    `bounceRule` STRING,
+    `classifierVersion` STRING,
+    `suppressedBy` STRING,
+    `attributedBy` STRING,
+    `timeSent` TIMESTAMP,
+    `queueMs` BIGINT,
+    `replyCode` INT,
+    `enhancedStatus` STRING,
+    `smtpStage` STRING,
+    `dsnMtaHost` STRING,
+    `dsnMtaIp` STRING,
+    `date` DATE
+)
+USING PARQUET
+PARTITIONED BY (`date`)
+LOCATION '/var/log/carom/events';
+
+MSCK REPAIR TABLE acct;
