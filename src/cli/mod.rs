@@ -11,6 +11,7 @@ macro_rules! say {
     }};
 }
 
+mod acct_input;
 mod check_config;
 mod classify;
 mod completions;
@@ -20,6 +21,7 @@ mod report;
 mod run;
 pub mod send;
 pub mod sink;
+mod stats;
 mod status;
 mod store;
 mod suppress;
@@ -62,6 +64,8 @@ enum Command {
     Classify(classify::Args),
     /// Read bounces and complaints: files, folders, mailboxes
     Report(report::Args),
+    /// Statistics over accounting files, as pmtastats gives them
+    Stats(stats::Args),
     /// Simulated mailbox providers as a server, for load tests and rehearsals
     Sink(sink::Args),
     /// Two campaigns through a whole Carom with simulated providers, and the books compared
@@ -86,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Store(args) => store::run(&args),
         Command::Classify(args) => classify::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Stats(args) => stats::run(&args),
         Command::Sink(args) => sink::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => completions::run(&args),

@@ -12,6 +12,8 @@ pub mod read_csv;
 pub mod read_parquet;
 pub mod row;
 pub mod scan;
+pub mod spans;
+pub mod stats;
 pub mod times;
 
 use std::ops::ControlFlow;
