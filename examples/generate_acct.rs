@@ -114,6 +114,9 @@ fn columns(format: AcctFormat) -> Columns {
     .expect("no record-fields, nothing wrong with them")
 }
 
+/// Takes classified events.
+type Take<'t> = dyn FnMut(&[Event<'_>]) -> Result<(), Box<dyn std::error::Error>> + 't;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, records, dir, rest @ ..] = arguments.as_slice() else {
@@ -125,7 +128,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for first in (1..=records).step_by(FILE as usize) {
         let end = (first + FILE).min(records + 1);
         let name = format!("acct-{:04}", first / FILE);
-        let each = |take: &mut dyn FnMut(&[Event<'_>]) -> Result<(), Box<dyn std::error::Error>>| {
+        let each = |take: &mut Take<'_>| {
             for at in (first..end).step_by(CHUNK as usize) {
                 let events = chunk(at);
                 let batch = EventBatch {

@@ -133,13 +133,13 @@ fn entry_line(entry: &serde_json::Value) -> String {
 }
 
 /// Who answers: the server, or its store when no server has it open.
-enum Peer {
+pub(super) enum Peer {
     Server(std::path::PathBuf),
     Store(Box<crate::node::Offline>),
 }
 
 impl Peer {
-    fn reach(server: &ServerArgs) -> Result<Result<Peer, ExitCode>, Failure> {
+    pub(super) fn reach(server: &ServerArgs) -> Result<Result<Peer, ExitCode>, Failure> {
         let path = match server.socket()? {
             Ok(path) => path,
             Err(code) => return Ok(Err(code)),
@@ -165,7 +165,7 @@ impl Peer {
         }
     }
 
-    fn data(&mut self, command: Command) -> Result<serde_json::Value, Failure> {
+    pub(super) fn data(&mut self, command: Command) -> Result<serde_json::Value, Failure> {
         match self.ask(command)? {
             Answer::Success { data, .. } => Ok(data),
             Answer::Error { message } => Err(message.into()),

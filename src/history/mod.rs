@@ -5,7 +5,9 @@
 //! file. A column that a file lacks is empty, so that files of different column lists can be read together. Memory does
 //! not grow with the length of a file; what can't be read is counted and named, never left out in silence.
 
+pub mod all_columns;
 pub mod files;
+pub mod find;
 pub mod inputs;
 pub mod names;
 pub mod read_csv;
@@ -19,6 +21,7 @@ pub mod times;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+pub use all_columns::all_columns;
 pub use files::{Found, find};
 pub use inputs::{Input, expand};
 pub use row::{Cell, Row};

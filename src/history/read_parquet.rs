@@ -298,11 +298,17 @@ fn in_time(scan: &Scan, group: &RowGroupMetaData, leaf: usize) -> bool {
 }
 
 fn in_range(only: &Only, group: &RowGroupMetaData, leaf: usize) -> bool {
-    let Some(statistics) = group.column(leaf).statistics() else { return true };
-    let (Some(min), Some(max)) = (statistics.min_bytes_opt(), statistics.max_bytes_opt()) else { return true };
-    if !matches!(statistics, Statistics::ByteArray(_)) {
-        return true;
+    let within = |min: &[u8], max: &[u8]| only.values.iter().any(|v| min <= v.as_bytes() && v.as_bytes() <= max);
+    match group.column(leaf).statistics() {
+        // Statistics may be cut: a cut minimum is still smaller, a cut maximum is rounded up.
+        Some(s @ Statistics::ByteArray(_)) => match (s.min_bytes_opt(), s.max_bytes_opt()) {
+            (Some(min), Some(max)) => within(min, max),
+            _ => true,
+        },
+        Some(Statistics::Int64(s)) => match (s.min_opt(), s.max_opt()) {
+            (Some(min), Some(max)) => only.values.iter().any(|v| v.parse().is_ok_and(|v: i64| *min <= v && v <= *max)),
+            _ => true,
+        },
+        _ => true,
     }
-    // Statistics may be cut: a cut minimum is still smaller, a cut maximum is rounded up.
-    only.values.iter().any(|v| min <= v.as_bytes() && v.as_bytes() <= max)
 }

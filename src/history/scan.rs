@@ -17,7 +17,7 @@
 use std::ops::ControlFlow;
 
 use super::inputs::{self, Input, Opened};
-use super::row::Row;
+use super::row::{Cell, Row};
 use super::{HistoryError, names, read_csv, read_parquet};
 use crate::event::Time;
 
@@ -101,7 +101,7 @@ impl Scan {
         self
     }
 
-    /// Only rows whose `column` (text) is one of `values`, whatever the case. `prune` leaves out row groups whose bloom
+    /// Only rows whose `column` (text or number) is one of `values`, whatever the case. `prune` leaves out row groups whose bloom
     /// filter or statistics know none of the values just as they are spelt here.
     #[must_use]
     pub fn only(mut self, column: &str, values: &[String], prune: bool) -> Scan {
@@ -176,7 +176,14 @@ impl Scan {
             }
         }
         if let Some(only) = &self.only {
-            let text = row.str(only.at);
+            let mut other = String::new();
+            let text = match row.cell(only.at) {
+                Cell::Text(text) => text,
+                cell => {
+                    cell.push_text(&mut other);
+                    &other
+                }
+            };
             if !only.values.iter().any(|v| v.eq_ignore_ascii_case(text)) {
                 return ControlFlow::Continue(());
             }

@@ -26,6 +26,7 @@ impl Inner {
                 Err(message) => Answer::error(message),
             },
             Command::Status => Answer::data(self.status()),
+            Command::Events { .. } | Command::Queued { .. } => super::known::answer(&self.store, command),
             other => suppression(&self.store, &self.suppression, other),
         }
     }
@@ -143,7 +144,9 @@ pub(super) fn suppression(store: &Store, list: &Suppression, command: Command) -
             Ok(false) => Answer::done(format!("{address} was not suppressed.")),
             Err(error) => Answer::error(error.to_string()),
         },
-        Command::Reload | Command::Status => Answer::error("no server is running on this store"),
+        Command::Reload | Command::Status | Command::Events { .. } | Command::Queued { .. } => {
+            Answer::error("no server is running on this store")
+        }
     }
 }
 

@@ -30,9 +30,12 @@ impl Offline {
         Ok(Offline { store: opened.store, suppression, runtime })
     }
 
-    /// Carries out a command about the suppression list.
+    /// Carries out a command about the suppression list, the ledger or the queue.
     pub fn answer(&self, command: Command) -> Answer {
-        commands::suppression(&self.store, &self.suppression, command)
+        match command {
+            Command::Events { .. } | Command::Queued { .. } => super::known::answer(&self.store, command),
+            other => commands::suppression(&self.store, &self.suppression, other),
+        }
     }
 }
 
