@@ -12,11 +12,13 @@ macro_rules! say {
 }
 
 mod acct;
+mod acct_input;
 mod check_config;
 mod classify;
 mod completions;
 pub mod demo;
 mod digest;
+mod find;
 mod peer;
 mod reload;
 mod report;
@@ -24,10 +26,13 @@ mod rotate;
 mod run;
 pub mod send;
 pub mod sink;
+mod stats;
 mod status;
 mod store;
 mod suppress;
+mod why;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -70,7 +75,13 @@ enum Command {
     Classify(classify::Args),
     /// Read bounces and complaints: files, folders, mailboxes
     Report(report::Args),
-    /// Accounting files: verify, compact, convert; their schema
+    /// Statistics over accounting files, as pmtastats gives them
+    Stats(stats::Args),
+    /// Find records in accounting files, as acctfind does
+    Find(find::Args),
+    /// Everything known about an address or a message, in the order in which it happened
+    Why(why::Args),
+    /// Accounting records: live, verify, compact, convert, schema
     Acct(acct::Args),
     /// Simulated mailbox providers as a server, for load tests and rehearsals
     Sink(sink::Args),
@@ -85,7 +96,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Reads the arguments, runs the subcommand, gives the exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(by_own_name(std::env::args_os()));
     let result = match cli.command {
         Command::Run(args) => run::run(args),
         Command::CheckConfig(args) => check_config::run(&args),
@@ -98,6 +109,9 @@ pub fn main() -> ExitCode {
         Command::Digest(args) => digest::run(&args),
         Command::Classify(args) => classify::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Stats(args) => stats::run(&args),
+        Command::Find(args) => find::run(&args),
+        Command::Why(args) => why::run(&args),
         Command::Acct(args) => acct::run(&args),
         Command::Sink(args) => sink::run(args),
         Command::Demo(args) => demo::run(args),
@@ -110,6 +124,19 @@ pub fn main() -> ExitCode {
         }
         ExitCode::FAILURE
     })
+}
+
+/// A link named as one of PowerMTA's tools is that tool: `pmtastats ...` is `carom stats ...`.
+fn by_own_name(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.collect();
+    let name = arguments.first().and_then(|a| std::path::Path::new(a).file_name()).unwrap_or_default();
+    let command = match name.to_string_lossy().as_ref() {
+        "pmtastats" => "stats",
+        "acctfind" | "pmtaacctfind" => "find",
+        _ => return arguments,
+    };
+    arguments.insert(1, command.into());
+    arguments
 }
 
 /// `--config` and `--root`, shared by the commands that need the configuration.

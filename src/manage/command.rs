@@ -45,6 +45,22 @@ pub enum Command {
         /// Why, for the record.
         reason: String,
     },
+    /// Events that the ledger still holds, from `from` on, classified; some at a time.
+    Events {
+        /// First sequence number; 0 is the oldest kept, the largest number the end.
+        from: u64,
+        /// Only about this recipient.
+        #[serde(default)]
+        address: String,
+        /// Only about this message.
+        #[serde(default)]
+        message: u64,
+    },
+    /// Which recipients of these messages are still queued, and how?
+    Queued {
+        /// The messages, by their ids.
+        messages: Vec<u64>,
+    },
 }
 
 /// What can be asked about the report quarantine.

@@ -33,6 +33,7 @@ impl Inner {
                     tokio::runtime::Handle::current().block_on(f)
                 })
             }
+            Command::Events { .. } | Command::Queued { .. } => super::known::answer(&self.store, command),
             other => suppression(&self.store, &self.suppression, other),
         }
     }
@@ -171,9 +172,12 @@ pub(super) fn suppression(store: &Store, list: &Suppression, command: Command) -
             Ok(false) => Answer::done(format!("{address} was not suppressed.")),
             Err(error) => Answer::error(error.to_string()),
         },
-        Command::Reload | Command::Status | Command::RotateAcct { .. } | Command::ReportQuarantine(_) => {
-            Answer::error("no server is running on this store")
-        }
+        Command::Reload
+        | Command::Status
+        | Command::RotateAcct { .. }
+        | Command::ReportQuarantine(_)
+        | Command::Events { .. }
+        | Command::Queued { .. } => Answer::error("no server is running on this store"),
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod check;
 mod commands;
+mod known;
 pub mod log;
 mod offline;
 mod quarantine;

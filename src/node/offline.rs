@@ -41,12 +41,15 @@ impl Offline {
         Ok(Offline { store: opened.store, suppression, quarantine, config, runtime })
     }
 
-    /// Carries out a command about the suppression list or the report quarantine.
+    /// Carries out a command about the suppression list, the ledger, the queue or the report quarantine.
     pub fn answer(&self, command: Command) -> Answer {
-        if let Command::ReportQuarantine(asked) = command {
-            return quarantine::answer(&self.quarantine, &self.config, asked, &|f| self.runtime.block_on(f));
+        match command {
+            Command::ReportQuarantine(asked) => {
+                quarantine::answer(&self.quarantine, &self.config, asked, &|f| self.runtime.block_on(f))
+            }
+            Command::Events { .. } | Command::Queued { .. } => super::known::answer(&self.store, command),
+            other => commands::suppression(&self.store, &self.suppression, other),
         }
-        commands::suppression(&self.store, &self.suppression, command)
     }
 }
 

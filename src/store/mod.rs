@@ -251,6 +251,11 @@ impl Store {
         self.shared().refuse(who, why);
     }
 
+    /// The recipients of a message that are still queued; none when it is not (any more).
+    pub fn queued(&self, id: MessageId) -> Vec<RcptState> {
+        spool::lock(&self.shared().inner).index.states(id).map(<[RcptState]>::to_vec).unwrap_or_default()
+    }
+
     /// How much the store holds.
     pub fn usage(&self) -> Usage {
         let inner = lock(&self.shared().inner);

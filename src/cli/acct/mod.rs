@@ -3,6 +3,7 @@
 mod compact;
 mod convert;
 mod schema;
+mod tail;
 mod verify;
 
 use std::io::IsTerminal;
@@ -31,6 +32,8 @@ enum AcctCommand {
     Convert(convert::Args),
     /// Print the record schema: as a table, as JSON, or as a table definition for DuckDB, ClickHouse or Spark
     Schema(schema::Args),
+    /// Show the newest records, and with -f those that come
+    Tail(tail::Args),
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
@@ -39,6 +42,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         AcctCommand::Compact(args) => compact::run(args),
         AcctCommand::Convert(args) => convert::run(args),
         AcctCommand::Schema(args) => schema::run(args),
+        AcctCommand::Tail(args) => tail::run(args),
     }
 }
 
