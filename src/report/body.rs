@@ -4,9 +4,13 @@
 //! Only mails whose header shows that a mail system wrote them come here ([`Signs::of_a_bounce`]); only the text before
 //! the returned message counts, and of that a bounded number of lines.
 
-use crate::event::{Action, Reply};
+use std::cell::OnceCell;
+
+use crate::event::{Action, Address, Reply};
 
 use super::dsn;
+use super::legacy::general::{LIKELY, SURE};
+use super::legacy::{self, Looks};
 use super::kind::{MAX_RESULTS, RcptResult, Recognised};
 use super::mime::Mail;
 use super::returned::{RETURNED_PARTS, returned, split_returned};
@@ -20,6 +24,67 @@ const MAX_REASON: usize = 2048;
 
 /// Bytes of prose kept where there is nothing better.
 const MAX_SENTENCES: usize = 400;
+
+/// Bytes of the text in which words are looked for.
+const MAX_LOWER: usize = 16 << 10;
+
+/// How a report begins that says so nowhere in its header, lower-cased.
+const OPENINGS: &[&str] = &[
+    "could not be delivered",
+    "couldn't be delivered",
+    "could not deliver",
+    "cannot be delivered",
+    "can not be delivered",
+    "was not delivered",
+    "were not delivered",
+    "has not been delivered",
+    "wasn't delivered",
+    "unable to deliver",
+    "not able to deliver",
+    "failed to deliver",
+    "delivery failed",
+    "delivery has failed",
+    "delivery to the following",
+    "did not reach",
+    "undeliverable",
+    "undelivered",
+    "failed recipient",
+    "failed address",
+    "non-delivery report",
+    "has been returned",
+    "is being returned",
+    "was rejected by",
+    "blocked by our",
+    "delivery of email",
+    "konnte nicht zugestellt",
+    "nicht zugestellt werden",
+    "unzustellbar",
+    "pas pu \u{ea}tre",
+    "pas pu etre",
+    "n'a pas \u{e9}t\u{e9} remis",
+    "no se ha podido entregar",
+    "no pudo ser entregado",
+    "no se pudo entregar",
+    "non \u{e8} stato possibile",
+    "impossibile recapitare",
+    "n\u{e3}o p\u{f4}de ser entregue",
+    "nao pode ser",
+    "n\u{e3}o foi entregue",
+    "kon niet worden bezorgd",
+    "niet worden afgeleverd",
+    "nie mo\u{17c}na dostarczy\u{107}",
+    "nie zosta\u{142}a dostarczona",
+    "kunde inte levereras",
+    "kunne ikke leveres",
+    "\u{43d}\u{435} \u{434}\u{43e}\u{441}\u{442}\u{430}\u{432}\u{43b}\u{435}\u{43d}",
+    "\u{43d}\u{435} \u{43c}\u{43e}\u{436}\u{435}\u{442} \u{431}\u{44b}\u{442}\u{44c} \u{434}\u{43e}\u{441}\u{442}\u{430}\u{432}\u{43b}\u{435}\u{43d}",
+    "\u{914d}\u{4fe1}\u{3067}\u{304d}\u{307e}\u{305b}\u{3093}",
+    "\u{9001}\u{4fe1}\u{3067}\u{304d}\u{307e}\u{305b}\u{3093}",
+    "\u{5c4a}\u{3051}\u{3089}\u{308c}",
+    "\u{65e0}\u{6cd5}\u{6295}\u{9012}",
+    "\u{9000}\u{4fe1}",
+    "\u{672a}\u{80fd}\u{6295}\u{9012}",
+];
 
 /// Words that say somebody gave up, lower-cased.
 const GAVE_UP: &[&str] = &[
@@ -68,6 +133,14 @@ const STILL_TRYING: &[&str] = &[
     "no action is required",
     "delivery attempts will continue",
     "not been able to deliver your message yet",
+    "continue to be made",
+    "will be retried",
+    "is still awaiting delivery",
+    "only a temporary failure",
+    "do not need to re-send",
+    "do not need to send it again",
+    "has been postponed",
+    "additional attempts will be made",
 ];
 
 /// Labels that a line may have before an address it reports on, lower-cased.
@@ -98,28 +171,64 @@ const LABELS: &[&str] = &[
 
 /// Reads a mail's text as a bounce or a delay notice; `None` when it is none.
 pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
-    if !signs.of_a_bounce() {
+    let lower = OnceCell::new();
+    let lower = || -> &str {
+        lower.get_or_init(|| {
+            let (human, _) = split_returned(mail.text());
+            human[..human.floor_char_boundary(MAX_LOWER)].to_lowercase()
+        })
+    };
+    let (from, subject) = (mail.header.any(&["from", "sender"]).to_lowercase(), mail.subject().to_lowercase());
+    let looks = Looks { mail, signs, from: &from, subject: &subject };
+    let family = legacy::family(&looks, &mut || lower());
+    let known = matches!(family, Some((_, true)));
+    let family = family.map(|(family, _)| family);
+    // Where nothing but the subject and the first words tell, a recipient must stand in its place as well.
+    let by_opening = !known && !signs.of_a_bounce();
+    if by_opening && !(signs.subject_of_failure() && opens_as_failure(lower(), signs)) {
         return None;
     }
-    let text = mail.text();
-    let (human, _) = split_returned(&text);
-    let lower = human.to_lowercase();
-    let gave_up = GAVE_UP.iter().any(|p| lower.contains(p));
-    let trying = STILL_TRYING.iter().any(|p| lower.contains(p));
+    let (human, _) = split_returned(mail.text());
+    let lower = lower();
+    let gave_up = GAVE_UP.iter().any(|p| legacy::holds(lower, p));
+    let trying = STILL_TRYING.iter().any(|p| legacy::holds(lower, p));
     // What a mail system returns with words of another language is returned all the same.
     let sent_back = signs.machine && mail.part(RETURNED_PARTS).is_some();
-    let said = signs.subject_bounce || signs.subject_delay || gave_up || trying || sent_back;
-    if !said || signs.auto_reply && !signs.subject_bounce && !signs.declared && !signs.machine {
+    let said = signs.subject_bounce || signs.subject_delay || gave_up || trying || sent_back || known;
+    if !said || signs.auto_reply && !signs.subject_bounce && !signs.declared && !signs.machine && !known {
         return None;
     }
-    let original = returned(mail, &text);
-    let mut results = reported(human);
+    let section = family.map_or(human, |f| f.section(human));
+    let mut results = family.map(|f| f.results(section)).unwrap_or_default();
+    if results.is_empty() {
+        results = reported(section);
+    }
     if let Some(failed) = mail.header.first("x-failed-recipients") {
         named_in_header(&mut results, failed);
     }
     if results.is_empty() {
+        results = SURE.results(human);
+    }
+    if results.is_empty() {
         results = labelled(human, mail);
     }
+    // The report on a report of another system says nothing itself.
+    if results.is_empty()
+        && signs.machine
+        && !mail.nested
+        && let Some(inner) = mail.part(&["message/rfc822"])
+        && let Some(read) = super::kind::nested(&inner.bytes())
+    {
+        return Some(read);
+    }
+    if results.is_empty() {
+        results = LIKELY.results(human);
+    }
+    without_addressee(&mut results, mail);
+    if results.is_empty() && by_opening {
+        return None;
+    }
+    let original = returned(mail, mail.text());
     if results.is_empty() {
         let to = original.header("to").or_else(|| original.header("x-original-to")).unwrap_or("");
         let mut to = values::addresses(to);
@@ -138,7 +247,7 @@ pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
         .iter_mut()
         .map(|r| if r.reply_code().is_none() { std::mem::take(&mut r.diag) } else { String::new() })
         .collect();
-    fill_from_text(&mut results, human, mail);
+    fill_from_text(&mut results, section, mail);
     for (result, prose) in results.iter_mut().zip(prose) {
         if result.diag.is_empty() {
             result.diag = prose;
@@ -155,8 +264,26 @@ pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
             _ => Action::Failed,
         });
     }
-    let format = if lower.contains("qmail") { "qmail" } else { "text" };
+    let format = family.map_or("text", |f| f.name);
     Some(Recognised { kind: dsn::kind(&results), format, results, original, ..Recognised::default() })
+}
+
+/// Whether the text begins by saying that a mail was not delivered. Under `Re:` or `Fwd:` it must say so at once: what a
+/// person writes about a bounce stands above the bounce.
+fn opens_as_failure(lower: &str, signs: Signs) -> bool {
+    let opening = &lower[..lower.floor_char_boundary(if signs.answered { 160 } else { 700 })];
+    !opening.contains("\n>") && OPENINGS.iter().any(|p| legacy::holds(opening, p))
+}
+
+/// Leaves out the one the report was sent to, where somebody else is named.
+fn without_addressee(results: &mut Vec<RcptResult>, mail: &Mail<'_>) {
+    if results.len() < 2 {
+        return;
+    }
+    let ours = values::mailbox(mail.header.any(&["to"]));
+    if results.iter().any(|r| !r.rcpt.eq_ignore_ascii_case(ours)) {
+        results.retain(|r| !r.rcpt.eq_ignore_ascii_case(ours));
+    }
 }
 
 /// The addresses that lines begin with, each with the reason that stands behind or below it.
@@ -252,7 +379,7 @@ fn named_in_header(results: &mut Vec<RcptResult>, value: &str) {
 }
 
 /// Sets diagnostic, status and remote MTA from the words behind an address.
-fn take_reason(result: &mut RcptResult, reason: &str) {
+pub(super) fn take_reason(result: &mut RcptResult, reason: &str) {
     let reason = reason.trim();
     // "because:" announces the reason and is none.
     if reason.is_empty() || reason.ends_with(':') || !result.diag.is_empty() {
@@ -285,7 +412,7 @@ fn remote_host(text: &str) -> (String, Option<std::net::IpAddr>) {
 pub(super) fn fill_from_text(results: &mut [RcptResult], text: &str, mail: &Mail<'_>) {
     let (human, _) = split_returned(text);
     if let [only] = results
-        && only.rcpt.is_empty()
+        && (only.rcpt.is_empty() || only.rcpt.starts_with('@') && Address::parse(&only.rcpt).is_err())
     {
         let failed = mail.header.first("x-failed-recipients").and_then(values::first_address).map(str::to_owned);
         if let Some(rcpt) = failed.or_else(|| reported(human).into_iter().next().map(|r| r.rcpt)) {

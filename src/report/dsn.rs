@@ -58,9 +58,9 @@ pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
     if recognised.results.is_empty() {
         return None;
     }
-    body::fill_from_text(&mut recognised.results, &text, mail);
-    body::explain(&mut recognised.results, &text);
-    recognised.original = returned::returned(mail, &text);
+    body::fill_from_text(&mut recognised.results, text, mail);
+    body::explain(&mut recognised.results, text);
+    recognised.original = returned::returned(mail, text);
     recognised.kind = kind(&recognised.results);
     Some(recognised)
 }
@@ -99,9 +99,11 @@ fn result(group: &Fields, signs: Signs) -> RcptResult {
     let (remote_mta, remote_ip) = values::mta(group.any(&["remote-mta"]));
     let orcpt = group.any(&["original-recipient"]);
     let mut rcpt = values::recipient(group.any(&["final-recipient"]));
-    if crate::event::Address::parse(&rcpt).is_err() {
+    // A name that only the reporting system knows (`ann@server`) is not what we sent to.
+    let known_here_only = |a: &str| !a.rsplit('@').next().is_some_and(|domain| domain.contains(['.', ':']));
+    if crate::event::Address::parse(&rcpt).is_err() || known_here_only(&rcpt) {
         let other = values::recipient(group.any(&["original-recipient", "x-actual-recipient"]));
-        if other.contains('@') || rcpt.is_empty() {
+        if other.contains('@') && !known_here_only(&other) || rcpt.is_empty() {
             rcpt = other;
         }
     }

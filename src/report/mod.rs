@@ -2,7 +2,7 @@
 //! (RFC 5965) becomes `f`, each tied to the send it is about where that can be proved.
 //!
 //! ```text
-//!  mail bytes -> mime (parts) -> kind: is it a report? -> arf | dsn | body -> Recognised
+//!  mail bytes -> mime (parts) -> kind: is it a report? -> arf | dsn | body (legacy: the families) -> Recognised
 //!                                                                               |
 //!  the send index, the signed return path -> attribute (which send? proved how?) |
 //!                                                                               v
@@ -24,6 +24,7 @@ mod arf;
 mod body;
 mod dsn;
 mod fields;
+mod legacy;
 mod mime;
 mod returned;
 mod signs;
@@ -32,5 +33,6 @@ mod values;
 pub use attribute::{Attribution, Evidence, Proof, Sent};
 pub use disposition::check;
 pub use kind::{Complaint, Original, RcptResult, Recognised, ReportKind, recognise, recognise_mail};
+pub use legacy::formats as legacy_formats;
 pub use processor::{Counters, Processor};
 pub use summary::Summary;

@@ -18,6 +18,8 @@ pub(super) struct Signs {
     pub(super) subject_delay: bool,
     /// Somebody answered or passed on a mail: `Re:`, `Fwd:` in front.
     pub(super) answered: bool,
+    /// It answers a mail (`In-Reply-To`, `References`), or came over a list.
+    pub(super) in_thread: bool,
     /// It says that it is a report (`multipart/report`, `X-Failed-Recipients`).
     pub(super) declared: bool,
     /// An automatic answer: vacation notice, "we got your mail" (RFC 3834).
@@ -146,6 +148,9 @@ impl Signs {
             subject_bounce: says(BOUNCE_SUBJECTS),
             subject_delay: says(DELAY_SUBJECTS),
             answered: ["re:", "fw:", "fwd:", "aw:", "wg:", "tr:"].iter().any(|p| subject.starts_with(p)),
+            in_thread: ["in-reply-to", "references", "list-unsubscribe", "list-id"]
+                .iter()
+                .any(|n| header.first(n).is_some()),
             declared: report
                 && !matches!(mail.report_type.as_str(), "disposition-notification" | "tlsrpt" | "feedback-report")
                 || header.first("x-failed-recipients").is_some(),
@@ -160,6 +165,16 @@ impl Signs {
         let votes =
             [self.daemon, self.machine, self.null_sender, self.subject_bounce, self.declared, self.subject_delay];
         (self.machine || !self.answered) && votes.into_iter().filter(|v| *v).count() >= 2 && self.of_a_program()
+    }
+
+    /// The subject speaks of a failure or a delay, and no person answers to one.
+    pub(super) fn subject_of_failure(self) -> bool {
+        (self.subject_bounce || self.subject_delay) && !self.in_thread
+    }
+
+    /// Any sign of a report at all: otherwise the text need not be looked at.
+    pub(super) fn any(self) -> bool {
+        self.daemon || self.machine || self.null_sender || self.subject_bounce || self.declared || self.subject_delay
     }
 
     /// A program wrote it, and nobody passed it on.
