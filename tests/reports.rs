@@ -6,6 +6,8 @@ mod abuse;
 mod corpus;
 #[path = "reports/disposition.rs"]
 mod disposition;
+#[path = "reports/families.rs"]
+mod families;
 #[path = "reports/events.rs"]
 mod events;
 #[path = "reports/forms.rs"]

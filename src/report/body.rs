@@ -116,6 +116,25 @@ const GAVE_UP: &[&str] = &[
     "failed",
 ];
 
+/// Words that say nobody tries again, lower-cased; what else says that somebody failed is said of delays as well.
+const FOR_GOOD: &[&str] = &[
+    "giving up",
+    "given up",
+    "gave up",
+    "permanent error",
+    "permanent failure",
+    "permanent fatal",
+    "failed permanently",
+    "fatal error",
+    "returned to sender",
+    "has been returned",
+    "is being returned",
+    "no further",
+    "not going to try",
+    "will not be retried",
+    "will be deleted",
+];
+
 /// Words that say somebody is still trying, lower-cased.
 const STILL_TRYING: &[&str] = &[
     "will continue to try",
@@ -134,6 +153,7 @@ const STILL_TRYING: &[&str] = &[
     "delivery attempts will continue",
     "not been able to deliver your message yet",
     "continue to be made",
+    "attempts will continue",
     "will be retried",
     "is still awaiting delivery",
     "only a temporary failure",
@@ -185,7 +205,7 @@ pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
     let family = family.map(|(family, _)| family);
     // Where nothing but the subject and the first words tell, a recipient must stand in its place as well.
     let by_opening = !known && !signs.of_a_bounce();
-    if by_opening && !(signs.subject_of_failure() && opens_as_failure(lower(), signs)) {
+    if by_opening && !(signs.subject_of_failure() && !signs.auto_reply && opens_as_failure(lower(), signs)) {
         return None;
     }
     let (human, _) = split_returned(mail.text());
@@ -195,7 +215,7 @@ pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
     // What a mail system returns with words of another language is returned all the same.
     let sent_back = signs.machine && mail.part(RETURNED_PARTS).is_some();
     let said = signs.subject_bounce || signs.subject_delay || gave_up || trying || sent_back || known;
-    if !said || signs.auto_reply && !signs.subject_bounce && !signs.declared && !signs.machine && !known {
+    if !said || signs.auto_reply && !signs.subject_bounce && !signs.declared && !signs.machine {
         return None;
     }
     let section = family.map_or(human, |f| f.section(human));
@@ -254,7 +274,8 @@ pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
         }
     }
     explain(&mut results, human);
-    let delayed = (trying || signs.subject_delay) && !(gave_up && signs.subject_bounce && !signs.subject_delay);
+    let for_good = FOR_GOOD.iter().any(|p| legacy::holds(lower, p));
+    let delayed = (trying || signs.subject_delay) && !(for_good && signs.subject_bounce && !signs.subject_delay);
     for r in &mut results {
         let class = r.reply_code().map(|c| c / 100).or(r.status.map(|s| u16::from(s.class)));
         r.action = Some(match class {
@@ -309,6 +330,9 @@ fn reported(human: &str) -> Vec<RcptResult> {
                 results.push(RcptResult { rcpt: address.to_owned(), ..RcptResult::default() });
             }
             reason = Some(behind.to_owned());
+        } else if line.trim_start().starts_with("---") && line.contains(char::is_alphanumeric) {
+            // A heading: what follows is about something else.
+            close(&mut results, reason.take());
         } else if let Some(r) = &mut reason {
             if is_blank(line) {
                 if !r.trim().is_empty() {
@@ -386,7 +410,7 @@ pub(super) fn take_reason(result: &mut RcptResult, reason: &str) {
         return;
     }
     result.diag = values::reply_line(values::reply_in(reason).unwrap_or(reason).trim_end_matches(')'));
-    result.status = dsn::closer(status_of(&result.diag), reason);
+    result.status = dsn::closer(dsn::closer(status_of(&result.diag), &result.diag), reason);
     (result.remote_mta, result.remote_ip) = remote_host(reason);
 }
 

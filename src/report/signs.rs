@@ -18,7 +18,7 @@ pub(super) struct Signs {
     pub(super) subject_delay: bool,
     /// Somebody answered or passed on a mail: `Re:`, `Fwd:` in front.
     pub(super) answered: bool,
-    /// It answers a mail (`In-Reply-To`, `References`), or came over a list.
+    /// It answers a mail (`In-Reply-To`, `References`), or is one that can be unsubscribed from.
     pub(super) in_thread: bool,
     /// It says that it is a report (`multipart/report`, `X-Failed-Recipients`).
     pub(super) declared: bool,
@@ -148,7 +148,7 @@ impl Signs {
             subject_bounce: says(BOUNCE_SUBJECTS),
             subject_delay: says(DELAY_SUBJECTS),
             answered: ["re:", "fw:", "fwd:", "aw:", "wg:", "tr:"].iter().any(|p| subject.starts_with(p)),
-            in_thread: ["in-reply-to", "references", "list-unsubscribe", "list-id"]
+            in_thread: ["in-reply-to", "references", "list-unsubscribe"]
                 .iter()
                 .any(|n| header.first(n).is_some()),
             declared: report

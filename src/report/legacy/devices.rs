@@ -38,13 +38,6 @@ pub(super) const FAMILIES: &[Family] = &[
         ..PLAIN
     },
     Family {
-        name: "docomo",
-        signs: &[&[From("docomo.ne.jp"), Text("transcript of session follows")]],
-        lines: &["<<< {why}", "{code} <{rcpt}>... {why}", "<{rcpt}>... {why}"],
-        reason: Place::Above,
-        ..PLAIN
-    },
-    Family {
         name: "biglobe",
         signs: &[&[Text("had delivery problems -----"), Text("non-delivered information")],
             &[From("biglobe.ne.jp"), Text("delivery problems")]],

@@ -130,11 +130,6 @@ pub(super) const FAMILIES: &[Family] = &[
         ..PLAIN
     },
     Family {
-        name: "sophos",
-        signs: &[&[From("sophos"), Text("deliver")], &[Text("pmx"), Text("could not be delivered")]],
-        ..PLAIN
-    },
-    Family {
         name: "spamlion",
         signs: &[&[Header("x-mailer", "spamlion")], &[Text("did not reach the following recipient:")]],
         lines: &["Did not reach the following recipient: {rcpt}", "Did not reach the following recipient: <{rcpt}>"],

@@ -39,7 +39,7 @@ pub(in crate::report) fn read<'a>(form: &str, line: &'a str) -> Option<Said<'a>>
             "rcpt" => {
                 let (address, rest) = address(line)?;
                 said.rcpt = Some(address);
-                line = rest;
+                line = unclosed(rest, next);
             }
             "code" => {
                 let code = line.trim_start().get(..3).filter(|c| c.bytes().all(|b| b.is_ascii_digit()))?;
@@ -50,7 +50,7 @@ pub(in crate::report) fn read<'a>(form: &str, line: &'a str) -> Option<Said<'a>>
                 let start = line.trim_start_matches([' ', '<', '[', '(']);
                 let end = start.find([' ', '>', ']', ')', ':', ',']).unwrap_or(start.len());
                 said.host = Some(start[..end].trim_end_matches('.'));
-                line = start[end..].trim_start_matches(['>', ']', ')']);
+                line = unclosed(&start[end..], next);
             }
             "why" if next.is_empty() => {
                 said.why = Some(line.trim());
@@ -107,7 +107,13 @@ pub(in crate::report) fn address(text: &str) -> Option<(&str, &str)> {
     if !start.starts_with(address) {
         return None;
     }
-    Some((address, start[address.len()..].trim_start_matches(['>', '"', '\'', ']', '\u{201d}', '\u{2019}'])))
+    Some((address, &start[address.len()..]))
+}
+
+/// What follows an address or a host: brackets and quotes that the form does not ask for do not count.
+fn unclosed<'a>(rest: &'a str, next: &str) -> &'a str {
+    let closes = |c: char| matches!(c, '>' | '"' | '\'' | ']' | ')' | '\u{201d}' | '\u{2019}');
+    if next.starts_with(closes) { rest } else { rest.trim_start_matches(closes) }
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ const PLAIN: Family = Family { name: "", signs: &[], begin: &[], end: &[], lines
 
 /// All families; the first whose signs are there reads the mail.
 const TABLES: &[&[Family]] =
-    &[providers::FAMILIES, gateways::FAMILIES, devices::FAMILIES, servers::FAMILIES, unix::FAMILIES];
+    &[providers::FAMILIES, devices::FAMILIES, gateways::FAMILIES, servers::FAMILIES, unix::FAMILIES];
 
 /// Lines of a report read.
 const MAX_LINES: usize = 2000;
@@ -191,11 +191,17 @@ impl Reading {
     }
 
     fn said(&mut self, said: line::Said<'_>, text: &str) {
+        let is_reply = |r: &str| values::reply_in(r).is_some();
+        // A sentence is kept whole: "Your mail to ann@example.net was refused" says more than its end.
+        let sentence = said.rcpt.is_some() && text.trim_start().starts_with(char::is_alphabetic) && {
+            let words = text.split_whitespace().take_while(|w| !w.contains('@')).count();
+            words >= 1
+        };
         let why = said.why.map(|why| match said.code {
-            Some(code) if values::reply_in(why).is_none() => format!("{code} {why}"),
+            Some(code) if !is_reply(why) => format!("{code} {why}"),
+            None if sentence && !why.is_empty() && !is_reply(why) => text.trim().to_owned(),
             _ => why.to_owned(),
         });
-        let is_reply = |r: &str| values::reply_in(r).is_some();
         if let Some(rcpt) = said.rcpt {
             self.recipient(rcpt, text);
             let ahead = std::mem::take(&mut self.ahead);

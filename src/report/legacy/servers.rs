@@ -143,26 +143,10 @@ pub(super) const FAMILIES: &[Family] = &[
         ..PLAIN
     },
     Family {
-        name: "vpop3",
-        signs: &[&[Text("vpop3")]],
-        lines: &["Recipient: {rcpt}", "To: {rcpt}", "Reason: {why}", "{rcpt}"],
-        ..PLAIN
-    },
-    Family {
-        name: "mercury",
-        signs: &[&[Text("mercury/32")], &[Text("mercury mail")], &[Header("x-mailer", "mercury")]],
-        ..PLAIN
-    },
-    Family {
         name: "ntmail",
         signs: &[&[Header("x-mailer", "ntmail")], &[Text("your message was not delivered to"), Header("x-mailer", "mail")]],
         begin: &["was not delivered to"],
         lines: &["{rcpt}{why}"],
-        ..PLAIN
-    },
-    Family {
-        name: "worldmail",
-        signs: &[&[Text("the following recipient(s) could not be reached"), Text("worldmail")]],
         ..PLAIN
     },
     Family {

@@ -122,11 +122,6 @@ pub(super) const FAMILIES: &[Family] = &[
         ..PLAIN
     },
     Family {
-        name: "ezmlm",
-        signs: &[&[Header("mailing-list", "run by ezmlm"), Text("messages to you from the"), Text("bounc")]],
-        ..PLAIN
-    },
-    Family {
         name: "fml",
         signs: &[&[Header("x-mlserver", "fml"), Subject("loop alert")], &[Header("x-mlserver", "fml"), Subject("reject")],
             &[Header("x-mlserver", "fml"), Subject("multiple recipients")], &[Header("x-mlserver", "fml"), Subject("not member")]],
