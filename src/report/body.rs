@@ -189,6 +189,12 @@ const LABELS: &[&str] = &[
     "unable to deliver",
 ];
 
+/// Labels of addresses that are not the recipient's, lower-cased.
+const NOT_LABELS: &[&str] = &[
+    "from", "reply", "sender", "contact", "cc", "support", "help", "postmaster", "von:", "de:", "von :", "mail from", "e-mail us",
+    "admin", "abuse", "subject", "message-id", "return-path", "envelope-from",
+];
+
 /// Reads a mail's text as a bounce or a delay notice; `None` when it is none.
 pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
     let lower = OnceCell::new();
@@ -214,7 +220,8 @@ pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
     let trying = STILL_TRYING.iter().any(|p| legacy::holds(lower, p));
     // What a mail system returns with words of another language is returned all the same.
     let sent_back = signs.machine && mail.part(RETURNED_PARTS).is_some();
-    let said = signs.subject_bounce || signs.subject_delay || gave_up || trying || sent_back || known;
+    let opens = || OPENINGS.iter().any(|p| legacy::holds(lower, p)) || values::reply_in(human).is_some();
+    let said = signs.subject_bounce || signs.subject_delay || gave_up || trying || sent_back || known || opens();
     if !said || signs.auto_reply && !signs.subject_bounce && !signs.declared && !signs.machine {
         return None;
     }
@@ -243,6 +250,9 @@ pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
     }
     if results.is_empty() {
         results = LIKELY.results(human);
+    }
+    if results.is_empty() {
+        results = beside_a_reply(human, mail);
     }
     without_addressee(&mut results, mail);
     if results.is_empty() && by_opening {
@@ -354,6 +364,14 @@ fn reported(human: &str) -> Vec<RcptResult> {
 fn leading_address(line: &str) -> Option<(&str, &str)> {
     let start = line.trim_start_matches([' ', '\t', '<', '>', '"', '\'', '*', '\u{2022}']);
     let start = start.strip_prefix("- ").or_else(|| start.strip_prefix("mailto:")).unwrap_or(start);
+    // 1. or 1) in a list
+    let numbered = start.trim_start_matches(|c: char| c.is_ascii_digit());
+    let start = match numbered.strip_prefix(['.', ')']) {
+        Some(behind) if numbered.len() < start.len() && behind.starts_with(' ') => {
+            behind.trim_start_matches([' ', '\t', '<', '"'])
+        }
+        _ => start,
+    };
     let end = start
         .find(|c: char| c.is_whitespace() || matches!(c, '<' | '>' | '"' | '\'' | ',' | ';' | '(' | ')' | ':'))
         .unwrap_or(start.len());
@@ -373,16 +391,37 @@ fn labelled(human: &str, mail: &Mail<'_>) -> Vec<RcptResult> {
     for line in human.lines().take(MAX_LINES).filter(|l| l.contains('@')) {
         let Some(address) = values::first_address(line) else { continue };
         let before = line[..line.find(address).unwrap_or(0)].to_lowercase();
+        // A label of its own kind, and the address alone behind it.
+        let alone = before.trim_end().ends_with(':')
+            && before.split_whitespace().count() <= 4
+            && line.trim_end().trim_end_matches(['>', '"', '\'', ']', '.']).ends_with(address)
+            && !NOT_LABELS.iter().any(|l| before.contains(l));
         let known = results.iter().any(|r| r.rcpt.eq_ignore_ascii_case(address));
         if !known
             && !address.eq_ignore_ascii_case(&ours)
-            && LABELS.iter().any(|l| before.contains(l))
+            && (alone || LABELS.iter().any(|l| before.contains(l)))
             && results.len() < 20
         {
             results.push(RcptResult { rcpt: address.to_owned(), ..RcptResult::default() });
         }
     }
     results
+}
+
+/// Addresses in a line that holds a reply as well, or next to one.
+fn beside_a_reply(human: &str, mail: &Mail<'_>) -> Vec<RcptResult> {
+    let lines: Vec<&str> = human.lines().take(MAX_LINES).filter(|l| !is_blank(l)).collect();
+    let ours = values::mailbox(mail.header.any(&["to"]));
+    let replies = |i: usize| lines.get(i).is_some_and(|l| values::reply_in(l).is_some_and(|r| r.starts_with(['4', '5'])));
+    for (i, line) in lines.iter().enumerate().filter(|(_, l)| l.contains('@')).take(100) {
+        if replies(i) || replies(i + 1) || i > 0 && replies(i - 1) {
+            let named = values::addresses(line).find(|a| !a.eq_ignore_ascii_case(ours));
+            if let Some(rcpt) = named {
+                return vec![RcptResult { rcpt: rcpt.to_owned(), ..RcptResult::default() }];
+            }
+        }
+    }
+    Vec::new()
 }
 
 /// X-Failed-Recipients (Exim, Gmail): the recipients are those; the text's other addresses are not.
@@ -409,9 +448,22 @@ pub(super) fn take_reason(result: &mut RcptResult, reason: &str) {
     if reason.is_empty() || reason.ends_with(':') || !result.diag.is_empty() {
         return;
     }
-    result.diag = values::reply_line(values::reply_in(reason).unwrap_or(reason).trim_end_matches(')'));
+    result.diag = values::reply_line(closed(values::reply_in(reason).unwrap_or(reason)));
     result.status = dsn::closer(dsn::closer(status_of(&result.diag), &result.diag), reason);
     (result.remote_mta, result.remote_ip) = remote_host(reason);
+}
+
+/// A text without the brackets and quotes at its end that were opened before it.
+fn closed(text: &str) -> &str {
+    let mut text = text.trim_end();
+    for (open, close) in [('(', ')'), ('[', ']'), ('<', '>'), ('"', '"'), ('\'', '\'')] {
+        let count = |c| text.chars().filter(|x| *x == c).count();
+        let unopened = if open == close { count(close) % 2 == 1 } else { count(close) > count(open) };
+        if unopened {
+            text = text.strip_suffix(close).or_else(|| text.strip_suffix('.')?.strip_suffix(close)).unwrap_or(text).trim_end();
+        }
+    }
+    text
 }
 
 fn status_of(diag: &str) -> Option<crate::event::EnhancedStatus> {
@@ -501,12 +553,22 @@ fn sentences_on(rcpt: &str, human: &str) -> String {
         let line = l.to_lowercase();
         GAVE_UP.iter().chain(STILL_TRYING).any(|p| line.contains(p))
     };
-    let Some(first) = lines.iter().position(names).or_else(|| lines.iter().position(fails)) else {
-        return String::new();
+    let named = lines.iter().position(names);
+    // An address alone says nothing: what stands below it does, else what stands above.
+    let words = |i: usize| lines[i].split_whitespace().filter(|w| !w.contains('@')).count();
+    let named = named.map(|i| match words(i) {
+        0 | 1 if i + 1 < lines.len() => i + 1,
+        0 | 1 => i.saturating_sub(1),
+        _ => i,
+    });
+    let (first, most, room) = match named.or_else(|| lines.iter().position(fails)) {
+        Some(first) => (first, 6, MAX_SENTENCES),
+        // What is in a language that we do not know may still be known by a word at its end.
+        None => (0, 40, MAX_REASON - 64),
     };
     let mut text = String::new();
-    for word in lines[first..].iter().take(6).flat_map(|l| l.split_whitespace()) {
-        if text.len() + word.len() > MAX_SENTENCES {
+    for word in lines.iter().skip(first).take(most).flat_map(|l| l.split_whitespace()) {
+        if text.len() + word.len() > room {
             break;
         }
         if !text.is_empty() {

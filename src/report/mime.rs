@@ -155,7 +155,14 @@ impl<'a> Mail<'a> {
     fn read_text(&self) -> String {
         let mut text = String::new();
         for part in self.parts.iter().filter(|p| p.media == "text/plain") {
-            text.push_str(&part.text());
+            let plain = part.text();
+            // Some say plain and write HTML.
+            let begin = plain.trim_start().as_bytes();
+            if [&b"<html"[..], b"<!doctype"].iter().any(|b| begin.len() > b.len() && begin[..b.len()].eq_ignore_ascii_case(b)) {
+                text.push_str(&mail_parser::decoders::html::html_to_text(&plain));
+            } else {
+                text.push_str(&plain);
+            }
             text.push('\n');
         }
         if text.trim().is_empty()

@@ -46,6 +46,8 @@ pub(super) fn returned(mail: &Mail<'_>, text: &str) -> Original {
     values::original(Fields::read(&mut returned.as_bytes()))
 }
 
+/// Bytes before the words of a mark in a sentence.
+const MAX_AHEAD: usize = 14;
 /// Letters and digits that a report has at least before what it returns.
 const MIN_BEFORE: usize = 40;
 
@@ -109,5 +111,8 @@ fn is_mark(line: &[u8]) -> bool {
     if line.contains("resend") || line.contains("re-send") {
         return false;
     }
-    (drawn || ends) && RETURNED_MARKS.iter().any(|m| line.contains(m)) && (drawn || line.len() < 80)
+    let Some(at) = RETURNED_MARKS.iter().find_map(|m| line.find(m)) else { return false };
+    // Prose may speak of the message as well: "A transcript of the attempts to send the message follows."
+    let announces = ends && line.len() < 80 && (at <= MAX_AHEAD || !line.trim_end().ends_with('.'));
+    drawn || announces
 }

@@ -109,7 +109,7 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "barracuda",
-        signs: &[&[Subject("message you sent blocked by our bulk email filter")],
+        signs: &[&[Subject("blocked by our bulk email filter"), Text("blocked by our spam firewall")],
             &[Text("your message to:"), Text("was blocked by our spam firewall")]],
         lines: &["Your message to: {rcpt}{why}", "Your message to: <{rcpt}>{why}", "{rcpt}"],
         ..PLAIN

@@ -15,6 +15,8 @@ pub(in crate::report) const SURE: Family = Family {
         "Recipient address: {rcpt}",
         "Recipient: [SMTP:{rcpt}]",
         "Intended recipient: {rcpt}",
+        "Destination: {rcpt}",
+        "Destination address: {rcpt}",
         "Rejected recipient: {rcpt}",
         "Invalid recipient: {rcpt}",
         "Invalid address: {rcpt}",

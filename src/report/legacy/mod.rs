@@ -211,6 +211,8 @@ impl Reading {
                 Some(_) if is_reply(&ahead) && !is_reply(own) => Some((ahead, false)),
                 Some(why) if !own.is_empty() || ahead.is_empty() => Some((why, false)),
                 _ if !ahead.is_empty() => Some((ahead, false)),
+                // What stands below it, up to a line of another form.
+                _ if self.place == Place::Below => Some((String::new(), false)),
                 _ => None,
             };
         } else if let Some(why) = why {
@@ -241,6 +243,9 @@ impl Reading {
 
     /// A line of no form: a reason goes on, or prose stands above a recipient.
     fn more(&mut self, text: &str) {
+        if ["---", "===", "***", "___"].iter().any(|drawn| text.trim_start().starts_with(drawn)) {
+            return self.close();
+        }
         match &mut self.reason {
             Some((reason, _)) if reason.len() < MAX_REASON => {
                 reason.push(' ');

@@ -110,7 +110,7 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "james",
-        signs: &[&[Text("error message below:"), Text("message details:")], &[Text("this is the james mail server at")],
+        signs: &[&[Text("error message below:"), Text("message details:")], &[Text("this is the james mail server at"), Text("failed recipient")],
             &[Header("x-mailer", "james"), Text("error message")],
             &[From("post_master@"), Text("error message below:")], &[Subject("re:"), From("post_master@vtext"), Text("error:")]],
         lines: &[

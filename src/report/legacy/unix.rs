@@ -13,6 +13,7 @@ const TRANSCRIPT: &[&str] = &[
     "{code} {rcpt}... {why}",
     "<{rcpt}>... {why}",
     "{rcpt}... {why}",
+    "{code} {host} ({*})... {why}",
 ];
 
 pub(super) const FAMILIES: &[Family] = &[
