@@ -6,10 +6,10 @@ mod abuse;
 mod corpus;
 #[path = "reports/disposition.rs"]
 mod disposition;
-#[path = "reports/families.rs"]
-mod families;
 #[path = "reports/events.rs"]
 mod events;
+#[path = "reports/families.rs"]
+mod families;
 #[path = "reports/forms.rs"]
 mod forms;
 #[path = "reports/hostile.rs"]

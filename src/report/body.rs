@@ -9,9 +9,9 @@ use std::cell::OnceCell;
 use crate::event::{Action, Address, Reply};
 
 use super::dsn;
+use super::kind::{MAX_RESULTS, RcptResult, Recognised};
 use super::legacy::general::{LIKELY, SURE};
 use super::legacy::{self, Looks};
-use super::kind::{MAX_RESULTS, RcptResult, Recognised};
 use super::mime::Mail;
 use super::returned::{RETURNED_PARTS, returned, split_returned};
 use super::signs::Signs;
@@ -191,8 +191,25 @@ const LABELS: &[&str] = &[
 
 /// Labels of addresses that are not the recipient's, lower-cased.
 const NOT_LABELS: &[&str] = &[
-    "from", "reply", "sender", "contact", "cc", "support", "help", "postmaster", "von:", "de:", "von :", "mail from", "e-mail us",
-    "admin", "abuse", "subject", "message-id", "return-path", "envelope-from",
+    "from",
+    "reply",
+    "sender",
+    "contact",
+    "cc",
+    "support",
+    "help",
+    "postmaster",
+    "von:",
+    "de:",
+    "von :",
+    "mail from",
+    "e-mail us",
+    "admin",
+    "abuse",
+    "subject",
+    "message-id",
+    "return-path",
+    "envelope-from",
 ];
 
 /// Reads a mail's text as a bounce or a delay notice; `None` when it is none.
@@ -412,7 +429,8 @@ fn labelled(human: &str, mail: &Mail<'_>) -> Vec<RcptResult> {
 fn beside_a_reply(human: &str, mail: &Mail<'_>) -> Vec<RcptResult> {
     let lines: Vec<&str> = human.lines().take(MAX_LINES).filter(|l| !is_blank(l)).collect();
     let ours = values::mailbox(mail.header.any(&["to"]));
-    let replies = |i: usize| lines.get(i).is_some_and(|l| values::reply_in(l).is_some_and(|r| r.starts_with(['4', '5'])));
+    let replies =
+        |i: usize| lines.get(i).is_some_and(|l| values::reply_in(l).is_some_and(|r| r.starts_with(['4', '5'])));
     for (i, line) in lines.iter().enumerate().filter(|(_, l)| l.contains('@')).take(100) {
         if replies(i) || replies(i + 1) || i > 0 && replies(i - 1) {
             let named = values::addresses(line).find(|a| !a.eq_ignore_ascii_case(ours));
@@ -460,7 +478,11 @@ fn closed(text: &str) -> &str {
         let count = |c| text.chars().filter(|x| *x == c).count();
         let unopened = if open == close { count(close) % 2 == 1 } else { count(close) > count(open) };
         if unopened {
-            text = text.strip_suffix(close).or_else(|| text.strip_suffix('.')?.strip_suffix(close)).unwrap_or(text).trim_end();
+            text = text
+                .strip_suffix(close)
+                .or_else(|| text.strip_suffix('.')?.strip_suffix(close))
+                .unwrap_or(text)
+                .trim_end();
         }
     }
     text

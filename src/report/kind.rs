@@ -12,7 +12,7 @@ use crate::event::{Action, EnhancedStatus, Reply};
 use super::legacy::sns;
 use super::mime::{self, Mail};
 use super::signs::Signs;
-use super::{arf, body, dsn};
+use super::{arf, body, dsn, mdn};
 
 /// Recipients one report may speak of; further ones are left out.
 pub const MAX_RESULTS: usize = 1000;
@@ -180,9 +180,10 @@ fn read(mail: &Mail<'_>, null_sender: bool) -> Recognised {
     let signs = Signs::of(mail, null_sender);
     let read = arf::read(mail)
         .or_else(|| sns::read(mail))
+        .or_else(|| mdn::refusal(mail))
         .or_else(|| dsn::read(mail, signs))
         .or_else(|| body::read(mail, signs))
-        .or_else(|| signs.auto_reply.then(|| auto_reply(mail)));
+        .or_else(|| (signs.auto_reply || signs.speaks_of_absence(mail)).then(|| auto_reply(mail)));
     read.unwrap_or_else(|| Recognised {
         unreadable: matches!(mail.report_type.as_str(), "delivery-status" | "feedback-report"),
         ..Recognised::default()

@@ -158,8 +158,11 @@ impl<'a> Mail<'a> {
             let plain = part.text();
             // Some say plain and write HTML.
             let begin = plain.trim_start().as_bytes();
-            if [&b"<html"[..], b"<!doctype"].iter().any(|b| begin.len() > b.len() && begin[..b.len()].eq_ignore_ascii_case(b)) {
-                text.push_str(&mail_parser::decoders::html::html_to_text(&plain));
+            if [&b"<html"[..], b"<!doctype"]
+                .iter()
+                .any(|b| begin.len() > b.len() && begin[..b.len()].eq_ignore_ascii_case(b))
+            {
+                text.push_str(&text_of_html(&plain));
             } else {
                 text.push_str(&plain);
             }
@@ -168,7 +171,7 @@ impl<'a> Mail<'a> {
         if text.trim().is_empty()
             && let Some(part) = self.part(&["text/html"])
         {
-            text = mail_parser::decoders::html::html_to_text(&part.text());
+            text = text_of_html(&part.text());
         }
         text
     }
@@ -248,6 +251,12 @@ impl Media {
             report_type: attribute("report-type").to_ascii_lowercase(),
         }
     }
+}
+
+/// The text of HTML; the cells of a table stand in lines of their own.
+fn text_of_html(html: &str) -> String {
+    use mail_parser::decoders::html::html_to_text;
+    if html.contains("</td>") { html_to_text(&html.replace("</td>", "<br></td>")) } else { html_to_text(html) }
 }
 
 /// The header of a part, which a delimiter line may cut short.

@@ -25,6 +25,7 @@ mod body;
 mod dsn;
 mod fields;
 mod legacy;
+mod mdn;
 mod mime;
 mod returned;
 mod signs;

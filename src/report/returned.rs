@@ -63,7 +63,9 @@ pub(super) fn split_returned(text: &str) -> (&str, &str) {
         if begins_header(line) {
             let header = Fields::read(&mut block);
             // A report may itself begin with the fields of a mail: what is returned has something before it.
-            if looks_like_a_mail(&header) && text[..here].chars().filter(|c| c.is_alphanumeric()).nth(MIN_BEFORE).is_some() {
+            if looks_like_a_mail(&header)
+                && text[..here].chars().filter(|c| c.is_alphanumeric()).nth(MIN_BEFORE).is_some()
+            {
                 return (&text[..marked.unwrap_or(here)], &text[here..]);
             }
             // Nothing in this block begins a header either: what each line costs stays bounded.

@@ -169,8 +169,23 @@ const BOUNCE_SUBJECTS: &[&str] = &[
 ];
 
 /// Subjects of delay notices, lower-cased.
-const DELAY_SUBJECTS: &[&str] = &["delay", "warning", "still being retried", "retrying", "deferred", "not yet", "verz\u{f6}ger", "retard\u{e9}",
-    "retrasad", "ritardat", "vertraagd", "op\u{f3}\u{17a}nion", "\u{437}\u{430}\u{434}\u{435}\u{440}\u{436}", "\u{9045}\u{5ef6}", "\u{5ef6}\u{8fdf}"];
+const DELAY_SUBJECTS: &[&str] = &[
+    "delay",
+    "warning",
+    "still being retried",
+    "retrying",
+    "deferred",
+    "not yet",
+    "verz\u{f6}ger",
+    "retard\u{e9}",
+    "retrasad",
+    "ritardat",
+    "vertraagd",
+    "op\u{f3}\u{17a}nion",
+    "\u{437}\u{430}\u{434}\u{435}\u{440}\u{436}",
+    "\u{9045}\u{5ef6}",
+    "\u{5ef6}\u{8fdf}",
+];
 
 /// Subjects that an automatic answer begins with, lower-cased.
 const AUTO_REPLY_SUBJECTS: &[&str] = &[
@@ -198,6 +213,108 @@ const AUTO_REPLY_SUBJECTS: &[&str] = &[
     "resposta autom\u{e1}tica",
     "\u{81ea}\u{52d5}\u{5fdc}\u{7b54}",
     "\u{81ea}\u{52a8}\u{56de}\u{590d}",
+    "\u{81ea}\u{52d5}\u{8fd4}\u{4fe1}",
+    "\u{81ea}\u{52d5}\u{56de}\u{8986}",
+    "\u{4e0d}\u{5728}",
+    "automatic response",
+    "automated reply",
+    "automated response",
+    "autoresponder",
+    "auto :",
+    "ooo:",
+    "ooo re:",
+    "away:",
+    "on leave",
+    "maternity leave",
+    "no longer with",
+    "no longer at",
+    "automatische abwesenheit",
+    "automatische r\u{fc}ckantwort",
+    "nicht im b\u{fc}ro",
+    "absence",
+    "absent",
+    "message d'absence",
+    "r\u{e9}ponse auto",
+    "fuera de la oficina",
+    "fuera de oficina",
+    "contestaci\u{f3}n autom\u{e1}tica",
+    "fuori ufficio",
+    "fuori sede",
+    "fora do escrit\u{f3}rio",
+    "aus\u{ea}ncia",
+    "afwezig",
+    "automatisch bericht",
+    "automatyczna odpowied\u{17a}",
+    "odpowied\u{17a} automatyczna",
+    "poza biurem",
+    "automatick\u{e1} odpov\u{11b}\u{10f}",
+    "automaattinen vastaus",
+    "automatiskt svar",
+    "automatisk svar",
+    "autosvar:",
+    "otomatik yan\u{131}t",
+    "\u{430}\u{432}\u{442}\u{43e}\u{43e}\u{442}\u{432}\u{435}\u{442}",
+    "\u{430}\u{432}\u{442}\u{43e}\u{43c}\u{430}\u{442}\u{438}\u{447}\u{435}\u{441}\u{43a}\u{438}\u{439} \u{43e}\u{442}\u{432}\u{435}\u{442}",
+    "\u{c790}\u{b3d9} \u{c751}\u{b2f5}",
+    "\u{c790}\u{b3d9}\u{c751}\u{b2f5}",
+    // Challenge and response.
+    "please confirm your message",
+    "your message awaits confirmation",
+    "sender verification",
+    "confirm your message to",
+];
+
+/// How a text begins that says somebody is away or has left, lower-cased: it counts in mail with the null return path or
+/// the precedence of bulk mail, since people write so as well.
+const ABSENCES: &[&str] = &[
+    "out of the office",
+    "out of office",
+    "on vacation",
+    "on holiday",
+    "on leave",
+    "parental leave",
+    "limited access to",
+    "away from my",
+    "currently away",
+    "no longer with",
+    "no longer work",
+    "no longer employed",
+    "no longer at",
+    "left the company",
+    "nicht im b\u{fc}ro",
+    "nicht mehr im unternehmen",
+    "nicht mehr f\u{fc}r",
+    "im urlaub",
+    "abwesend",
+    "absent",
+    "en vacances",
+    "cong\u{e9}",
+    "ne fait plus partie",
+    "fuera de la oficina",
+    "de vacaciones",
+    "ya no trabaja",
+    "fuori ufficio",
+    "in ferie",
+    "non lavora pi\u{f9}",
+    "fora do escrit\u{f3}rio",
+    "de f\u{e9}rias",
+    "n\u{e3}o trabalha mais",
+    "afwezig",
+    "op vakantie",
+    "niet meer werkzaam",
+    "nieobecn",
+    "na urlopie",
+    "nie pracuje",
+    "\u{432} \u{43e}\u{442}\u{43f}\u{443}\u{441}\u{43a}\u{435}",
+    "\u{431}\u{43e}\u{43b}\u{44c}\u{448}\u{435} \u{43d}\u{435} \u{440}\u{430}\u{431}\u{43e}\u{442}\u{430}\u{435}\u{442}",
+    "\u{4f11}\u{6687}",
+    "\u{9000}\u{8077}",
+    "\u{4e0d}\u{5728}\u{529e}\u{516c}",
+    "\u{5df2}\u{79bb}\u{804c}",
+    "we have received your",
+    "we received your",
+    "thank you for contacting",
+    "thank you for your email",
 ];
 
 impl Signs {
@@ -217,9 +334,7 @@ impl Signs {
             // Old mail systems return mail under the reason for which it was delayed.
             subject_delay: says(DELAY_SUBJECTS) && !subject.contains("returned mail"),
             answered: ["re:", "fw:", "fwd:", "aw:", "wg:", "tr:"].iter().any(|p| subject.starts_with(p)),
-            in_thread: ["in-reply-to", "references", "list-unsubscribe"]
-                .iter()
-                .any(|n| header.first(n).is_some()),
+            in_thread: ["in-reply-to", "references", "list-unsubscribe"].iter().any(|n| header.first(n).is_some()),
             declared: report
                 && !matches!(mail.report_type.as_str(), "disposition-notification" | "tlsrpt" | "feedback-report")
                 || header.first("x-failed-recipients").is_some(),
@@ -246,6 +361,18 @@ impl Signs {
         self.daemon || self.machine || self.null_sender || self.subject_bounce || self.declared || self.subject_delay
     }
 
+    /// A program says that somebody is away or has left, or that a mail arrived.
+    pub(super) fn speaks_of_absence(self, mail: &Mail<'_>) -> bool {
+        let precedence = mail.header.any(&["precedence"]).to_ascii_lowercase();
+        let in_answer = self.answered || mail.header.first("in-reply-to").is_some();
+        if self.machine || !(self.null_sender || in_answer && matches!(precedence.as_str(), "bulk" | "junk")) {
+            return false;
+        }
+        let text = mail.text();
+        let opening = text[..text.floor_char_boundary(600)].to_lowercase();
+        ABSENCES.iter().any(|w| opening.contains(w))
+    }
+
     /// A program wrote it, and nobody passed it on.
     pub(super) fn of_a_program(self) -> bool {
         self.daemon || self.null_sender || self.declared
@@ -266,7 +393,17 @@ fn is_auto_reply(header: &Fields, subject: &str) -> bool {
         |name: &str, test: &dyn Fn(&str) -> bool| header.first(name).is_some_and(|v| test(&v.to_ascii_lowercase()));
     let yes = |v: &str| !v.is_empty() && v != "no";
     is("auto-submitted", &|v| v.starts_with("auto-replied") || v.starts_with("auto-notified"))
-        || ["x-autoreply", "x-autorespond", "x-autoresponse", "x-autogenerated-reply"].iter().any(|n| is(n, &yes))
+        || [
+            "x-autoreply",
+            "x-autorespond",
+            "x-autoresponse",
+            "x-autogenerated-reply",
+            "x-mail-autoreply",
+            "x-autoreply-from",
+            "x-autoresponder",
+        ]
+        .iter()
+        .any(|n| is(n, &yes))
         || is("precedence", &|v| matches!(v, "auto_reply" | "auto-reply"))
         || is("x-precedence", &|v| matches!(v, "auto_reply" | "auto-reply"))
         || is("x-apple-action", &|v| v == "vacation")

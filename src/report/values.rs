@@ -132,7 +132,8 @@ pub(super) fn reply_in(text: &str) -> Option<&str> {
 /// The first enhanced status code in a text (RFC 3463, 2), alone between blanks and punctuation.
 pub(super) fn status_in(text: &str) -> Option<EnhancedStatus> {
     text.split(|c: char| {
-        c.is_whitespace() || matches!(c, '(' | ')' | '[' | ']' | '<' | '>' | ',' | ';' | ':' | '#' | '-' | '"' | '\'' | '=')
+        c.is_whitespace()
+            || matches!(c, '(' | ')' | '[' | ']' | '<' | '>' | ',' | ';' | ':' | '#' | '-' | '"' | '\'' | '=')
     })
     .filter(|w| w.len() >= 5 && w.as_bytes()[1] == b'.')
     .find_map(|w| w.trim_end_matches('.').parse().ok())

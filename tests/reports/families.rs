@@ -48,9 +48,8 @@ fn every_example_is_told_as_it_says() {
 
 #[test]
 fn every_family_has_an_example() {
-    let without: Vec<&str> = legacy_formats()
-        .filter(|format| !examples().any(|(e, _)| e.split(' ').next() == Some(format)))
-        .collect();
+    let without: Vec<&str> =
+        legacy_formats().filter(|format| !examples().any(|(e, _)| e.split(' ').next() == Some(format))).collect();
     assert!(without.is_empty(), "families without an example in tests/reports/families: {without:?}");
 }
 

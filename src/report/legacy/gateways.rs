@@ -32,8 +32,11 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "brightmail",
-        signs: &[&[From("brightmail"), Text("deliver")], &[Header("x-mailer", "brightmail")],
-            &[Header("x-brightmail-tracker", ""), Text("was undeliverable")]],
+        signs: &[
+            &[From("brightmail"), Text("deliver")],
+            &[Header("x-mailer", "brightmail")],
+            &[Header("x-brightmail-tracker", ""), Text("was undeliverable")],
+        ],
         lines: &["The following message to <{rcpt}> was undeliverable{why}", "<{rcpt}>{why}", "{rcpt}{why}"],
         ..PLAIN
     },
@@ -52,18 +55,30 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "mailmarshal",
-        signs: &[&[Text("could not be delivered because of")], &[Text("the following recipients were affected")],
-            &[From("mailmarshal"), Text("deliver")]],
+        signs: &[
+            &[Text("could not be delivered because of")],
+            &[Text("the following recipients were affected")],
+            &[From("mailmarshal"), Text("deliver")],
+        ],
         begin: &["could not be delivered because of", "your message:"],
         end: &["additional information"],
-        lines: &["{rcpt}", "<{rcpt}>", "The following recipients were affected:", "Message: {*}", "From: {*}", "Subject: {*}"],
+        lines: &[
+            "{rcpt}",
+            "<{rcpt}>",
+            "The following recipients were affected:",
+            "Message: {*}",
+            "From: {*}",
+            "Subject: {*}",
+        ],
         reason: Place::Prose,
         ..PLAIN
     },
     Family {
         name: "mcafee",
-        signs: &[&[Header("x-nai-header", ""), Text("delivery problems")],
-            &[Text("--- the following addresses had delivery problems ---")]],
+        signs: &[
+            &[Header("x-nai-header", ""), Text("delivery problems")],
+            &[Text("--- the following addresses had delivery problems ---")],
+        ],
         begin: &["had delivery problems"],
         end: &["returned message", "original-recipient:"],
         lines: &["<{rcpt}> ({why})", "<{rcpt}>{why}", "{rcpt} ({why})"],
@@ -71,9 +86,16 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "surfcontrol",
-        signs: &[&[Header("x-sef-processed", ""), Text("your message could not be sent")],
-            &[Text("your message could not be sent"), Text("transcript of the attempts")]],
-        lines: &["Addressed To: {rcpt}", "{rcpt}: [{host}], {why}", "{rcpt}: {why}", "Failed to send to identified host,"],
+        signs: &[
+            &[Header("x-sef-processed", ""), Text("your message could not be sent")],
+            &[Text("your message could not be sent"), Text("transcript of the attempts")],
+        ],
+        lines: &[
+            "Addressed To: {rcpt}",
+            "{rcpt}: [{host}], {why}",
+            "{rcpt}: {why}",
+            "Failed to send to identified host,",
+        ],
         ..PLAIN
     },
     Family {
@@ -89,8 +111,11 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "messagelabs",
-        signs: &[&[From("messagelabs"), Text("deliver")], &[Header("x-msg-ref", "messagelabs"), Text("deliver")],
-            &[Text("messagelabs"), Text("your message was not delivered")]],
+        signs: &[
+            &[From("messagelabs"), Text("deliver")],
+            &[Header("x-msg-ref", "messagelabs"), Text("deliver")],
+            &[Text("messagelabs"), Text("your message was not delivered")],
+        ],
         lines: &["{rcpt}:{why}", "<{rcpt}>:{why}", "{rcpt}", "Reason:{why}", "<<< {why}"],
         ..PLAIN
     },
@@ -109,8 +134,10 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "barracuda",
-        signs: &[&[Subject("blocked by our bulk email filter"), Text("blocked by our spam firewall")],
-            &[Text("your message to:"), Text("was blocked by our spam firewall")]],
+        signs: &[
+            &[Subject("blocked by our bulk email filter"), Text("blocked by our spam firewall")],
+            &[Text("your message to:"), Text("was blocked by our spam firewall")],
+        ],
         lines: &["Your message to: {rcpt}{why}", "Your message to: <{rcpt}>{why}", "{rcpt}"],
         ..PLAIN
     },
@@ -118,8 +145,13 @@ pub(super) const FAMILIES: &[Family] = &[
         name: "activehunter",
         signs: &[&[Header("x-ahmailid", "")]],
         begin: &["permanent fatal errors"],
-        lines: &[">>> {*} <{rcpt}>", ">>> {rcpt}", "<{rcpt}>", "----- Transcript of session follows ----- {why}",
-            "----- Transcript of session follows -----{why}"],
+        lines: &[
+            ">>> {*} <{rcpt}>",
+            ">>> {rcpt}",
+            "<{rcpt}>",
+            "----- Transcript of session follows ----- {why}",
+            "----- Transcript of session follows -----{why}",
+        ],
         ..PLAIN
     },
     Family {
@@ -137,8 +169,11 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "e500",
-        signs: &[&[From("e500_smtp"), Text("failed recipients")], &[Text("------ failed recipients ------")],
-            &[Text("---- failed recipients ----")]],
+        signs: &[
+            &[From("e500_smtp"), Text("failed recipients")],
+            &[Text("------ failed recipients ------")],
+            &[Text("---- failed recipients ----")],
+        ],
         begin: &["failed recipients"],
         end: &["returned mail", " mail ----"],
         lines: &["<{rcpt}>: {why} [SMTP Error Code {code}]", "<{rcpt}>: {why}", "<{rcpt}>:{why}"],

@@ -158,7 +158,15 @@ pub(in crate::report) const SURE: Family = Family {
 
 /// Labels that stand before other addresses as well: read when the sure ones are not there.
 pub(in crate::report) const LIKELY: Family = Family {
-    lines: &["To: {rcpt}", "To {rcpt}{why}", "An: {rcpt}", "Para: {rcpt}", "\u{c0} : {rcpt}", "A: {rcpt}", "Do: {rcpt}",
-        "\u{41a}\u{43e}\u{43c}\u{443}: {rcpt}"],
+    lines: &[
+        "To: {rcpt}",
+        "To {rcpt}{why}",
+        "An: {rcpt}",
+        "Para: {rcpt}",
+        "\u{c0} : {rcpt}",
+        "A: {rcpt}",
+        "Do: {rcpt}",
+        "\u{41a}\u{43e}\u{43c}\u{443}: {rcpt}",
+    ],
     ..PLAIN
 };

@@ -56,6 +56,7 @@ pub(in crate::report) fn read<'a>(form: &str, line: &'a str) -> Option<Said<'a>>
                 said.why = Some(line.trim());
                 return Some(said);
             }
+            "*" if next.is_empty() => return Some(said),
             _ => {
                 let end = find(next, line)?;
                 if hole == "why" {
@@ -100,7 +101,8 @@ pub(in crate::report) fn address(text: &str) -> Option<(&str, &str)> {
     let start = if start.get(..5).is_some_and(|p| p.eq_ignore_ascii_case("smtp:")) { &start[5..] } else { start };
     let end = start
         .find(|c: char| {
-            c.is_whitespace() || matches!(c, '<' | '>' | '"' | ',' | ';' | '(' | ')' | ':' | ']' | '\u{201d}' | '\u{2019}')
+            c.is_whitespace()
+                || matches!(c, '<' | '>' | '"' | ',' | ';' | '(' | ')' | ':' | ']' | '\u{201d}' | '\u{2019}')
         })
         .unwrap_or(start.len());
     let address = values::first_address(&start[..end])?;
@@ -126,7 +128,10 @@ mod tests {
         assert_eq!(rcpt("Recipient: {rcpt}", "  RECIPIENT:   <ann@example.net>  "), Some("ann@example.net"));
         assert_eq!(rcpt("Recipient: [SMTP:{rcpt}]", "Recipient: [SMTP:ann@example.net]"), Some("ann@example.net"));
         assert_eq!(rcpt("Recipient: {rcpt}", "Recipient: ann@example.net is nice"), None);
-        assert_eq!(rcpt("Delivery failed {*} attempts: {rcpt}", "Delivery failed 20 attempts: ann@example.net"), Some("ann@example.net"));
+        assert_eq!(
+            rcpt("Delivery failed {*} attempts: {rcpt}", "Delivery failed 20 attempts: ann@example.net"),
+            Some("ann@example.net")
+        );
         let said = read("{code} <{rcpt}>... {why}", "554 <ann@example.net>... 550 Host unknown").unwrap();
         assert_eq!((said.code, said.rcpt, said.why), (Some("554"), Some("ann@example.net"), Some("550 Host unknown")));
         assert_eq!(read("Reason:{why}", "Reason:").unwrap().why, Some(""));

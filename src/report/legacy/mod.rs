@@ -223,7 +223,8 @@ impl Reading {
             self.reason = Some((why, self.place != Place::Below || self.results.is_empty()));
         } else if let Some(host) = said.host {
             self.ahead.clear();
-            if let Some(result) = self.current.and_then(|i| self.results.get_mut(i)).filter(|r| r.remote_mta.is_empty()) {
+            if let Some(result) = self.current.and_then(|i| self.results.get_mut(i)).filter(|r| r.remote_mta.is_empty())
+            {
                 (result.remote_mta, result.remote_ip) = values::mta(host);
             }
         }

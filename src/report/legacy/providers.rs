@@ -6,15 +6,20 @@ use super::{Family, PLAIN, Place};
 pub(super) const FAMILIES: &[Family] = &[
     Family {
         name: "googlegroups",
-        signs: &[&[From("mailer-daemon@google"), Text("groups.google.com/"), NoText("final-recipient:")],
-            &[From("mailer-daemon@google"), Text("google groups"), NoText("final-recipient:")]],
+        signs: &[
+            &[From("mailer-daemon@google"), Text("groups.google.com/"), NoText("final-recipient:")],
+            &[From("mailer-daemon@google"), Text("google groups"), NoText("final-recipient:")],
+        ],
         end: &["----- original message"],
         ..PLAIN
     },
     Family {
         name: "gmail",
-        signs: &[&[From("mailer-daemon@google")], &[Text("technical details of permanent failure")],
-            &[Text("technical details of temporary failure")]],
+        signs: &[
+            &[From("mailer-daemon@google")],
+            &[Text("technical details of permanent failure")],
+            &[Text("technical details of temporary failure")],
+        ],
         ..PLAIN
     },
     Family {
@@ -27,11 +32,7 @@ pub(super) const FAMILIES: &[Family] = &[
         ],
         ..PLAIN
     },
-    Family {
-        name: "mailru",
-        signs: &[&[From("mail.ru"), Text("mail.ru")], &[From("@corp.mail.ru")]],
-        ..PLAIN
-    },
+    Family { name: "mailru", signs: &[&[From("mail.ru"), Text("mail.ru")], &[From("@corp.mail.ru")]], ..PLAIN },
     Family {
         name: "zoho",
         signs: &[&[Header("x-mailer", "zoho mail")], &[From("zoho"), Text("error_code :")]],
@@ -44,16 +45,8 @@ pub(super) const FAMILIES: &[Family] = &[
         ],
         ..PLAIN
     },
-    Family {
-        name: "workmail",
-        signs: &[&[Header("x-mailer", "amazon workmail")]],
-        ..PLAIN
-    },
-    Family {
-        name: "sendgrid",
-        signs: &[&[Text("this is an automatically generated message from sendgrid")]],
-        ..PLAIN
-    },
+    Family { name: "workmail", signs: &[&[Header("x-mailer", "amazon workmail")]], ..PLAIN },
+    Family { name: "sendgrid", signs: &[&[Text("this is an automatically generated message from sendgrid")]], ..PLAIN },
     Family {
         name: "usanet",
         signs: &[&[From("usa.net"), Text("intended recipient")]],
@@ -74,11 +67,7 @@ pub(super) const FAMILIES: &[Family] = &[
         lines: &["User's mailbox is full: <{rcpt}>", "User's mailbox is full: {rcpt}"],
         ..PLAIN
     },
-    Family {
-        name: "sina",
-        signs: &[&[Header("x-mailer", "sinamail")], &[From("mailer-daemon@sina.com")]],
-        ..PLAIN
-    },
+    Family { name: "sina", signs: &[&[Header("x-mailer", "sinamail")], &[From("mailer-daemon@sina.com")]], ..PLAIN },
     Family {
         name: "tencent",
         signs: &[&[From("postmaster@qq.com")], &[From("postmaster@foxmail.com")], &[From("postmaster@exmail.")]],
@@ -86,7 +75,12 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "netease",
-        signs: &[&[From("postmaster@163.com")], &[From("postmaster@126.com")], &[From("postmaster@188.com")], &[From("postmaster@yeah.net")]],
+        signs: &[
+            &[From("postmaster@163.com")],
+            &[From("postmaster@126.com")],
+            &[From("postmaster@188.com")],
+            &[From("postmaster@yeah.net")],
+        ],
         ..PLAIN
     },
     // Japanese hosters (Mail2000 and its kin): the reason stands in brackets behind the address.

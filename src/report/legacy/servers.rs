@@ -98,7 +98,11 @@ pub(super) const FAMILIES: &[Family] = &[
     Family {
         name: "communigate",
         signs: &[&[Text("failed to deliver to '")], &[Text("communigate pro")]],
-        lines: &["Failed to deliver to '{rcpt}'{why}", "Failed to deliver to {rcpt}{why}", "Delay in delivery to '{rcpt}'{why}"],
+        lines: &[
+            "Failed to deliver to '{rcpt}'{why}",
+            "Failed to deliver to {rcpt}{why}",
+            "Delay in delivery to '{rcpt}'{why}",
+        ],
         ..PLAIN
     },
     Family {
@@ -110,9 +114,13 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "james",
-        signs: &[&[Text("error message below:"), Text("message details:")], &[Text("this is the james mail server at"), Text("failed recipient")],
+        signs: &[
+            &[Text("error message below:"), Text("message details:")],
+            &[Text("this is the james mail server at"), Text("failed recipient")],
             &[Header("x-mailer", "james"), Text("error message")],
-            &[From("post_master@"), Text("error message below:")], &[Subject("re:"), From("post_master@vtext"), Text("error:")]],
+            &[From("post_master@"), Text("error message below:")],
+            &[Subject("re:"), From("post_master@vtext"), Text("error:")],
+        ],
         lines: &[
             "Error message below:{why}",
             "Error message:{why}",
@@ -144,7 +152,10 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "ntmail",
-        signs: &[&[Header("x-mailer", "ntmail")], &[Text("your message was not delivered to"), Header("x-mailer", "mail")]],
+        signs: &[
+            &[Header("x-mailer", "ntmail")],
+            &[Text("your message was not delivered to"), Header("x-mailer", "mail")],
+        ],
         begin: &["was not delivered to"],
         lines: &["{rcpt}{why}"],
         ..PLAIN

@@ -47,7 +47,8 @@ fn read_notice(notice: &Value) -> Option<Recognised> {
             Some(Recognised { kind: dsn::kind(&results), results, reporting_mta, ..base })
         }
         "DeliveryDelay" => {
-            let results = list(&notice["deliveryDelay"]["delayedRecipients"]).map(|r| failed(r, Action::Delayed)).collect();
+            let results =
+                list(&notice["deliveryDelay"]["delayedRecipients"]).map(|r| failed(r, Action::Delayed)).collect();
             Some(Recognised { kind: ReportKind::Status, results, ..base })
         }
         "Delivery" => {
@@ -68,7 +69,8 @@ fn read_notice(notice: &Value) -> Option<Recognised> {
         "Complaint" => {
             let complaint = &notice["complaint"];
             let named = text(complaint, "complaintFeedbackType").to_ascii_lowercase();
-            let result = |r: &Value| RcptResult { rcpt: values::recipient(text(r, "emailAddress")), ..RcptResult::default() };
+            let result =
+                |r: &Value| RcptResult { rcpt: values::recipient(text(r, "emailAddress")), ..RcptResult::default() };
             Some(Recognised {
                 kind: ReportKind::Feedback,
                 results: list(&complaint["complainedRecipients"]).map(result).collect(),

@@ -13,7 +13,7 @@ const TRANSCRIPT: &[&str] = &[
     "{code} {rcpt}... {why}",
     "<{rcpt}>... {why}",
     "{rcpt}... {why}",
-    "{code} {host} ({*})... {why}",
+    "{code} {*} (smtp)... {*}",
 ];
 
 pub(super) const FAMILIES: &[Family] = &[
@@ -40,7 +40,10 @@ pub(super) const FAMILIES: &[Family] = &[
     Family {
         name: "kundenserver",
         signs: &[
-            &[Text("sorry, we were unable to deliver your message to the following"), Header("received", "kundenserver")],
+            &[
+                Text("sorry, we were unable to deliver your message to the following"),
+                Header("received", "kundenserver"),
+            ],
             &[Header("from", "kundenserver.de"), Text("this message was created automatically")],
             &[Header("from", "gmx."), Text("this message was created automatically")],
         ],
@@ -98,7 +101,11 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "sendmail-5",
-        signs: &[&[Text("transcript of session follows"), NoText("the following addresses had"), NoText("following recipients")]],
+        signs: &[&[
+            Text("transcript of session follows"),
+            NoText("the following addresses had"),
+            NoText("following recipients"),
+        ]],
         begin: &["transcript of session follows"],
         end: &["unsent message follows", "message header follows", "no message was collected"],
         lines: TRANSCRIPT,
@@ -124,8 +131,12 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "fml",
-        signs: &[&[Header("x-mlserver", "fml"), Subject("loop alert")], &[Header("x-mlserver", "fml"), Subject("reject")],
-            &[Header("x-mlserver", "fml"), Subject("multiple recipients")], &[Header("x-mlserver", "fml"), Subject("not member")]],
+        signs: &[
+            &[Header("x-mlserver", "fml"), Subject("loop alert")],
+            &[Header("x-mlserver", "fml"), Subject("reject")],
+            &[Header("x-mlserver", "fml"), Subject("multiple recipients")],
+            &[Header("x-mlserver", "fml"), Subject("not member")],
+        ],
         end: &["original mail as follows", "original mail is"],
         lines: &["{why} in <{rcpt}>", "{why} <{rcpt}>", "<{rcpt}>{why}"],
         reason: Place::Above,
