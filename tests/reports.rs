@@ -12,6 +12,8 @@ mod disposition;
 mod duplicates;
 #[path = "reports/events.rs"]
 mod events;
+#[path = "reports/families.rs"]
+mod families;
 #[path = "reports/forms.rs"]
 mod forms;
 #[path = "reports/hostile.rs"]

@@ -20,7 +20,7 @@ use super::mask::without_addresses;
 use super::pattern_file::{self, MAX_REGEX, PatternError, Rule};
 use super::{builtin, codes};
 use crate::config::PatternSource;
-use crate::event::{EnhancedStatus, Event, Kind, RuleSetId};
+use crate::event::{Action, EnhancedStatus, Event, Kind, RuleSetId};
 
 /// Most rules in a set, the built-in ones included.
 const MAX_RULES: usize = 20_000;
@@ -232,6 +232,8 @@ impl RuleSet {
         }
         let successful = match event.kind {
             Kind::Delivered | Kind::Received | Kind::Feedback => true,
+            // A delay notice may say no status, and still says why.
+            Kind::RemoteStatus if event.action == Some(Action::Delayed) => false,
             Kind::RemoteStatus => event.status.is_none_or(|status| status.class == 2),
             Kind::Bounced | Kind::Transient | Kind::TransientQueue | Kind::RemoteBounce => false,
         };

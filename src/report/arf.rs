@@ -9,6 +9,9 @@ use super::{returned, values};
 /// The header field by which Microsoft names who complained.
 const JMRP_RECIPIENT: &str = "x-hmxmroriginalrecipient";
 
+/// Who sends them.
+const JMRP_SENDER: &str = "staff@hotmail.com";
+
 /// Reads a mail as a complaint; `None` when it is none.
 pub(super) fn read(mail: &Mail<'_>) -> Option<Recognised> {
     match mail.part(&["message/feedback-report", "text/feedback-report"]) {
@@ -19,8 +22,22 @@ pub(super) fn read(mail: &Mail<'_>) -> Option<Recognised> {
             let known = ["feedback-type", "user-agent", "version"].iter().filter(|n| fields.first(n).is_some()).count();
             (known >= 2).then(|| feedback_report(fields, returned::returned(mail, "")))
         }
-        None => jmrp(mail),
+        None => jmrp(mail).or_else(|| as_text(mail)),
     }
+}
+
+/// The fields of a feedback report in a part of another type, in a mail that says it is such a report.
+fn as_text(mail: &Mail<'_>) -> Option<Recognised> {
+    if mail.report_type != "feedback-report" {
+        return None;
+    }
+    let text = mail.text();
+    let start = memchr::memmem::find(text.as_bytes(), b"Feedback-Type:")?;
+    if start > 0 && !text[..start].ends_with('\n') {
+        return None;
+    }
+    let fields = Fields::read(&mut &text.as_bytes()[start..]);
+    Some(feedback_report(fields, returned::returned(mail, text)))
 }
 
 fn feedback_report(fields: Fields, original: Original) -> Recognised {
@@ -57,7 +74,14 @@ fn feedback_report(fields: Fields, original: Original) -> Recognised {
 fn jmrp(mail: &Mail<'_>) -> Option<Recognised> {
     mail.part(&["message/rfc822"])?;
     let original = returned::returned(mail, "");
-    original.header(JMRP_RECIPIENT)?;
+    // Older complaints name nobody: sender and subject are always the same.
+    let by_subject = || {
+        values::mailbox(mail.header.any(&["from"])).eq_ignore_ascii_case(JMRP_SENDER)
+            && mail.subject().trim_start().to_ascii_lowercase().starts_with("complaint about message from")
+    };
+    if original.header(JMRP_RECIPIENT).is_none() && !by_subject() {
+        return None;
+    }
     let rcpts = named_by_original(&original);
     let source_ip = original.header("x-originating-ip").or_else(|| original.header("x-sender-ip"));
     let complaint = Complaint {

@@ -4,10 +4,14 @@
 //! Only mails whose header shows that a mail system wrote them come here ([`Signs::of_a_bounce`]); only the text before
 //! the returned message counts, and of that a bounded number of lines.
 
-use crate::event::{Action, Reply};
+use std::cell::OnceCell;
+
+use crate::event::{Action, Address, Reply};
 
 use super::dsn;
 use super::kind::{MAX_RESULTS, RcptResult, Recognised};
+use super::legacy::general::{LIKELY, SURE};
+use super::legacy::{self, Looks};
 use super::mime::Mail;
 use super::returned::{RETURNED_PARTS, returned, split_returned};
 use super::signs::Signs;
@@ -20,6 +24,67 @@ const MAX_REASON: usize = 2048;
 
 /// Bytes of prose kept where there is nothing better.
 const MAX_SENTENCES: usize = 400;
+
+/// Bytes of the text in which words are looked for.
+const MAX_LOWER: usize = 16 << 10;
+
+/// How a report begins that says so nowhere in its header, lower-cased.
+const OPENINGS: &[&str] = &[
+    "could not be delivered",
+    "couldn't be delivered",
+    "could not deliver",
+    "cannot be delivered",
+    "can not be delivered",
+    "was not delivered",
+    "were not delivered",
+    "has not been delivered",
+    "wasn't delivered",
+    "unable to deliver",
+    "not able to deliver",
+    "failed to deliver",
+    "delivery failed",
+    "delivery has failed",
+    "delivery to the following",
+    "did not reach",
+    "undeliverable",
+    "undelivered",
+    "failed recipient",
+    "failed address",
+    "non-delivery report",
+    "has been returned",
+    "is being returned",
+    "was rejected by",
+    "blocked by our",
+    "delivery of email",
+    "konnte nicht zugestellt",
+    "nicht zugestellt werden",
+    "unzustellbar",
+    "pas pu \u{ea}tre",
+    "pas pu etre",
+    "n'a pas \u{e9}t\u{e9} remis",
+    "no se ha podido entregar",
+    "no pudo ser entregado",
+    "no se pudo entregar",
+    "non \u{e8} stato possibile",
+    "impossibile recapitare",
+    "n\u{e3}o p\u{f4}de ser entregue",
+    "nao pode ser",
+    "n\u{e3}o foi entregue",
+    "kon niet worden bezorgd",
+    "niet worden afgeleverd",
+    "nie mo\u{17c}na dostarczy\u{107}",
+    "nie zosta\u{142}a dostarczona",
+    "kunde inte levereras",
+    "kunne ikke leveres",
+    "\u{43d}\u{435} \u{434}\u{43e}\u{441}\u{442}\u{430}\u{432}\u{43b}\u{435}\u{43d}",
+    "\u{43d}\u{435} \u{43c}\u{43e}\u{436}\u{435}\u{442} \u{431}\u{44b}\u{442}\u{44c} \u{434}\u{43e}\u{441}\u{442}\u{430}\u{432}\u{43b}\u{435}\u{43d}",
+    "\u{914d}\u{4fe1}\u{3067}\u{304d}\u{307e}\u{305b}\u{3093}",
+    "\u{9001}\u{4fe1}\u{3067}\u{304d}\u{307e}\u{305b}\u{3093}",
+    "\u{5c4a}\u{3051}\u{3089}\u{308c}",
+    "\u{65e0}\u{6cd5}\u{6295}\u{9012}",
+    "\u{9000}\u{4fe1}",
+    "\u{672a}\u{80fd}\u{6295}\u{9012}",
+];
 
 /// Words that say somebody gave up, lower-cased.
 const GAVE_UP: &[&str] = &[
@@ -51,6 +116,25 @@ const GAVE_UP: &[&str] = &[
     "failed",
 ];
 
+/// Words that say nobody tries again, lower-cased; what else says that somebody failed is said of delays as well.
+const FOR_GOOD: &[&str] = &[
+    "giving up",
+    "given up",
+    "gave up",
+    "permanent error",
+    "permanent failure",
+    "permanent fatal",
+    "failed permanently",
+    "fatal error",
+    "returned to sender",
+    "has been returned",
+    "is being returned",
+    "no further",
+    "not going to try",
+    "will not be retried",
+    "will be deleted",
+];
+
 /// Words that say somebody is still trying, lower-cased.
 const STILL_TRYING: &[&str] = &[
     "will continue to try",
@@ -68,6 +152,15 @@ const STILL_TRYING: &[&str] = &[
     "no action is required",
     "delivery attempts will continue",
     "not been able to deliver your message yet",
+    "continue to be made",
+    "attempts will continue",
+    "will be retried",
+    "is still awaiting delivery",
+    "only a temporary failure",
+    "do not need to re-send",
+    "do not need to send it again",
+    "has been postponed",
+    "additional attempts will be made",
 ];
 
 /// Labels that a line may have before an address it reports on, lower-cased.
@@ -96,30 +189,93 @@ const LABELS: &[&str] = &[
     "unable to deliver",
 ];
 
+/// Labels of addresses that are not the recipient's, lower-cased.
+const NOT_LABELS: &[&str] = &[
+    "from",
+    "reply",
+    "sender",
+    "contact",
+    "cc",
+    "support",
+    "help",
+    "postmaster",
+    "von:",
+    "de:",
+    "von :",
+    "mail from",
+    "e-mail us",
+    "admin",
+    "abuse",
+    "subject",
+    "message-id",
+    "return-path",
+    "envelope-from",
+];
+
 /// Reads a mail's text as a bounce or a delay notice; `None` when it is none.
 pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
-    if !signs.of_a_bounce() {
+    let lower = OnceCell::new();
+    let lower = || -> &str {
+        lower.get_or_init(|| {
+            let (human, _) = split_returned(mail.text());
+            human[..human.floor_char_boundary(MAX_LOWER)].to_lowercase()
+        })
+    };
+    let (from, subject) = (mail.header.any(&["from", "sender"]).to_lowercase(), mail.subject().to_lowercase());
+    let looks = Looks { mail, signs, from: &from, subject: &subject };
+    let family = legacy::family(&looks, &mut || lower());
+    let known = matches!(family, Some((_, true)));
+    let family = family.map(|(family, _)| family);
+    // Where nothing but the subject and the first words tell, a recipient must stand in its place as well.
+    let by_opening = !known && !signs.of_a_bounce();
+    if by_opening && !(signs.subject_of_failure() && !signs.auto_reply && opens_as_failure(lower(), signs)) {
         return None;
     }
-    let text = mail.text();
-    let (human, _) = split_returned(&text);
-    let lower = human.to_lowercase();
-    let gave_up = GAVE_UP.iter().any(|p| lower.contains(p));
-    let trying = STILL_TRYING.iter().any(|p| lower.contains(p));
+    let (human, _) = split_returned(mail.text());
+    let lower = lower();
+    let gave_up = GAVE_UP.iter().any(|p| legacy::holds(lower, p));
+    let trying = STILL_TRYING.iter().any(|p| legacy::holds(lower, p));
     // What a mail system returns with words of another language is returned all the same.
     let sent_back = signs.machine && mail.part(RETURNED_PARTS).is_some();
-    let said = signs.subject_bounce || signs.subject_delay || gave_up || trying || sent_back;
+    let opens = || OPENINGS.iter().any(|p| legacy::holds(lower, p)) || values::reply_in(human).is_some();
+    let said = signs.subject_bounce || signs.subject_delay || gave_up || trying || sent_back || known || opens();
     if !said || signs.auto_reply && !signs.subject_bounce && !signs.declared && !signs.machine {
         return None;
     }
-    let original = returned(mail, &text);
-    let mut results = reported(human);
+    let section = family.map_or(human, |f| f.section(human));
+    let mut results = family.map(|f| f.results(section)).unwrap_or_default();
+    if results.is_empty() {
+        results = reported(section);
+    }
     if let Some(failed) = mail.header.first("x-failed-recipients") {
         named_in_header(&mut results, failed);
     }
     if results.is_empty() {
+        results = SURE.results(human);
+    }
+    if results.is_empty() {
         results = labelled(human, mail);
     }
+    // The report on a report of another system says nothing itself.
+    if results.is_empty()
+        && signs.machine
+        && !mail.nested
+        && let Some(inner) = mail.part(&["message/rfc822"])
+        && let Some(read) = super::kind::nested(&inner.bytes())
+    {
+        return Some(read);
+    }
+    if results.is_empty() {
+        results = LIKELY.results(human);
+    }
+    if results.is_empty() {
+        results = beside_a_reply(human, mail);
+    }
+    without_addressee(&mut results, mail);
+    if results.is_empty() && by_opening {
+        return None;
+    }
+    let original = returned(mail, mail.text());
     if results.is_empty() {
         let to = original.header("to").or_else(|| original.header("x-original-to")).unwrap_or("");
         let mut to = values::addresses(to);
@@ -138,14 +294,15 @@ pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
         .iter_mut()
         .map(|r| if r.reply_code().is_none() { std::mem::take(&mut r.diag) } else { String::new() })
         .collect();
-    fill_from_text(&mut results, human, mail);
+    fill_from_text(&mut results, section, mail);
     for (result, prose) in results.iter_mut().zip(prose) {
         if result.diag.is_empty() {
             result.diag = prose;
         }
     }
     explain(&mut results, human);
-    let delayed = (trying || signs.subject_delay) && !(gave_up && signs.subject_bounce && !signs.subject_delay);
+    let for_good = FOR_GOOD.iter().any(|p| legacy::holds(lower, p));
+    let delayed = (trying || signs.subject_delay) && !(for_good && signs.subject_bounce && !signs.subject_delay);
     for r in &mut results {
         let class = r.reply_code().map(|c| c / 100).or(r.status.map(|s| u16::from(s.class)));
         r.action = Some(match class {
@@ -155,8 +312,26 @@ pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
             _ => Action::Failed,
         });
     }
-    let format = if lower.contains("qmail") { "qmail" } else { "text" };
+    let format = family.map_or("text", |f| f.name);
     Some(Recognised { kind: dsn::kind(&results), format, results, original, ..Recognised::default() })
+}
+
+/// Whether the text begins by saying that a mail was not delivered. Under `Re:` or `Fwd:` it must say so at once: what a
+/// person writes about a bounce stands above the bounce.
+fn opens_as_failure(lower: &str, signs: Signs) -> bool {
+    let opening = &lower[..lower.floor_char_boundary(if signs.answered { 160 } else { 700 })];
+    !opening.contains("\n>") && OPENINGS.iter().any(|p| legacy::holds(opening, p))
+}
+
+/// Leaves out the one the report was sent to, where somebody else is named.
+fn without_addressee(results: &mut Vec<RcptResult>, mail: &Mail<'_>) {
+    if results.len() < 2 {
+        return;
+    }
+    let ours = values::mailbox(mail.header.any(&["to"]));
+    if results.iter().any(|r| !r.rcpt.eq_ignore_ascii_case(ours)) {
+        results.retain(|r| !r.rcpt.eq_ignore_ascii_case(ours));
+    }
 }
 
 /// The addresses that lines begin with, each with the reason that stands behind or below it.
@@ -182,6 +357,9 @@ fn reported(human: &str) -> Vec<RcptResult> {
                 results.push(RcptResult { rcpt: address.to_owned(), ..RcptResult::default() });
             }
             reason = Some(behind.to_owned());
+        } else if line.trim_start().starts_with("---") && line.contains(char::is_alphanumeric) {
+            // A heading: what follows is about something else.
+            close(&mut results, reason.take());
         } else if let Some(r) = &mut reason {
             if is_blank(line) {
                 if !r.trim().is_empty() {
@@ -203,6 +381,14 @@ fn reported(human: &str) -> Vec<RcptResult> {
 fn leading_address(line: &str) -> Option<(&str, &str)> {
     let start = line.trim_start_matches([' ', '\t', '<', '>', '"', '\'', '*', '\u{2022}']);
     let start = start.strip_prefix("- ").or_else(|| start.strip_prefix("mailto:")).unwrap_or(start);
+    // 1. or 1) in a list
+    let numbered = start.trim_start_matches(|c: char| c.is_ascii_digit());
+    let start = match numbered.strip_prefix(['.', ')']) {
+        Some(behind) if numbered.len() < start.len() && behind.starts_with(' ') => {
+            behind.trim_start_matches([' ', '\t', '<', '"'])
+        }
+        _ => start,
+    };
     let end = start
         .find(|c: char| c.is_whitespace() || matches!(c, '<' | '>' | '"' | '\'' | ',' | ';' | '(' | ')' | ':'))
         .unwrap_or(start.len());
@@ -222,16 +408,38 @@ fn labelled(human: &str, mail: &Mail<'_>) -> Vec<RcptResult> {
     for line in human.lines().take(MAX_LINES).filter(|l| l.contains('@')) {
         let Some(address) = values::first_address(line) else { continue };
         let before = line[..line.find(address).unwrap_or(0)].to_lowercase();
+        // A label of its own kind, and the address alone behind it.
+        let alone = before.trim_end().ends_with(':')
+            && before.split_whitespace().count() <= 4
+            && line.trim_end().trim_end_matches(['>', '"', '\'', ']', '.']).ends_with(address)
+            && !NOT_LABELS.iter().any(|l| before.contains(l));
         let known = results.iter().any(|r| r.rcpt.eq_ignore_ascii_case(address));
         if !known
             && !address.eq_ignore_ascii_case(&ours)
-            && LABELS.iter().any(|l| before.contains(l))
+            && (alone || LABELS.iter().any(|l| before.contains(l)))
             && results.len() < 20
         {
             results.push(RcptResult { rcpt: address.to_owned(), ..RcptResult::default() });
         }
     }
     results
+}
+
+/// Addresses in a line that holds a reply as well, or next to one.
+fn beside_a_reply(human: &str, mail: &Mail<'_>) -> Vec<RcptResult> {
+    let lines: Vec<&str> = human.lines().take(MAX_LINES).filter(|l| !is_blank(l)).collect();
+    let ours = values::mailbox(mail.header.any(&["to"]));
+    let replies =
+        |i: usize| lines.get(i).is_some_and(|l| values::reply_in(l).is_some_and(|r| r.starts_with(['4', '5'])));
+    for (i, line) in lines.iter().enumerate().filter(|(_, l)| l.contains('@')).take(100) {
+        if replies(i) || replies(i + 1) || i > 0 && replies(i - 1) {
+            let named = values::addresses(line).find(|a| !a.eq_ignore_ascii_case(ours));
+            if let Some(rcpt) = named {
+                return vec![RcptResult { rcpt: rcpt.to_owned(), ..RcptResult::default() }];
+            }
+        }
+    }
+    Vec::new()
 }
 
 /// X-Failed-Recipients (Exim, Gmail): the recipients are those; the text's other addresses are not.
@@ -252,15 +460,32 @@ fn named_in_header(results: &mut Vec<RcptResult>, value: &str) {
 }
 
 /// Sets diagnostic, status and remote MTA from the words behind an address.
-fn take_reason(result: &mut RcptResult, reason: &str) {
+pub(super) fn take_reason(result: &mut RcptResult, reason: &str) {
     let reason = reason.trim();
     // "because:" announces the reason and is none.
     if reason.is_empty() || reason.ends_with(':') || !result.diag.is_empty() {
         return;
     }
-    result.diag = values::reply_line(values::reply_in(reason).unwrap_or(reason).trim_end_matches(')'));
-    result.status = dsn::closer(status_of(&result.diag), reason);
+    result.diag = values::reply_line(closed(values::reply_in(reason).unwrap_or(reason)));
+    result.status = dsn::closer(dsn::closer(status_of(&result.diag), &result.diag), reason);
     (result.remote_mta, result.remote_ip) = remote_host(reason);
+}
+
+/// A text without the brackets and quotes at its end that were opened before it.
+fn closed(text: &str) -> &str {
+    let mut text = text.trim_end();
+    for (open, close) in [('(', ')'), ('[', ']'), ('<', '>'), ('"', '"'), ('\'', '\'')] {
+        let count = |c| text.chars().filter(|x| *x == c).count();
+        let unopened = if open == close { count(close) % 2 == 1 } else { count(close) > count(open) };
+        if unopened {
+            text = text
+                .strip_suffix(close)
+                .or_else(|| text.strip_suffix('.')?.strip_suffix(close))
+                .unwrap_or(text)
+                .trim_end();
+        }
+    }
+    text
 }
 
 fn status_of(diag: &str) -> Option<crate::event::EnhancedStatus> {
@@ -285,7 +510,7 @@ fn remote_host(text: &str) -> (String, Option<std::net::IpAddr>) {
 pub(super) fn fill_from_text(results: &mut [RcptResult], text: &str, mail: &Mail<'_>) {
     let (human, _) = split_returned(text);
     if let [only] = results
-        && only.rcpt.is_empty()
+        && (only.rcpt.is_empty() || only.rcpt.starts_with('@') && Address::parse(&only.rcpt).is_err())
     {
         let failed = mail.header.first("x-failed-recipients").and_then(values::first_address).map(str::to_owned);
         if let Some(rcpt) = failed.or_else(|| reported(human).into_iter().next().map(|r| r.rcpt)) {
@@ -350,12 +575,22 @@ fn sentences_on(rcpt: &str, human: &str) -> String {
         let line = l.to_lowercase();
         GAVE_UP.iter().chain(STILL_TRYING).any(|p| line.contains(p))
     };
-    let Some(first) = lines.iter().position(names).or_else(|| lines.iter().position(fails)) else {
-        return String::new();
+    let named = lines.iter().position(names);
+    // An address alone says nothing: what stands below it does, else what stands above.
+    let words = |i: usize| lines[i].split_whitespace().filter(|w| !w.contains('@')).count();
+    let named = named.map(|i| match words(i) {
+        0 | 1 if i + 1 < lines.len() => i + 1,
+        0 | 1 => i.saturating_sub(1),
+        _ => i,
+    });
+    let (first, most, room) = match named.or_else(|| lines.iter().position(fails)) {
+        Some(first) => (first, 6, MAX_SENTENCES),
+        // What is in a language that we do not know may still be known by a word at its end.
+        None => (0, 40, MAX_REASON - 64),
     };
     let mut text = String::new();
-    for word in lines[first..].iter().take(6).flat_map(|l| l.split_whitespace()) {
-        if text.len() + word.len() > MAX_SENTENCES {
+    for word in lines.iter().skip(first).take(most).flat_map(|l| l.split_whitespace()) {
+        if text.len() + word.len() > room {
             break;
         }
         if !text.is_empty() {

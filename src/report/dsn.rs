@@ -1,7 +1,7 @@
 //! Delivery status notifications (RFC 3464, RFC 6533): the `message/delivery-status` part, in or out of a
 //! `multipart/report`, and the same fields where a broken mail system wrote them as plain text.
 
-use crate::event::{Action, EnhancedStatus};
+use crate::event::{Action, EnhancedStatus, Reply};
 
 use super::body;
 use super::fields::{self, Fields};
@@ -58,9 +58,9 @@ pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
     if recognised.results.is_empty() {
         return None;
     }
-    body::fill_from_text(&mut recognised.results, &text, mail);
-    body::explain(&mut recognised.results, &text);
-    recognised.original = returned::returned(mail, &text);
+    body::fill_from_text(&mut recognised.results, text, mail);
+    body::explain(&mut recognised.results, text);
+    recognised.original = returned::returned(mail, text);
     recognised.kind = kind(&recognised.results);
     Some(recognised)
 }
@@ -92,16 +92,19 @@ fn is_recipient(group: &Fields) -> bool {
 }
 
 fn result(group: &Fields, signs: Signs) -> RcptResult {
-    let (diag_type, diag) = values::typed(group.any(&["diagnostic-code"]));
-    let diag = diagnostic(diag);
+    let (diag_type, given) = values::typed(group.any(&["diagnostic-code"]));
+    // The exit status of a program says nothing that the text would not say better.
+    let diag = if given.contains(char::is_alphabetic) { diagnostic(given) } else { String::new() };
     let status: Option<EnhancedStatus> = values::status_in(group.any(&["status"]));
     let action = group.any(&["action"]).split([' ', ';', '(']).next().unwrap_or("");
     let (remote_mta, remote_ip) = values::mta(group.any(&["remote-mta"]));
     let orcpt = group.any(&["original-recipient"]);
     let mut rcpt = values::recipient(group.any(&["final-recipient"]));
-    if crate::event::Address::parse(&rcpt).is_err() {
+    // A name that only the reporting system knows (`ann@server`) is not what we sent to.
+    let known_here_only = |a: &str| !a.rsplit('@').next().is_some_and(|domain| domain.contains(['.', ':']));
+    if crate::event::Address::parse(&rcpt).is_err() || known_here_only(&rcpt) {
         let other = values::recipient(group.any(&["original-recipient", "x-actual-recipient"]));
-        if other.contains('@') || rcpt.is_empty() {
+        if other.contains('@') && !known_here_only(&other) || rcpt.is_empty() {
             rcpt = other;
         }
     }
@@ -109,7 +112,7 @@ fn result(group: &Fields, signs: Signs) -> RcptResult {
         rcpt,
         orcpt: orcpt.to_owned(),
         action: action_named(action).or_else(|| assumed_action(status, signs)),
-        status: closer(status, &diag),
+        status: closer(closer(status, &diag), given),
         diag_type: diag_type.to_ascii_lowercase(),
         diag,
         remote_mta,
@@ -132,8 +135,15 @@ fn action_named(name: &str) -> Option<Action> {
     })
 }
 
-/// The status, or that of the diagnostic when the field has none or says nothing but the class (X.0.0).
+/// The closer of a report's status and that of its diagnostic: the code with which the other side began its reply, since
+/// what the reporting system makes of it is less than that; else the status; that of the diagnostic's words when there
+/// is none or it says nothing but the class (X.0.0). Where the classes disagree the status stands: what is temporary for
+/// the one who decides it is not permanent for us.
 pub(super) fn closer(status: Option<EnhancedStatus>, diag: &str) -> Option<EnhancedStatus> {
+    let replied = Reply::parse(diag).and_then(|r| r.status).filter(|s| (s.subject, s.detail) != (0, 0));
+    if replied.is_some_and(|r| status.is_none_or(|s| s.class == r.class)) {
+        return replied;
+    }
     match status {
         Some(s) if (s.subject, s.detail) != (0, 0) => status,
         Some(s) => values::status_in(diag).filter(|d| d.class == s.class).or(status),

@@ -9,12 +9,15 @@ use std::net::IpAddr;
 
 use crate::event::{Action, EnhancedStatus, Reply};
 
+use super::legacy::sns;
 use super::mime::{self, Mail};
 use super::signs::Signs;
-use super::{arf, body, dsn};
+use super::{arf, body, dsn, mdn};
 
 /// Recipients one report may speak of; further ones are left out.
 pub const MAX_RESULTS: usize = 1000;
+/// Reports joined into one mail that are read besides the first.
+const MAX_JOINED: usize = 32;
 
 /// What a mail is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -143,18 +146,48 @@ pub fn recognise(bytes: &[u8]) -> Recognised {
 /// Reads a mail; `null_sender` when its envelope sender was the null one.
 pub fn recognise_mail(bytes: &[u8], null_sender: bool) -> Recognised {
     let bytes = mime::bounded(bytes);
-    let mail = Mail::read(&bytes);
-    let signs = Signs::of(&mail, null_sender);
-    let read = arf::read(&mail)
-        .or_else(|| dsn::read(&mail, signs))
-        .or_else(|| body::read(&mail, signs))
-        .or_else(|| signs.auto_reply.then(|| auto_reply(&mail)));
-    let mut recognised = read.unwrap_or_else(|| Recognised {
-        unreadable: matches!(mail.report_type.as_str(), "delivery-status" | "feedback-report"),
-        ..Recognised::default()
-    });
+    let mut recognised = read(&Mail::read(&bytes), null_sender);
+    if matches!(recognised.kind, ReportKind::Bounce | ReportKind::Status) {
+        for further in joined(&bytes).take(MAX_JOINED) {
+            let further = read(&Mail::read(further), null_sender);
+            if further.kind == recognised.kind {
+                recognised.results.extend(further.results);
+            }
+        }
+    }
     recognised.results.truncate(MAX_RESULTS);
     recognised
+}
+
+/// The reports that were joined to a first one, each behind a blank line and a `From ` line as in a mailbox.
+fn joined(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let starts: Vec<usize> = memchr::memmem::find_iter(bytes, b"\nFrom ")
+        .map(|at| at + 1)
+        .filter(|at| bytes[..*at].ends_with(b"\n\n") || bytes[..*at].ends_with(b"\n\r\n"))
+        .take(MAX_JOINED + 1)
+        .collect();
+    (0..starts.len()).map(move |i| &bytes[starts[i]..starts.get(i + 1).copied().unwrap_or(bytes.len())])
+}
+
+/// What a report says that is attached to another one, as gateways do that report about a report.
+pub(super) fn nested(bytes: &[u8]) -> Option<Recognised> {
+    let mut mail = Mail::read(bytes);
+    mail.nested = true;
+    Some(read(&mail, false)).filter(|r| matches!(r.kind, ReportKind::Bounce | ReportKind::Status))
+}
+
+fn read(mail: &Mail<'_>, null_sender: bool) -> Recognised {
+    let signs = Signs::of(mail, null_sender);
+    let read = arf::read(mail)
+        .or_else(|| sns::read(mail))
+        .or_else(|| mdn::refusal(mail))
+        .or_else(|| dsn::read(mail, signs))
+        .or_else(|| body::read(mail, signs))
+        .or_else(|| (signs.auto_reply || signs.speaks_of_absence(mail)).then(|| auto_reply(mail)));
+    read.unwrap_or_else(|| Recognised {
+        unreadable: matches!(mail.report_type.as_str(), "delivery-status" | "feedback-report"),
+        ..Recognised::default()
+    })
 }
 
 /// Who answered automatically.

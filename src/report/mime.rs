@@ -5,6 +5,7 @@
 //! words). An attached mail is one part and is not taken apart: a bounce that somebody forwards is not a bounce.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use mail_parser::decoders::base64::base64_decode;
 use mail_parser::decoders::charsets::map::charset_decoder;
@@ -31,6 +32,9 @@ pub(super) struct Mail<'a> {
     /// The `report-type` parameter, lower-cased.
     pub(super) report_type: String,
     pub(super) parts: Vec<Part<'a>>,
+    /// It was attached to another mail.
+    pub(super) nested: bool,
+    text: OnceCell<String>,
 }
 
 /// One leaf part.
@@ -74,8 +78,14 @@ impl<'a> Mail<'a> {
         let mut rest = bytes;
         let header = Fields::read(&mut rest);
         let media = Media::of(&header);
-        let mut mail =
-            Mail { media: media.name.clone(), report_type: media.report_type.clone(), parts: Vec::new(), header };
+        let mut mail = Mail {
+            media: media.name.clone(),
+            report_type: media.report_type.clone(),
+            parts: Vec::new(),
+            header,
+            nested: false,
+            text: OnceCell::new(),
+        };
         let mut stack: Vec<Vec<u8>> = Vec::new();
         match boundary(&media, rest) {
             Some(b) => stack.push(b),
@@ -138,16 +148,30 @@ impl<'a> Mail<'a> {
 
     /// The readable text: of all `text/plain` parts that are not a copy of the message, else of the `text/html` ones
     /// without its tags.
-    pub(super) fn text(&self) -> String {
+    pub(super) fn text(&self) -> &str {
+        self.text.get_or_init(|| self.read_text())
+    }
+
+    fn read_text(&self) -> String {
         let mut text = String::new();
         for part in self.parts.iter().filter(|p| p.media == "text/plain") {
-            text.push_str(&part.text());
+            let plain = part.text();
+            // Some say plain and write HTML.
+            let begin = plain.trim_start().as_bytes();
+            if [&b"<html"[..], b"<!doctype"]
+                .iter()
+                .any(|b| begin.len() > b.len() && begin[..b.len()].eq_ignore_ascii_case(b))
+            {
+                text.push_str(&text_of_html(&plain));
+            } else {
+                text.push_str(&plain);
+            }
             text.push('\n');
         }
         if text.trim().is_empty()
             && let Some(part) = self.part(&["text/html"])
         {
-            text = mail_parser::decoders::html::html_to_text(&part.text());
+            text = text_of_html(&part.text());
         }
         text
     }
@@ -227,6 +251,12 @@ impl Media {
             report_type: attribute("report-type").to_ascii_lowercase(),
         }
     }
+}
+
+/// The text of HTML; the cells of a table stand in lines of their own.
+fn text_of_html(html: &str) -> String {
+    use mail_parser::decoders::html::html_to_text;
+    if html.contains("</td>") { html_to_text(&html.replace("</td>", "<br></td>")) } else { html_to_text(html) }
 }
 
 /// The header of a part, which a delimiter line may cut short.

@@ -2,7 +2,7 @@
 //! (RFC 5965) becomes `f`, each tied to the send it is about where that can be proved.
 //!
 //! ```text
-//!  mail bytes -> mime (parts) -> kind: is it a report? -> arf | dsn | body | body_pattern -> Recognised
+//!  mail bytes -> mime (parts) -> kind: is it a report? -> arf | dsn | body (legacy: the families) | body_pattern -> Recognised
 //!                                                                               |
 //!  send index, signed tokens (evidence) -> attribute (which send? proved how?)  |
 //!                                                                               v
@@ -28,6 +28,8 @@ mod body;
 mod body_pattern;
 mod dsn;
 mod fields;
+mod legacy;
+mod mdn;
 mod mime;
 mod returned;
 mod signs;
@@ -36,6 +38,7 @@ mod values;
 pub use attribute::{Attribution, Evidence, Sent, Way};
 pub use disposition::check;
 pub use kind::{Complaint, Original, RcptResult, Recognised, ReportKind, recognise, recognise_mail};
+pub use legacy::formats as legacy_formats;
 pub use processor::{Counters, Processor};
 pub use quarantine::Quarantine;
 pub use summary::Summary;

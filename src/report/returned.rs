@@ -46,6 +46,11 @@ pub(super) fn returned(mail: &Mail<'_>, text: &str) -> Original {
     values::original(Fields::read(&mut returned.as_bytes()))
 }
 
+/// Bytes before the words of a mark in a sentence.
+const MAX_AHEAD: usize = 14;
+/// Letters and digits that a report has at least before what it returns.
+const MIN_BEFORE: usize = 40;
+
 /// The text before the returned message, and the returned message (empty when there is none).
 pub(super) fn split_returned(text: &str) -> (&str, &str) {
     let bytes = text.as_bytes();
@@ -57,7 +62,10 @@ pub(super) fn split_returned(text: &str) -> (&str, &str) {
         let Some(line) = fields::next_line(&mut rest) else { break };
         if begins_header(line) {
             let header = Fields::read(&mut block);
-            if looks_like_a_mail(&header) {
+            // A report may itself begin with the fields of a mail: what is returned has something before it.
+            if looks_like_a_mail(&header)
+                && text[..here].chars().filter(|c| c.is_alphanumeric()).nth(MIN_BEFORE).is_some()
+            {
                 return (&text[..marked.unwrap_or(here)], &text[here..]);
             }
             // Nothing in this block begins a header either: what each line costs stays bounded.
@@ -101,5 +109,12 @@ fn is_mark(line: &[u8]) -> bool {
     let line = String::from_utf8_lossy(line).to_lowercase();
     let drawn = line.trim_start().starts_with(['-', '=', '*', '_', '#', '>']);
     let ends = line.trim_end().ends_with([':', '-', '=', '.']);
-    (drawn || ends) && RETURNED_MARKS.iter().any(|m| line.contains(m)) && (drawn || line.len() < 80)
+    // "Do not resend your original message." is about it.
+    if line.contains("resend") || line.contains("re-send") {
+        return false;
+    }
+    let Some(at) = RETURNED_MARKS.iter().find_map(|m| line.find(m)) else { return false };
+    // Prose may speak of the message as well: "A transcript of the attempts to send the message follows."
+    let announces = ends && line.len() < 80 && (at <= MAX_AHEAD || !line.trim_end().ends_with('.'));
+    drawn || announces
 }

@@ -18,6 +18,8 @@ pub(super) struct Signs {
     pub(super) subject_delay: bool,
     /// Somebody answered or passed on a mail: `Re:`, `Fwd:` in front.
     pub(super) answered: bool,
+    /// It answers a mail (`In-Reply-To`, `References`), or is one that can be unsubscribed from.
+    pub(super) in_thread: bool,
     /// It says that it is a report (`multipart/report`, `X-Failed-Recipients`).
     pub(super) declared: bool,
     /// An automatic answer: vacation notice, "we got your mail" (RFC 3834).
@@ -97,10 +99,93 @@ const BOUNCE_SUBJECTS: &[&str] = &[
     "message returned",
     "returned message",
     "mail couldn't be delivered",
+    "[bounce]",
+    "couldn't be delivered",
+    "cannot be delivered",
+    "mail not sent",
+    "mail could not",
+    "message could not",
+    "error sending your mail",
+    "failed to deliver",
+    "blocked by our",
+    "rejected:",
+    "delivery problem",
+    "address not found",
+    "recipient not found",
+    "mailbox full",
+    "mailbox is full",
+    "mailbox unavailable",
+    "processing error",
+    "mail returned",
+    "email returned",
+    "e-mail returned",
+    "nicht zugestellt",
+    "zustellung fehlgeschlagen",
+    "zustellung nicht m\u{f6}glich",
+    "fehler bei der zustellung",
+    "non distribu",
+    "\u{e9}chec de la remise",
+    "echec de la remise",
+    "\u{e9}chec de remise",
+    "no entregado",
+    "error de entrega",
+    "no se ha podido entregar",
+    "mensaje devuelto",
+    "mancato recapito",
+    "non recapitabile",
+    "impossibile recapitare",
+    "messaggio non recapitato",
+    "n\u{e3}o entregue",
+    "falha na entrega",
+    "mensagem devolvida",
+    "onbestelbaar",
+    "niet bezorgd",
+    "niet afgeleverd",
+    "nie dostarczono",
+    "niedostarczon",
+    "nie mo\u{17c}na dostarczy\u{107}",
+    "ol\u{e4}ttbart",
+    "kunde inte levereras",
+    "kunne ikke leveres",
+    "nedoru\u{10d}iteln",
+    "k\u{e9}zbes\u{ed}thetetlen",
+    "teslim edilemedi",
+    "\u{43d}\u{435}\u{434}\u{43e}\u{441}\u{442}\u{430}\u{432}\u{43b}\u{435}\u{43d}",
+    "\u{43d}\u{435} \u{434}\u{43e}\u{441}\u{442}\u{430}\u{432}\u{43b}\u{435}\u{43d}",
+    "\u{43d}\u{435}\u{432}\u{43e}\u{437}\u{43c}\u{43e}\u{436}\u{43d}\u{43e} \u{434}\u{43e}\u{441}\u{442}\u{430}\u{432}\u{438}\u{442}\u{44c}",
+    "\u{914d}\u{4fe1}\u{3067}\u{304d}\u{307e}\u{305b}\u{3093}",
+    "\u{914d}\u{4fe1}\u{4e0d}\u{80fd}",
+    "\u{914d}\u{4fe1}\u{30a8}\u{30e9}\u{30fc}",
+    "\u{9001}\u{4fe1}\u{30a8}\u{30e9}\u{30fc}",
+    "\u{672a}\u{914d}\u{4fe1}",
+    "\u{9000}\u{4fe1}",
+    "\u{6295}\u{9012}\u{5931}\u{8d25}",
+    "\u{65e0}\u{6cd5}\u{9001}\u{8fbe}",
+    "\u{65e0}\u{6cd5}\u{6295}\u{9012}",
+    "\u{672a}\u{9001}\u{8fbe}",
+    "\u{672a}\u{4f20}\u{9012}",
+    "\u{c804}\u{b2ec}\u{b418}\u{c9c0} \u{c54a}",
+    "\u{bc30}\u{b2ec} \u{c2e4}\u{d328}",
 ];
 
 /// Subjects of delay notices, lower-cased.
-const DELAY_SUBJECTS: &[&str] = &["delay", "warning", "still being retried", "retrying", "deferred", "not yet"];
+const DELAY_SUBJECTS: &[&str] = &[
+    "delay",
+    "warning",
+    "still being retried",
+    "retrying",
+    "deferred",
+    "not yet",
+    "verz\u{f6}ger",
+    "retard\u{e9}",
+    "retrasad",
+    "ritardat",
+    "vertraagd",
+    "op\u{f3}\u{17a}nion",
+    "\u{437}\u{430}\u{434}\u{435}\u{440}\u{436}",
+    "\u{9045}\u{5ef6}",
+    "\u{5ef6}\u{8fdf}",
+];
 
 /// Subjects that an automatic answer begins with, lower-cased.
 const AUTO_REPLY_SUBJECTS: &[&str] = &[
@@ -128,6 +213,108 @@ const AUTO_REPLY_SUBJECTS: &[&str] = &[
     "resposta autom\u{e1}tica",
     "\u{81ea}\u{52d5}\u{5fdc}\u{7b54}",
     "\u{81ea}\u{52a8}\u{56de}\u{590d}",
+    "\u{81ea}\u{52d5}\u{8fd4}\u{4fe1}",
+    "\u{81ea}\u{52d5}\u{56de}\u{8986}",
+    "\u{4e0d}\u{5728}",
+    "automatic response",
+    "automated reply",
+    "automated response",
+    "autoresponder",
+    "auto :",
+    "ooo:",
+    "ooo re:",
+    "away:",
+    "on leave",
+    "maternity leave",
+    "no longer with",
+    "no longer at",
+    "automatische abwesenheit",
+    "automatische r\u{fc}ckantwort",
+    "nicht im b\u{fc}ro",
+    "absence",
+    "absent",
+    "message d'absence",
+    "r\u{e9}ponse auto",
+    "fuera de la oficina",
+    "fuera de oficina",
+    "contestaci\u{f3}n autom\u{e1}tica",
+    "fuori ufficio",
+    "fuori sede",
+    "fora do escrit\u{f3}rio",
+    "aus\u{ea}ncia",
+    "afwezig",
+    "automatisch bericht",
+    "automatyczna odpowied\u{17a}",
+    "odpowied\u{17a} automatyczna",
+    "poza biurem",
+    "automatick\u{e1} odpov\u{11b}\u{10f}",
+    "automaattinen vastaus",
+    "automatiskt svar",
+    "automatisk svar",
+    "autosvar:",
+    "otomatik yan\u{131}t",
+    "\u{430}\u{432}\u{442}\u{43e}\u{43e}\u{442}\u{432}\u{435}\u{442}",
+    "\u{430}\u{432}\u{442}\u{43e}\u{43c}\u{430}\u{442}\u{438}\u{447}\u{435}\u{441}\u{43a}\u{438}\u{439} \u{43e}\u{442}\u{432}\u{435}\u{442}",
+    "\u{c790}\u{b3d9} \u{c751}\u{b2f5}",
+    "\u{c790}\u{b3d9}\u{c751}\u{b2f5}",
+    // Challenge and response.
+    "please confirm your message",
+    "your message awaits confirmation",
+    "sender verification",
+    "confirm your message to",
+];
+
+/// How a text begins that says somebody is away or has left, lower-cased: it counts in mail with the null return path or
+/// the precedence of bulk mail, since people write so as well.
+const ABSENCES: &[&str] = &[
+    "out of the office",
+    "out of office",
+    "on vacation",
+    "on holiday",
+    "on leave",
+    "parental leave",
+    "limited access to",
+    "away from my",
+    "currently away",
+    "no longer with",
+    "no longer work",
+    "no longer employed",
+    "no longer at",
+    "left the company",
+    "nicht im b\u{fc}ro",
+    "nicht mehr im unternehmen",
+    "nicht mehr f\u{fc}r",
+    "im urlaub",
+    "abwesend",
+    "absent",
+    "en vacances",
+    "cong\u{e9}",
+    "ne fait plus partie",
+    "fuera de la oficina",
+    "de vacaciones",
+    "ya no trabaja",
+    "fuori ufficio",
+    "in ferie",
+    "non lavora pi\u{f9}",
+    "fora do escrit\u{f3}rio",
+    "de f\u{e9}rias",
+    "n\u{e3}o trabalha mais",
+    "afwezig",
+    "op vakantie",
+    "niet meer werkzaam",
+    "nieobecn",
+    "na urlopie",
+    "nie pracuje",
+    "\u{432} \u{43e}\u{442}\u{43f}\u{443}\u{441}\u{43a}\u{435}",
+    "\u{431}\u{43e}\u{43b}\u{44c}\u{448}\u{435} \u{43d}\u{435} \u{440}\u{430}\u{431}\u{43e}\u{442}\u{430}\u{435}\u{442}",
+    "\u{4f11}\u{6687}",
+    "\u{9000}\u{8077}",
+    "\u{4e0d}\u{5728}\u{529e}\u{516c}",
+    "\u{5df2}\u{79bb}\u{804c}",
+    "we have received your",
+    "we received your",
+    "thank you for contacting",
+    "thank you for your email",
 ];
 
 impl Signs {
@@ -144,8 +331,10 @@ impl Signs {
             machine: is_machine(&from),
             null_sender: null_sender || header.all("return-path").any(|v| v.trim() == "<>"),
             subject_bounce: says(BOUNCE_SUBJECTS),
-            subject_delay: says(DELAY_SUBJECTS),
+            // Old mail systems return mail under the reason for which it was delayed.
+            subject_delay: says(DELAY_SUBJECTS) && !subject.contains("returned mail"),
             answered: ["re:", "fw:", "fwd:", "aw:", "wg:", "tr:"].iter().any(|p| subject.starts_with(p)),
+            in_thread: ["in-reply-to", "references", "list-unsubscribe"].iter().any(|n| header.first(n).is_some()),
             declared: report
                 && !matches!(mail.report_type.as_str(), "disposition-notification" | "tlsrpt" | "feedback-report")
                 || header.first("x-failed-recipients").is_some(),
@@ -160,6 +349,28 @@ impl Signs {
         let votes =
             [self.daemon, self.machine, self.null_sender, self.subject_bounce, self.declared, self.subject_delay];
         (self.machine || !self.answered) && votes.into_iter().filter(|v| *v).count() >= 2 && self.of_a_program()
+    }
+
+    /// The subject speaks of a failure or a delay, and no person answers to one.
+    pub(super) fn subject_of_failure(self) -> bool {
+        (self.subject_bounce || self.subject_delay) && !self.in_thread
+    }
+
+    /// Any sign of a report at all: otherwise the text need not be looked at.
+    pub(super) fn any(self) -> bool {
+        self.daemon || self.machine || self.null_sender || self.subject_bounce || self.declared || self.subject_delay
+    }
+
+    /// A program says that somebody is away or has left, or that a mail arrived.
+    pub(super) fn speaks_of_absence(self, mail: &Mail<'_>) -> bool {
+        let precedence = mail.header.any(&["precedence"]).to_ascii_lowercase();
+        let in_answer = self.answered || mail.header.first("in-reply-to").is_some();
+        if self.machine || !(self.null_sender || in_answer && matches!(precedence.as_str(), "bulk" | "junk")) {
+            return false;
+        }
+        let text = mail.text();
+        let opening = text[..text.floor_char_boundary(600)].to_lowercase();
+        ABSENCES.iter().any(|w| opening.contains(w))
     }
 
     /// A program wrote it, and nobody passed it on.
@@ -182,7 +393,17 @@ fn is_auto_reply(header: &Fields, subject: &str) -> bool {
         |name: &str, test: &dyn Fn(&str) -> bool| header.first(name).is_some_and(|v| test(&v.to_ascii_lowercase()));
     let yes = |v: &str| !v.is_empty() && v != "no";
     is("auto-submitted", &|v| v.starts_with("auto-replied") || v.starts_with("auto-notified"))
-        || ["x-autoreply", "x-autorespond", "x-autoresponse", "x-autogenerated-reply"].iter().any(|n| is(n, &yes))
+        || [
+            "x-autoreply",
+            "x-autorespond",
+            "x-autoresponse",
+            "x-autogenerated-reply",
+            "x-mail-autoreply",
+            "x-autoreply-from",
+            "x-autoresponder",
+        ]
+        .iter()
+        .any(|n| is(n, &yes))
         || is("precedence", &|v| matches!(v, "auto_reply" | "auto-reply"))
         || is("x-precedence", &|v| matches!(v, "auto_reply" | "auto-reply"))
         || is("x-apple-action", &|v| v == "vacation")

@@ -58,6 +58,8 @@ pub(super) fn addresses(text: &str) -> impl Iterator<Item = &str> {
         c.is_whitespace()
             || c.is_control()
             || matches!(c, '<' | '>' | '(' | ')' | '[' | ']' | ',' | ';' | ':' | '"' | '\'' | '`' | '\\')
+            // Quotation marks, brackets and colons of other scripts.
+            || matches!(c, '\u{2018}'..='\u{201f}' | '\u{ab}' | '\u{bb}' | '\u{3000}'..='\u{3011}' | '\u{ff08}' | '\u{ff09}' | '\u{ff0c}' | '\u{ff1a}' | '\u{ff1b}' | '\u{ff1c}' | '\u{ff1e}')
     };
     text.split(ends).filter_map(|word| {
         // Words of prose carry dots and the like behind an address.
@@ -130,7 +132,8 @@ pub(super) fn reply_in(text: &str) -> Option<&str> {
 /// The first enhanced status code in a text (RFC 3463, 2), alone between blanks and punctuation.
 pub(super) fn status_in(text: &str) -> Option<EnhancedStatus> {
     text.split(|c: char| {
-        c.is_whitespace() || matches!(c, '(' | ')' | '[' | ']' | '<' | '>' | ',' | ';' | ':' | '#' | '-' | '"' | '=')
+        c.is_whitespace()
+            || matches!(c, '(' | ')' | '[' | ']' | '<' | '>' | ',' | ';' | ':' | '#' | '-' | '"' | '\'' | '=')
     })
     .filter(|w| w.len() >= 5 && w.as_bytes()[1] == b'.')
     .find_map(|w| w.trim_end_matches('.').parse().ok())

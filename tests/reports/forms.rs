@@ -21,6 +21,7 @@ pub fn mail(name: &str) -> Vec<u8> {
         "warning" => include_str!("mails/warning.eml"),
         "vacation" => include_str!("mails/vacation.eml"),
         "receipt" => include_str!("mails/receipt.eml"),
+        "mdn-refusal" => include_str!("mails/mdn-refusal.eml"),
         "ordinary-quoting" => include_str!("mails/ordinary-quoting.eml"),
         "ordinary-carrying" => include_str!("mails/ordinary-carrying.eml"),
         "claims-to-be-a-report" => include_str!("mails/claims-to-be-a-report.eml"),
@@ -219,4 +220,99 @@ fn a_bounce_in_prose_keeps_the_sentence_that_names_the_recipient_and_invents_no_
     let r = recognise(text.as_bytes());
     assert_eq!(results(&r), [("dee@example.net", Some(Action::Failed), String::new(), None)]);
     assert_eq!(r.results[0].diag, "Your mail to dee@example.net was not delivered, because the mailbox is closed.");
+}
+
+#[test]
+fn a_mailbox_that_refuses_by_a_receipt_bounced() {
+    let r = read("mdn-refusal");
+    assert_eq!((r.kind, r.format), (ReportKind::Bounce, "mdn"));
+    assert_eq!(results(&r), [("ann@example.net", Some(Action::Failed), String::new(), None)]);
+    assert!(r.results[0].diag.contains("Quota exceeded"), "{}", r.results[0].diag);
+    assert_eq!(r.original.message_id, "m1@example.com");
+}
+
+#[test]
+fn automatic_replies_are_known_in_many_languages() {
+    for (header, text) in [
+        ("Subject: Automatic reply: May", "I am away."),
+        ("Subject: Out of Office: May", "Back on Monday."),
+        ("Subject: =?utf-8?B?QWJ3ZXNlbmhlaXRzbm90aXo6IE1haQ==?=", "Ich bin nicht da."),
+        ("Subject: Risposta automatica: maggio", "Sono fuori sede."),
+        ("Subject: =?utf-8?B?UsOpcG9uc2UgYXV0b21hdGlxdWUgOiBtYWk=?=", "Je reviens lundi."),
+        (
+            "Subject: =?utf-8?B?0JDQstGC0L7QvtGC0LLQtdGC?=",
+            "\u{42f} \u{432} \u{43e}\u{442}\u{43f}\u{443}\u{441}\u{43a}\u{435}.",
+        ),
+        ("Subject: =?utf-8?B?6Ieq5YuV5b+c562UOiDkupTmnIg=?=", "\u{4f11}\u{6687}\u{4e2d}\u{3067}\u{3059}\u{3002}"),
+        ("Subject: Re: May\r\nReturn-Path: <>", "Mr Lee no longer works here. Please write to Ms Ray."),
+        ("Subject: Re: May\r\nPrecedence: junk", "Ich bin bis Montag im Urlaub."),
+        ("Subject: Please confirm your message\r\nPrecedence: bulk", "Answer this mail and yours is delivered."),
+        ("Subject: Re: May\r\nAuto-Submitted: auto-replied", "Thank you."),
+    ] {
+        let mail = format!(
+            "From: ann@example.net\r\nTo: news@example.com\r\n{header}\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{text}\r\n"
+        );
+        let r = recognise(mail.as_bytes());
+        assert_eq!((r.kind, r.results.len()), (ReportKind::AutoReply, 1), "{header}");
+    }
+    // The same words of a person, without any sign of a program.
+    let mail =
+        "From: ann@example.net\r\nSubject: Re: May\r\n\r\nMr Lee no longer works here. Please write to Ms Ray.\r\n";
+    assert_eq!(recognise(mail.as_bytes()).kind, ReportKind::None);
+}
+
+#[test]
+fn complaints_that_are_no_feedback_reports_by_type_are_read() {
+    let original = "--b\r\nContent-Type: message/rfc822\r\n\r\nFrom: news@example.com\r\nTo: ann@example.net\r\nMessage-ID: <m1@example.com>\r\nSubject: May\r\n\r\nx\r\n--b--\r\n";
+    let as_text = format!(
+        "From: fbl@example.net\r\nSubject: complaint\r\nContent-Type: multipart/report; report-type=feedback-report; boundary=b\r\n\r\n\
+         --b\r\nContent-Type: text/plain\r\n\r\nFeedback-Type: abuse\r\nUser-Agent: Example/1\r\nVersion: 1\r\n\r\n{original}"
+    );
+    let old_jmrp = format!(
+        "From: staff@hotmail.com\r\nSubject: complaint about message from 192.0.2.1\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n{original}"
+    );
+    for (mail, format) in [(as_text, "arf"), (old_jmrp, "jmrp")] {
+        let r = recognise(mail.as_bytes());
+        assert_eq!((r.kind, r.format, r.results[0].rcpt.as_str()), (ReportKind::Feedback, format, "ann@example.net"));
+        assert_eq!(r.complaint.unwrap().feedback_type, "abuse");
+        assert_eq!(r.original.message_id, "m1@example.com");
+    }
+}
+
+#[test]
+fn reports_joined_in_one_mail_give_the_results_of_each() {
+    let mut both = mail("dsn-failed");
+    both.extend_from_slice(b"\r\nFrom MAILER-DAEMON Mon May  6 10:00:00 2024\r\n");
+    both.extend_from_slice(&mail("dsn-wrong-subtype"));
+    let r = recognise(&both);
+    assert_eq!(r.results.iter().map(|x| x.rcpt.as_str()).collect::<Vec<_>>(), ["ann@example.net", "dee@example.org"]);
+}
+
+#[test]
+fn a_report_about_a_report_says_what_the_inner_one_says() {
+    let inner = String::from_utf8(mail("dsn-failed")).unwrap();
+    let outer = format!(
+        "From: MAILER-DAEMON@gate.example.net\r\nTo: postmaster@example.com\r\nSubject: Returned mail: User unknown\r\n\
+         Content-Type: multipart/mixed; boundary=outer\r\n\r\n--outer\r\nContent-Type: text/plain\r\n\r\n\
+         The original message was received today.\r\n\r\n--outer\r\nContent-Type: message/rfc822\r\n\r\n{inner}\r\n--outer--\r\n"
+    );
+    let r = recognise(outer.as_bytes());
+    assert_eq!((r.kind, r.results[0].rcpt.as_str()), (ReportKind::Bounce, "ann@example.net"));
+}
+
+#[test]
+fn the_code_of_the_other_side_is_closer_than_the_status_of_the_reporting_system_unless_one_is_temporary() {
+    let status = |status: &str, diag: &str| {
+        let mail = format!(
+            "From: MAILER-DAEMON@example.org\r\nContent-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n\
+             --b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; example.org\r\n\r\n\
+             Final-Recipient: rfc822; ann@example.net\r\nAction: failed\r\nStatus: {status}\r\nDiagnostic-Code: smtp; {diag}\r\n--b--\r\n"
+        );
+        recognise(mail.as_bytes()).results[0].status.unwrap().to_string()
+    };
+    assert_eq!(status("5.1.1", "550 5.7.1 listed"), "5.7.1");
+    assert_eq!(status("5.0.0", "550 5.1.1 unknown"), "5.1.1");
+    assert_eq!(status("4.4.7", "450 4.7.1 not yet"), "4.7.1");
+    assert_eq!(status("4.4.7", "550 5.1.1 unknown"), "4.4.7");
+    assert_eq!(status("5.1.1", "550 5.0.0 no"), "5.1.1");
 }

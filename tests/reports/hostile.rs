@@ -91,9 +91,24 @@ fn texts_made_to_be_slow_are_no_burden() {
         ("codes", "550 550 550 550 550 550 550 550\r\n"),
         ("at signs", "@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@\r\n"),
         ("marks", "--- original message ---\r\n"),
+        ("labels", "Recipient: a@example.net\r\nReason: 550 no\r\n"),
+        ("labels without an address", "Your message to x Your message to x\r\n"),
+        ("answers of a transcript", "<<< 550 5.1.1 no\r\n"),
+        ("headings", "--- Transcript of session follows ---\r\n"),
+        (
+            "mails of a mailbox",
+            "\r\n\r\nFrom x\r\nFrom: MAILER-DAEMON@example.net\r\nSubject: failure notice\r\n\r\n<a@example.net>: 550 x\r\n",
+        ),
     ] {
         in_time(what, bounce(&line.repeat(3_000_000 / line.len())).as_bytes());
     }
+    let different: String =
+        (0..100_000).map(|i| format!("<a{i}@example.net>:\r\n550 no such user {i}\r\n\r\n")).collect();
+    assert_eq!(in_time("a hundred thousand recipients", bounce(&different).as_bytes()).results.len(), MAX_RESULTS);
+    in_time("a line of a megabyte", bounce(&format!("Recipient: {}", "x".repeat(1 << 20))).as_bytes());
+    in_time("html", bounce(&format!("<html>{}", "<td>a@example.net</td>".repeat(100_000))).as_bytes());
+    let sns = |json: &str| format!("From: no-reply@sns.amazonaws.com\r\nSubject: x\r\n\r\n{json}");
+    in_time("json of a thousand levels", sns(&"{\"Message\":[".repeat(100_000)).as_bytes());
     in_time("one line of codes", bounce(&"550 ".repeat(500_000)).as_bytes());
     in_time("one line of addresses", bounce(&"a@b.c ".repeat(400_000)).as_bytes());
 }

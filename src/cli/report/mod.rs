@@ -1,10 +1,11 @@
 #![expect(clippy::disallowed_methods, reason = "edge: reads the mails named by the arguments")]
 //! `carom report`: what Carom makes of bounces, complaints and whatever else came to a bounce address.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 mod quarantine;
@@ -19,14 +20,25 @@ use crate::report::{RcptResult, Recognised, ReportKind, Summary, recognise};
 #[command(
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    after_help = "Examples:\n  carom report bounce.eml\n  carom report --json Maildir/new > reports.jsonl\n  \
-    carom report quarantine list    what came to the report addresses and was not understood\n\
-    A file that is called quarantine is written ./quarantine."
+    after_help = "Examples:
+  \
+    carom report bounce.eml                         what one mail says
+  \
+    carom report --json /var/mail/bounces           one JSON object for each mail of a mailbox
+  \
+    carom report --json bounces/ | jq -r 'select(.kind == \"none\") | .file'
+  \
+    carom report quarantine list                    what came to the report addresses and was not understood
+
+\
+    A file that is called quarantine is written ./quarantine.
+\
+    Exit status: 0 all was read; 2 a file could not be read."
 )]
 pub struct Args {
     #[command(subcommand)]
     command: Option<ReportCommand>,
-    /// Mails: files, folders (read with all below them), mailboxes (*.mbox), or - for standard input
+    /// Mails: files, folders (read with all below them), mailboxes (files that begin with `From `), or - for standard input
     #[arg(required = true, value_name = "FILE|DIR|MBOX|-")]
     mails: Vec<PathBuf>,
     /// One JSON object a line instead of text
@@ -40,8 +52,13 @@ enum ReportCommand {
     Quarantine(quarantine::Args),
 }
 
-/// Bytes of one mail that are read; what a report says stands well before.
-const MAX_MAIL: u64 = 64 << 20;
+/// Bytes of one mail that are kept; what a report says stands well before.
+const MAX_MAIL: usize = 8 << 20;
+
+/// How many mails of each kind there were, in the order of [`KINDS`].
+type Counts = [u64; KINDS.len()];
+const KINDS: [ReportKind; 5] =
+    [ReportKind::Bounce, ReportKind::Status, ReportKind::Feedback, ReportKind::AutoReply, ReportKind::None];
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if let Some(ReportCommand::Quarantine(args)) = &args.command {
@@ -49,25 +66,56 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     let rules = RuleSet::builtin();
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let mut failed = false;
+    let mut broken = false;
+    let mut counts = Counts::default();
+    let bar = bar();
     for place in &args.mails {
-        each_file(place, &mut |file| match mails(file) {
-            Ok(mails) => {
-                for mail in mails {
-                    let report = recognise(&mail);
-                    print(&mut out, file, &report, &rules, args.json)?;
+        each_file(place, &mut |file| {
+            let read = each_mail(file, &mut |mail| {
+                let report = recognise(mail);
+                counts[KINDS.iter().position(|k| *k == report.kind).unwrap_or(KINDS.len() - 1)] += 1;
+                if let Some(bar) = &bar {
+                    bar.inc(1);
                 }
-                Ok(())
-            }
-            Err(e) => {
-                eprintln!("carom: {}: {e}", file.display());
-                failed = true;
-                Ok(())
+                print(&mut out, file, &report, &rules, args.json)
+            });
+            match read {
+                Err(Reading::File(e)) => {
+                    eprintln!("carom: {}: {e}; the other mails are read all the same", file.display());
+                    broken = true;
+                    Ok(())
+                }
+                Err(Reading::Output(e)) => Err(e),
+                Ok(()) => Ok(()),
             }
         })?;
     }
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    let total: u64 = counts.iter().sum();
+    if !args.json && total > 1 {
+        let kinds: Vec<_> = KINDS.iter().zip(counts).map(|(kind, count)| format!("{count} {}", kind.name())).collect();
+        writeln!(out, "{total} mails: {}", kinds.join(", "))?;
+    }
     out.flush()?;
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if broken { ExitCode::from(2) } else { ExitCode::SUCCESS })
+}
+
+/// Counts the mails read, where somebody watches and the output goes elsewhere.
+fn bar() -> Option<ProgressBar> {
+    use std::io::IsTerminal;
+    if !std::io::stderr().is_terminal() || std::io::stdout().is_terminal() {
+        return None;
+    }
+    let style = ProgressStyle::with_template("{spinner} {pos} mails, {per_sec}").ok()?;
+    Some(ProgressBar::new_spinner().with_style(style))
+}
+
+/// Why a file was not read to its end.
+enum Reading {
+    File(std::io::Error),
+    Output(Failure),
 }
 
 /// Calls `each` with every file at `place`, those of folders in the order of their names.
@@ -83,31 +131,46 @@ fn each_file(place: &Path, each: &mut dyn FnMut(&Path) -> Result<(), Failure>) -
     entries.iter().try_for_each(|entry| each_file(entry, each))
 }
 
-/// The mails in a file: one, unless it is a mailbox.
-fn mails(file: &Path) -> std::io::Result<Vec<Vec<u8>>> {
-    let mut bytes = Vec::new();
+/// Calls `each` with the mails in a file: one, unless it is a mailbox. One mail is in memory at a time.
+fn each_mail(file: &Path, each: &mut dyn FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Reading> {
     if file == Path::new("-") {
-        std::io::stdin().lock().take(MAX_MAIL).read_to_end(&mut bytes)?;
-        return Ok(vec![bytes]);
+        return split(BufReader::new(std::io::stdin().lock()), true, each);
     }
-    bytes = std::fs::read(file)?;
-    let is_mailbox = file.extension().is_some_and(|e| e == "mbox");
-    Ok(if is_mailbox { split_mailbox(&bytes) } else { vec![bytes] })
+    let extension = file.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
+    // A mail that was saved with its envelope line in front is one mail.
+    let mailbox = extension == "mbox" || !matches!(extension.as_str(), "eml" | "msg" | "txt");
+    split(BufReader::new(std::fs::File::open(file).map_err(Reading::File)?), mailbox, each)
 }
 
-/// The mails of a mailbox: each begins with a line `From ...` at the start or behind an empty line.
-fn split_mailbox(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let mut mails: Vec<Vec<u8>> = Vec::new();
-    let mut after_empty = true;
-    for line in bytes.split_inclusive(|b| *b == b'\n') {
-        if after_empty && line.starts_with(b"From ") {
-            mails.push(Vec::new());
-        } else if let Some(mail) = mails.last_mut() {
-            mail.extend_from_slice(line);
+/// The mails of a reader. A mailbox begins with a line `From ...`, and so does each mail in it, behind an empty line.
+fn split(
+    mut reader: impl BufRead,
+    mailbox: bool,
+    each: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<(), Reading> {
+    let (mut mail, mut line) = (Vec::new(), Vec::new());
+    let mut in_mailbox = false;
+    let (mut first, mut after_empty) = (true, true);
+    loop {
+        line.clear();
+        // A line without an end must not fill the memory.
+        let mut bounded = (&mut reader).take(MAX_MAIL as u64);
+        if bounded.read_until(b'\n', &mut line).map_err(Reading::File)? == 0 {
+            break;
         }
-        after_empty = matches!(line, b"\n" | b"\r\n");
+        if mailbox && line.starts_with(b"From ") && (first || in_mailbox && after_empty) {
+            in_mailbox = true;
+            if !mail.is_empty() {
+                each(&mail).map_err(Reading::Output)?;
+                mail.clear();
+            }
+        } else if mail.len() < MAX_MAIL {
+            mail.extend_from_slice(&line);
+        }
+        first = false;
+        after_empty = matches!(line.as_slice(), b"\n" | b"\r\n");
     }
-    mails
+    if mail.is_empty() { Ok(()) } else { each(&mail).map_err(Reading::Output) }
 }
 
 fn print(out: &mut dyn Write, file: &Path, report: &Recognised, rules: &RuleSet, json: bool) -> Result<(), Failure> {
@@ -158,11 +221,28 @@ fn judge(kind: ReportKind, result: &RcptResult, diag: &str, rules: &RuleSet) -> 
 mod tests {
     use super::*;
 
+    fn mails(bytes: &[u8], mailbox: bool) -> Vec<Vec<u8>> {
+        let mut mails = Vec::new();
+        let each = &mut |mail: &[u8]| {
+            mails.push(mail.to_vec());
+            Ok(())
+        };
+        assert!(split(bytes, mailbox, each).is_ok());
+        mails
+    }
+
     #[test]
     fn a_mailbox_is_split_at_its_from_lines_and_not_at_words_in_the_text() {
         let mbox = b"From a@b Sat Jan  1\nSubject: one\n\ntext\nFrom here on\n\nFrom c@d Sat Jan  1\r\nSubject: two\r\n\r\nx\r\n";
-        let mails = split_mailbox(mbox);
+        let mails = mails(mbox, true);
         assert_eq!(mails.len(), 2);
         assert!(mails[0].ends_with(b"From here on\n\n") && mails[1].starts_with(b"Subject: two"));
+    }
+
+    #[test]
+    fn a_mail_is_not_split_whatever_its_lines_say() {
+        let mail = b"Subject: one\n\n\nFrom c@d Sat Jan  1\n\nx\n";
+        assert_eq!(mails(mail, true), [mail]);
+        assert_eq!(mails(b"", true).len(), 0);
     }
 }

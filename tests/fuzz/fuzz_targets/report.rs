@@ -1,0 +1,16 @@
+//! Any bytes as a mail: read without a panic, with bounded results, and the same twice.
+//!
+//! `RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz report tests/fuzz/corpus/report tests/reports/mails -- -max_total_time=600`
+#![no_main]
+
+use carom::report::kind::MAX_RESULTS;
+use carom::report::{ReportKind, Summary, recognise, recognise_mail};
+
+libfuzzer_sys::fuzz_target!(|mail: &[u8]| {
+    let read = recognise(mail);
+    assert!(read.results.len() <= MAX_RESULTS);
+    assert!(read.kind != ReportKind::None || read.results.is_empty(), "what is no report speaks of nobody");
+    assert_eq!(read, recognise(mail), "the same mail says the same");
+    let _ = Summary::from(&read);
+    let _ = recognise_mail(mail, true);
+});
