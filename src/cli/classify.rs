@@ -27,7 +27,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut sources = Vec::new();
     for file in &args.patterns {
         let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
-        sources.push(PatternSource::File { file: file.clone(), text });
+        sources.push(PatternSource::file(file, text));
     }
     if let Some(file) = &args.config {
         let loaded = crate::config::load(file, args.root.as_deref());
@@ -52,8 +52,11 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         // Servers answer in any charset; what is no UTF-8 is shown as such and classified by the rest.
         let line = String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']).to_owned();
         bytes.clear();
-        serde_json::to_writer(&mut out, &crate::classify::classify_line(&rules, &line))
-            .map_err(std::io::Error::from)?;
+        serde_json::to_writer(
+            &mut out,
+            &crate::classify::classify_line(&rules, &line, &crate::classify::Facts::default()),
+        )
+        .map_err(std::io::Error::from)?;
         out.write_all(b"\n")?;
     }
     out.flush()?;

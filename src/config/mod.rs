@@ -8,6 +8,7 @@
 //! What other rooms must check, such as whether a regex compiles or a key can be read, is left to a dry run of `node`.
 
 mod acct;
+mod actions;
 pub mod address_list;
 mod assemble;
 pub mod body_pattern;
@@ -22,6 +23,7 @@ mod lexer;
 pub mod model;
 mod names;
 pub mod pattern;
+mod pattern_file;
 mod resolve;
 mod show;
 mod tree;
@@ -36,11 +38,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use acct::{HeaderToField, OnLag, Privacy, QueuePattern, is_wanted, privacy};
+pub use actions::{ACTION_NAMES, QueueMode, ReplyAction, conflicts, is_action, parse_actions};
 pub use address_list::{AddressList, Entries};
 pub use body_pattern::BodyPattern;
 pub use diagnose::{Diagnostic, Place, Severity, render};
 pub use diff::{diff, restart_needed};
 pub use model::*;
+pub use pattern_file::read_pattern_file;
 
 /// The configuration in force: replaced as a whole by a reload.
 pub type Live = Arc<arc_swap::ArcSwap<Config>>;
