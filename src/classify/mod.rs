@@ -13,6 +13,7 @@ mod compile;
 mod line;
 mod mask;
 mod pattern_file;
+pub mod suggest;
 pub mod template;
 
 pub use compile::{Note, RuleSet, Verdict};
