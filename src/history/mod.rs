@@ -1,16 +1,26 @@
-//! Accounting files back to rows: CSV (Carom's and PowerMTA's own) and Parquet alike, streaming, by column name.
+//! Accounting files back to rows: CSV (Carom's and PowerMTA's own, of every age) and Parquet alike, streaming, by column
+//! name.
 //!
-//! [`files`] finds them below a folder, [`read_csv`] and [`read_parquet`] read one, [`read`] either. A row is given as the
-//! texts of the columns that were asked for, in that order; a column that a file lacks is empty, so that files of
-//! different column lists can be read together. Memory does not grow with the length of a file.
+//! [`expand`] turns arguments into [`Input`]s, [`Scan`] gives their rows one by one; [`read`] is the short form for one
+//! file. A column that a file lacks is empty, so that files of different column lists can be read together. Memory does
+//! not grow with the length of a file; what can't be read is counted and named, never left out in silence.
 
 pub mod files;
+pub mod inputs;
+pub mod names;
 pub mod read_csv;
 pub mod read_parquet;
+pub mod row;
+pub mod scan;
+pub mod times;
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 pub use files::{Found, find};
+pub use inputs::{Input, expand};
+pub use row::{Cell, Row};
+pub use scan::{Report, Scan};
 
 /// Why an accounting file can't be read. What was read before is valid.
 #[derive(Debug, thiserror::Error)]
@@ -28,25 +38,37 @@ impl HistoryError {
     }
 }
 
-/// Reads `path`, CSV or Parquet by its extension, and gives each row's `columns` to `each`; how many rows there were.
+/// Reads `path` and gives each row's `columns` as texts to `each`; how many rows there were. A cell that is a number or a
+/// time in Parquet is given as text.
 ///
 /// # Errors
-/// When it can't be read to its end, or has none of the columns in `required`.
+/// When it can't be read to its end, a row of it is malformed, or it lacks one of the columns in `required`.
 pub fn read(
     path: &Path,
     columns: &[&str],
     required: &[&str],
     each: &mut dyn FnMut(&[&str]),
 ) -> Result<u64, HistoryError> {
-    match path.extension().and_then(|e| e.to_str()) {
-        Some("parquet") => read_parquet::read(path, columns, required, each),
-        _ => read_csv::read(path, columns, required, each),
+    let mut texts = vec![String::new(); columns.len()];
+    let scan = Scan::new(columns).required(required);
+    let mut report = scan.run(&[Input::File(path.to_owned())], &mut |_| {}, &mut |row| {
+        for (column, text) in texts.iter_mut().enumerate() {
+            text.clear();
+            row.push_text(column, text);
+        }
+        each(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+        ControlFlow::Continue(())
+    });
+    match (report.failed.pop(), report.bad_rows.pop()) {
+        (Some(failed), _) => Err(failed),
+        (None, Some(bad)) => Err(HistoryError::new(path, bad)),
+        (None, None) => Ok(report.rows),
     }
 }
 
-/// The first of `required` that is not among `present`, whatever the case.
-fn missing<'r>(required: &[&'r str], mut present: impl FnMut(&str) -> bool) -> Option<&'r str> {
-    required.iter().copied().find(|name| !present(name))
+/// The first of `required` that is not there.
+fn missing(required: &[String], mut present: impl FnMut(&str) -> bool) -> Option<&str> {
+    required.iter().map(String::as_str).find(|name| !present(name))
 }
 
 #[cfg(test)]
