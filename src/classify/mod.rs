@@ -6,12 +6,16 @@
 //! A set is immutable and has an id that its whole content decides: whoever classifies with the set an event is stamped
 //! with comes to the same verdict (reference/accounting.md, section 7).
 
+mod alone;
 mod builtin;
 mod cache;
 mod codes;
 mod compile;
+pub mod explain;
 mod line;
+pub mod lint;
 mod mask;
+pub mod novelty;
 mod pattern_file;
 pub mod suggest;
 pub mod template;

@@ -15,6 +15,7 @@ mod check_config;
 mod classify;
 mod completions;
 pub mod demo;
+mod patterns;
 mod reload;
 mod report;
 mod run;
@@ -60,6 +61,8 @@ enum Command {
     Store(store::Args),
     /// Classify SMTP replies: one a line on standard input, JSON lines out
     Classify(classify::Args),
+    /// Pattern files: check, explain, measure on history, find what they miss, apply
+    Patterns(patterns::Args),
     /// Read bounces and complaints: files, folders, mailboxes
     Report(report::Args),
     /// Simulated mailbox providers as a server, for load tests and rehearsals
@@ -85,6 +88,7 @@ pub fn main() -> ExitCode {
         Command::Suppress(args) => suppress::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Classify(args) => classify::run(&args),
+        Command::Patterns(args) => patterns::run(args),
         Command::Report(args) => report::run(&args),
         Command::Sink(args) => sink::run(args),
         Command::Demo(args) => demo::run(args),

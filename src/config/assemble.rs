@@ -97,6 +97,7 @@ impl Draft {
             ledger_retention_bytes: global.ledger_retention_bytes,
             ledger_retention: global.ledger_retention,
             send_index_retention: global.send_index_retention,
+            novelty_alarm: global.novelty_alarm,
         }
     }
 

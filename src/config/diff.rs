@@ -48,6 +48,7 @@ fn changes(old: &Config, new: &Config) -> impl Iterator<Item = (&'static str, bo
             (old.ledger_retention, old.ledger_retention_bytes) != (new.ledger_retention, new.ledger_retention_bytes)
         }),
         ("send-index-retention", old.send_index_retention != new.send_index_retention),
+        ("novelty-alarm", old.novelty_alarm != new.novelty_alarm),
         ("command-socket", old.command_socket != new.command_socket),
     ];
     let rows = all();

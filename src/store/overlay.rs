@@ -12,7 +12,7 @@ use super::error::StoreError;
 pub(super) type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 /// The tables; a number is how the overlay names one.
-pub(super) const TABLES: [Definition; 7] = [
+pub(super) const TABLES: [Definition; 8] = [
     TableDefinition::new("meta"),
     TableDefinition::new("consumers"),
     TableDefinition::new("rule sets"),
@@ -20,6 +20,7 @@ pub(super) const TABLES: [Definition; 7] = [
     TableDefinition::new("sends"),
     TableDefinition::new("sends by time"),
     TableDefinition::new("counters"),
+    TableDefinition::new("templates"),
 ];
 
 /// Index into [`TABLES`].
@@ -33,6 +34,7 @@ pub(super) enum Table {
     Sends = 4,
     SendTimes = 5,
     Counters = 6,
+    Templates = 7,
 }
 
 impl Table {

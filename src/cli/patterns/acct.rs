@@ -30,8 +30,21 @@ pub(super) struct AcctArgs {
 
 /// The columns that are read.
 const COLUMNS: [&str; 15] = [
-    "type", "rcpt", "dsnStatus", "dsnDiag", "dsnMta", "bounceCat", "bounceRule", "provider", "queue", "smtpStage",
-    "eventId", "attributedBy", "feedbackType", "vmta", "timeLogged",
+    "type",
+    "rcpt",
+    "dsnStatus",
+    "dsnDiag",
+    "dsnMta",
+    "bounceCat",
+    "bounceRule",
+    "provider",
+    "queue",
+    "smtpStage",
+    "eventId",
+    "attributedBy",
+    "feedbackType",
+    "vmta",
+    "timeLogged",
 ];
 
 /// One record.
@@ -90,8 +103,6 @@ pub(super) struct Read {
     pub(super) files: u64,
     /// Rows in them, of all types.
     pub(super) rows: u64,
-    /// Rows of the types and providers asked for.
-    pub(super) events: u64,
     /// What could not be read, for people.
     pub(super) trouble: Vec<String>,
 }
@@ -107,37 +118,33 @@ impl Read {
 }
 
 impl AcctArgs {
+    /// Whether it can be read only once.
+    pub(super) fn is_stream(&self) -> bool {
+        self.acct.iter().any(|a| a == "-")
+    }
+
     /// Gives each record to `each`. `also` are types that are wanted beside those asked for.
-    pub(super) fn read(
-        &self,
-        also: &[Kind],
-        what: &str,
-        each: &mut dyn FnMut(&Record<'_>),
-    ) -> Result<Read, Failure> {
+    pub(super) fn read(&self, also: &[Kind], what: &str, each: &mut dyn FnMut(&Record<'_>)) -> Result<Read, Failure> {
         let inputs = history::expand(&self.acct)?;
         let bar = bar(inputs.iter().map(Input::len).sum(), what, self.quiet);
         let scan = Scan::new(&COLUMNS).required(&["type"]);
-        let (mut rows, mut events) = (0u64, 0u64);
-        let report = scan.run(
-            &inputs,
-            &mut |bytes| bar.inc(bytes),
-            &mut |row| {
-                rows += 1;
-                if rows.is_multiple_of(65_536) {
-                    bar.set_message(format!("{} rows", grouped(rows)));
-                }
-                let Some(kind) = row.kind(0).filter(|k| self.records.contains(k) || also.contains(k)) else {
-                    return ControlFlow::Continue(());
-                };
-                let record = record(kind, |column| row.str(column));
-                let provider = record.event.provider;
-                if self.provider.is_empty() || self.provider.iter().any(|p| p.eq_ignore_ascii_case(provider)) {
-                    events += 1;
-                    each(&record);
-                }
-                ControlFlow::Continue(())
-            },
-        );
+        let mut rows = 0u64;
+        let report = scan.run(&inputs, &mut |bytes| bar.inc(bytes), &mut |row| {
+            rows += 1;
+            if rows.is_multiple_of(65_536) {
+                bar.set_message(format!("{} rows", grouped(rows)));
+            }
+            let Some(kind) = row.kind(0).filter(|k| self.records.contains(k) || also.contains(k)) else {
+                return ControlFlow::Continue(());
+            };
+            let record = record(kind, |column| row.str(column));
+            let provider = record.event.provider;
+            if self.provider.is_empty() || self.provider.iter().any(|p| p.eq_ignore_ascii_case(provider)) {
+                events += 1;
+                each(&record);
+            }
+            ControlFlow::Continue(())
+        });
         bar.finish_and_clear();
         let mut trouble: Vec<String> = report.failed.iter().map(ToString::to_string).collect();
         if report.bad > 0 {

@@ -10,7 +10,7 @@ use super::Directive;
 use super::set::{Change, Reference, Set};
 use super::virtual_mta::{SourceHost, read_source_hosts};
 use crate::config::lexer::{Args, Span};
-use crate::config::model::{DomainPattern, Listener};
+use crate::config::model::{DomainPattern, Listener, NoveltyAlarm};
 use crate::config::tree::Reading;
 use crate::config::values::{self, ValueError};
 
@@ -63,6 +63,8 @@ pub struct Global {
     pub ledger_retention: Duration,
     /// `send-index-retention`
     pub send_index_retention: Duration,
+    /// `novelty-alarm-...`
+    pub novelty_alarm: NoveltyAlarm,
     /// `command-socket`
     pub command_socket: Option<PathBuf>,
     /// `source=NAME` of listener lines
@@ -93,6 +95,7 @@ impl Default for Global {
             ledger_retention_bytes: 1 << 30,
             ledger_retention: Duration::from_secs(DAY),
             send_index_retention: Duration::from_secs(30 * DAY),
+            novelty_alarm: NoveltyAlarm::default(),
             command_socket: None,
             references: Vec::new(),
         }
@@ -211,6 +214,29 @@ pub const GLOBAL: &[G] = &[
         "How long it is remembered what was sent to whom, to know a report for genuine",
     )
     .restart(),
+    G::one(
+        "novelty-alarm-count",
+        Set::Int(0, 10_000, |g, v| g.novelty_alarm.count = small(v)),
+        "20",
+        "Replies in words never seen before that raise an alarm when so many come from one provider; 0 is never",
+    ),
+    G::one(
+        "novelty-alarm-within",
+        Set::Time(1, DAY, |g, v| g.novelty_alarm.within = v),
+        "10m",
+        "The time within which novelty-alarm-count replies come",
+    ),
+    G::many(
+        "novelty-alarm-to",
+        Set::Email(|g, v| g.novelty_alarm.to.push(v)),
+        "Who gets a mail about replies in words never seen before; the postmaster if not given",
+    ),
+    G::one(
+        "novelty-alarm-command",
+        Set::Path(|g, v| g.novelty_alarm.command = Some(v)),
+        "",
+        "A program that gets each such alarm as one JSON object on its standard input",
+    ),
     G::one(
         "command-socket",
         Set::Path(|g, v| g.command_socket = Some(v)),
