@@ -140,7 +140,6 @@ impl AcctArgs {
             let record = record(kind, |column| row.str(column));
             let provider = record.event.provider;
             if self.provider.is_empty() || self.provider.iter().any(|p| p.eq_ignore_ascii_case(provider)) {
-                events += 1;
                 each(&record);
             }
             ControlFlow::Continue(())
@@ -154,7 +153,7 @@ impl AcctArgs {
         if report.files == 0 && !report.failed.is_empty() {
             return Err(trouble.join("\n").into());
         }
-        Ok(Read { files: report.files, rows, events, trouble })
+        Ok(Read { files: report.files, rows, trouble })
     }
 }
 
