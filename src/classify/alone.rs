@@ -1,8 +1,6 @@
 //! One rule's regex on its own, for the commands that explain and check rules one by one: where it matches, what is
 //! wrong with it and at which place, and whether it can take long.
 
-use std::ops::Range;
-
 use fancy_regex::{Expr, Regex, RegexBuilder};
 use regex_syntax::ast::ErrorKind;
 
@@ -31,19 +29,16 @@ impl Alone {
     /// Compiles a regex as rules have it: whatever the case, unless it says otherwise.
     pub fn new(regex: &str) -> Result<Alone, Broken> {
         let parsed = regex_syntax::ast::parse::ParserBuilder::new().nest_limit(100).build().parse(regex);
-        let fancy = match parsed {
-            Ok(_) => false,
-            Err(e) if matches!(e.kind(), ErrorKind::UnsupportedLookAround | ErrorKind::UnsupportedBackreference) => {
-                true
-            }
-            // Possessive quantifiers, atomic groups, \K: fancy-regex knows them, and if it does not either, the words
-            // of regex-syntax are the clearer ones.
-            Err(e) if Expr::parse_tree(regex).is_ok() => {
-                let _ = e;
-                true
-            }
-            Err(e) => return Err(Broken { message: e.kind().to_string(), at: Some(e.span().start.offset) }),
-        };
+        // Look-around, back-references, possessive quantifiers, atomic groups, \K: fancy-regex knows them.
+        let fancy = parsed.is_err() && Expr::parse_tree(regex).is_ok();
+        // For what neither of them knows the words of regex-syntax are the clearer ones, and they have a place.
+        let plain = parsed
+            .err()
+            .filter(|e| !matches!(e.kind(), ErrorKind::UnsupportedLookAround | ErrorKind::UnsupportedBackreference));
+        let plain = plain.map(|e| Broken { message: e.kind().to_string(), at: Some(e.span().start.offset) });
+        if let Some(broken) = plain.clone().filter(|_| !fancy) {
+            return Err(broken);
+        }
         let built = RegexBuilder::new(regex).case_insensitive(true).backtrack_limit(BACKTRACK_LIMIT).build();
         match built {
             Ok(regex) => Ok(Alone { regex, fancy }),
@@ -51,25 +46,11 @@ impl Alone {
                 let at = usize::try_from(at).ok();
                 Err(Broken { message: e.to_string(), at })
             }
-            Err(e) => {
-                // What fails when it is translated has a place only for regex-syntax.
-                let translated = regex_syntax::ParserBuilder::new().case_insensitive(true).build().parse(regex);
-                match translated {
-                    Err(regex_syntax::Error::Translate(t)) => {
-                        Err(Broken { message: t.kind().to_string(), at: Some(t.span().start.offset) })
-                    }
-                    _ => Err(Broken { message: e.to_string(), at: None }),
-                }
-            }
+            Err(e) => Err(plain.or_else(|| translated(regex)).unwrap_or(Broken { message: e.to_string(), at: None })),
         }
     }
 
-    /// Where it first matches. `None` also when the search was given up.
-    pub fn find(&self, text: &str) -> Option<Range<usize>> {
-        self.regex.find(text).ok().flatten().map(|m| m.range())
-    }
-
-    /// Whether it matches.
+    /// Whether it matches; not when the search was given up.
     pub fn is_match(&self, text: &str) -> bool {
         self.regex.is_match(text).unwrap_or(false)
     }
@@ -77,6 +58,16 @@ impl Alone {
     /// Whether a backtracking search may take time beyond all measure: a repetition without end within another.
     pub fn is_catastrophic(&self, regex: &str) -> bool {
         self.fancy && Expr::parse_tree(regex).is_ok_and(|tree| nested(&tree.expr, false))
+    }
+}
+
+/// What fails only when it is translated, with its place.
+fn translated(regex: &str) -> Option<Broken> {
+    match regex_syntax::ParserBuilder::new().case_insensitive(true).build().parse(regex) {
+        Err(regex_syntax::Error::Translate(t)) => {
+            Some(Broken { message: t.kind().to_string(), at: Some(t.span().start.offset) })
+        }
+        _ => None,
     }
 }
 
@@ -111,14 +102,13 @@ mod tests {
         assert!(!fancy.is_catastrophic("spam(?! folder)"));
         let bad = r"^(\w+\s?)+$(?<!x)";
         assert!(Alone::new(bad).unwrap().is_catastrophic(bad));
-        assert_eq!(Alone::new("user .*known").unwrap().find("550 user unknown x"), Some(4..16));
     }
 
     proptest! {
         #[test]
         fn no_regex_makes_it_panic(regex in "[a-z()\\[\\]{}*+?\\\\|.^$!<=:0-9é]{0,20}", text in "[a-zé ]{0,20}") {
             if let Ok(alone) = Alone::new(&regex) {
-                let _ = (alone.find(&text), alone.is_catastrophic(&regex));
+                let _ = (alone.is_match(&text), alone.is_catastrophic(&regex));
             }
         }
     }

@@ -8,6 +8,12 @@ pub(super) const PATTERNS: &str = include_str!("../../patterns/bounce-categories
 pub(super) const CODES_NAME: &str = "reply-codes.conf";
 /// The shipped code table.
 pub(super) const CODES: &str = include_str!("../../patterns/reply-codes.conf");
+/// The shipped pattern files, in the order in which they are consulted. Behind them, `reply-codes.conf`.
+pub(super) const FILES: [(&str, &str); 1] = [(PATTERNS_NAME, PATTERNS)];
+/// Name of the shipped table of providers in messages.
+pub(super) const PROVIDERS_NAME: &str = "providers.conf";
+/// The shipped table of providers.
+pub(super) const PROVIDERS: &str = include_str!("../../patterns/providers.conf");
 
 #[cfg(test)]
 mod tests {
@@ -24,7 +30,7 @@ mod tests {
             .iter()
             .flat_map(|rule| rule.examples.iter().map(move |example| (rule, example)))
             .map(|(rule, example)| (rule, example, rules.classify_text(example)))
-            .filter(|(rule, _, got)| got.category != rule.category || !got.by_pattern)
+            .filter(|(rule, _, got)| got.category != rule.category || !got.by_pattern())
             .map(|(rule, example, got)| format!("line {}: {example:?} is {} by {}", rule.line, got.category, got.rule))
             .collect();
         assert_eq!(wrong, Vec::<String>::new());

@@ -6,7 +6,9 @@
 
 use hashbrown::HashMap;
 
-use super::pattern_file::{self, PatternError};
+use super::limits::Limits;
+use super::pattern_file::PatternError;
+use super::rule::Rule;
 use crate::event::EnhancedStatus;
 
 /// What one code leads to.
@@ -55,7 +57,7 @@ impl Codes {
 
     /// Adds one line's worth.
     pub(super) fn add(&mut self, code: &str, category: &str) -> Result<(), String> {
-        let rule = pattern_file::check("", 0, "", category)?;
+        let rule = Rule::new("", 0, "", category, &Limits::default())?;
         let keys = read_code(code).ok_or_else(|| format!("{code:?} is no reply code (5.1.1, X.1.1, X.7 or 552)"))?;
         for (key, name) in keys {
             let name = format!("code {name}").into_boxed_str();

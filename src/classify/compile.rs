@@ -1,40 +1,27 @@
-//! All rules compiled into one search, and the verdict it gives.
+//! A set of rules, and the verdict it gives.
 //!
-//! The patterns are tried in order, each by its own automaton, until one matches. One automaton for all of them was
-//! measured: the gaps that rules leave between words make its states multiply, and it is a hundred times slower.
-//! The shipped patterns see a reply without the addresses in it ([`super::mask`]), those of the operator as it is.
-//! Matching is linear in the length of the reply whatever the patterns are: there is no look-around and there are no
-//! back-references, and a pattern that asks for them is refused with its place. A set keeps its canonical text, from
-//! which [`RuleSet::from_text`] makes the same set with the same id again.
+//! [`super::matcher`] finds out which rules match; here their order, limits and categories decide. The shipped patterns
+//! see a reply without the addresses in it ([`super::mask`]), those of the operator as it is. Replies are cut at
+//! [`MAX_REPLY`]. A set keeps its canonical text, from which [`RuleSet::from_text`] makes the same set with the same id
+//! again: everything that can change a verdict is in it ([`super::stored`]).
 
 use std::fmt;
 
-use regex_automata::meta::Regex;
-use regex_automata::nfa::thompson::WhichCaptures;
-use regex_syntax::ast::ErrorKind;
-use regex_syntax::hir::Hir;
-
 use super::cache::Cache;
-use super::codes::{Codes, basic_code, enhanced_code};
-use super::mask::without_addresses;
-use super::pattern_file::{self, MAX_REGEX, PatternError, Rule};
-use super::{builtin, codes};
-use crate::config::PatternSource;
+use super::codes::{self, Codes, basic_code, enhanced_code};
+use super::limits::{Facts, Limits, Providers, parse_providers};
+use super::matcher::Matcher;
+use super::pattern_file::{self, PatternError};
+use super::rule::Rule;
+use super::verdict::{Match, Verdict, VerdictSource, combine};
+use super::{builtin, stored};
+use crate::config::{DomainPattern, PatternSource, ReplyAction};
 use crate::event::{EnhancedStatus, Event, Kind, RuleSetId};
 
 /// Most rules in a set, the built-in ones included.
 const MAX_RULES: usize = 20_000;
-/// Most memory one pattern may take when compiled, in bytes.
-const MAX_PATTERN_SIZE: usize = 2 << 20;
-/// Most memory all patterns may take together when compiled, in bytes.
-const MAX_SET_SIZE: usize = 64 << 20;
-/// Most memory the states of one automaton that are made while searching may take, in bytes for each thread. The large
-/// rules need a few MiB: with one MiB their states are thrown away and made again, four times slower.
-const STATES_SIZE: usize = 8 << 20;
 /// How much of a reply is looked at, in bytes: longer ones are cut here.
-const MAX_REPLY: usize = 4096;
-/// First line of the canonical text; its number changes with the form.
-const TEXT_HEADER: &str = "carom rules 1";
+pub const MAX_REPLY: usize = 4096;
 /// The category of what nothing decides.
 const OTHER: &str = "other";
 
@@ -42,35 +29,18 @@ const OTHER: &str = "other";
 pub struct RuleSet {
     id: RuleSetId,
     text: String,
-    rules: Vec<Compiled>,
+    rules: Vec<Rule>,
+    /// `file:line` of each.
+    names: Vec<Box<str>>,
+    /// The different limits there are.
+    limits: Vec<Limits>,
+    /// Which of them each rule has; `None` when it holds everywhere.
+    limited: Vec<Option<u32>>,
+    matcher: Matcher,
     codes: Codes,
+    providers: Providers,
     cache: Option<Cache>,
     notes: Vec<Note>,
-}
-
-struct Compiled {
-    regex: Regex,
-    category: Box<str>,
-    /// `file:line`.
-    name: Box<str>,
-    /// One of ours: it does not see addresses.
-    shipped: bool,
-}
-
-/// What a reply means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verdict<'r> {
-    /// The category; empty for what has none (deliveries, receptions, complaints).
-    pub category: &'r str,
-    /// `file:line` of the pattern; `code 5.1.1` or `code 550` when no pattern matched; empty when nothing decided, or
-    /// when the producer of the event did.
-    pub rule: &'r str,
-    /// Whether a pattern decided.
-    pub by_pattern: bool,
-}
-
-impl Verdict<'_> {
-    const NONE: Verdict<'static> = Verdict { category: "", rule: "", by_pattern: false };
 }
 
 /// Something in a pattern source that works and may still not be meant.
@@ -85,109 +55,93 @@ pub struct Note {
 }
 
 impl RuleSet {
-    /// The configured sources in their order, and behind them the built-in patterns. All errors are reported at once.
+    /// The configured sources in their order, what is for one destination before what is for all, and behind them the
+    /// built-in patterns. All errors are reported at once.
     pub fn compile(sources: &[PatternSource]) -> Result<RuleSet, Vec<PatternError>> {
-        let (mut rules, mut errors) = (Vec::new(), Vec::new());
-        for source in sources {
-            match source {
-                PatternSource::Inline { file, line, regex, category } => {
-                    let file = file.display().to_string();
-                    match pattern_file::check(&file, *line, regex, category) {
-                        Ok(rule) => rules.push(rule),
-                        Err(message) => errors.push(PatternError { file, line: *line, message }),
-                    }
-                }
-                PatternSource::File { file, text } => {
-                    let (read, wrong) = pattern_file::parse(&file.display().to_string(), text);
-                    rules.extend(read);
-                    errors.extend(wrong);
-                }
-            }
-        }
+        let (mut rules, mut errors) = read(sources);
         let notes = note(&rules);
-        let (shipped, wrong) = pattern_file::parse(builtin::PATTERNS_NAME, builtin::PATTERNS);
-        rules.extend(shipped);
-        errors.extend(wrong);
+        for (name, text) in builtin::FILES {
+            let (shipped, wrong) = pattern_file::parse(name, text);
+            rules.extend(shipped.into_iter().map(|rule| Rule { shipped: true, ..rule }));
+            errors.extend(wrong);
+        }
         let codes = Codes::parse(builtin::CODES_NAME, builtin::CODES, &mut errors);
-        RuleSet::build(rules, codes, notes, errors)
+        RuleSet::build(rules, codes, builtin::PROVIDERS.to_owned(), notes, errors)
+    }
+
+    /// The sources alone, without anything that ships with Carom: for looking at a file by itself.
+    pub fn compile_alone(sources: &[PatternSource]) -> Result<RuleSet, Vec<PatternError>> {
+        let (rules, errors) = read(sources);
+        let notes = note(&rules);
+        RuleSet::build(rules, Codes::default(), builtin::PROVIDERS.to_owned(), notes, errors)
     }
 
     /// Only what ships with Carom.
     pub fn builtin() -> RuleSet {
-        RuleSet::compile(&[]).expect("the shipped pattern file is compiled by the tests")
+        RuleSet::compile(&[]).expect("the shipped pattern files are compiled by the tests")
     }
 
     /// The set that [`RuleSet::text`] was taken of: same id, same verdicts, same names of rules.
     pub fn from_text(text: &str) -> Result<RuleSet, Vec<PatternError>> {
-        let (mut rules, mut errors) = (Vec::new(), Vec::new());
-        let mut codes = Codes::default();
-        let mut lines = (1u32..).zip(text.split('\n'));
-        let header = lines.next();
-        if header != Some((1, TEXT_HEADER)) {
-            errors.push(stored(
-                1,
-                format!("not a stored rule set (expected `{TEXT_HEADER}`), or one of a newer version"),
-            ));
-            return Err(errors);
-        }
-        for (number, line) in lines.filter(|(_, line)| !line.is_empty()) {
-            let read = match line.splitn(5, '\t').collect::<Vec<_>>()[..] {
-                ["pattern", file, at, category, regex] => at
-                    .parse()
-                    .map_err(|_| "no line number".into())
-                    .and_then(|at| pattern_file::check(file, at, regex, category))
-                    .map(|rule| rules.push(rule)),
-                ["code", code, category] => codes.add(code, category),
-                _ => Err("neither a pattern nor a code".into()),
-            };
-            if let Err(message) = read {
-                errors.push(stored(number, message));
-            }
-        }
-        RuleSet::build(rules, codes, Vec::new(), errors)
+        let mut errors = Vec::new();
+        let stored = stored::read(text, &mut errors);
+        RuleSet::build_as(stored.rules, stored.codes, stored.providers, Vec::new(), errors, Some(text))
     }
 
     fn build(
         rules: Vec<Rule>,
         codes: Codes,
+        providers: String,
+        notes: Vec<Note>,
+        errors: Vec<PatternError>,
+    ) -> Result<RuleSet, Vec<PatternError>> {
+        RuleSet::build_as(rules, codes, providers, notes, errors, None)
+    }
+
+    /// `text` is the canonical text where it is there already: an older version's keeps its form and its id.
+    fn build_as(
+        rules: Vec<Rule>,
+        codes: Codes,
+        providers: String,
         notes: Vec<Note>,
         mut errors: Vec<PatternError>,
+        text: Option<&str>,
     ) -> Result<RuleSet, Vec<PatternError>> {
         if let Some(rule) = rules.get(MAX_RULES) {
             errors.push(at(rule, format!("more than {MAX_RULES} rules, the built-in ones included")));
             return Err(errors);
         }
-        let mut compiled = Vec::with_capacity(rules.len());
-        let mut size = 0;
-        for rule in &rules {
-            match parse(&rule.regex).and_then(|hir| search(&hir)) {
-                Ok(regex) => {
-                    size += regex.memory_usage();
-                    let name = format!("{}:{}", rule.file, rule.line).into();
-                    let shipped = rule.file == builtin::PATTERNS_NAME;
-                    compiled.push(Compiled { regex, name, category: rule.category.as_str().into(), shipped });
-                }
-                Err(message) => errors.push(at(rule, message)),
-            }
-            if size > MAX_SET_SIZE {
-                errors.push(at(
-                    rule,
-                    "with this one the rules grow too large together: use fewer or smaller ones".into(),
-                ));
-                break;
-            }
-        }
+        let matcher = Matcher::new(&rules, &mut errors);
+        let known = parse_providers(&providers).unwrap_or_else(|(line, message)| {
+            errors.push(PatternError { file: builtin::PROVIDERS_NAME.into(), line, message });
+            Providers::new()
+        });
         if !errors.is_empty() {
             return Err(errors);
         }
-        let text = canonical(&rules, &codes);
+        let text = text.map_or_else(|| stored::write(&rules, &codes, &providers), str::to_owned);
         let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
         let first = digest.as_ref().first_chunk::<8>().expect("a SHA-256 digest has 32 bytes");
+        let mut limits: Vec<Limits> = Vec::new();
+        let mut places = hashbrown::HashMap::new();
+        let limited = rules.iter().map(|rule| {
+            (!rule.limits.is_empty()).then(|| {
+                *places.entry(rule.limits.to_string()).or_insert_with(|| {
+                    limits.push(rule.limits.clone());
+                    limits.len() as u32 - 1
+                })
+            })
+        });
         Ok(RuleSet {
             id: RuleSetId(u64::from_be_bytes(*first)),
             text,
-            rules: compiled,
+            names: rules.iter().map(|rule| rule.name().into()).collect(),
+            limited: limited.collect(),
+            limits,
+            matcher,
+            rules,
             codes,
+            providers: known,
             cache: Some(Cache::new()),
             notes,
         })
@@ -214,6 +168,11 @@ impl RuleSet {
         &self.notes
     }
 
+    /// The rules in the order in which they decide.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
     /// How many patterns there are.
     pub fn len(&self) -> usize {
         self.rules.len()
@@ -224,50 +183,208 @@ impl RuleSet {
         self.rules.is_empty()
     }
 
+    /// How often a pattern was given up at its backtrack limit since the set was made.
+    pub fn given_up(&self) -> u64 {
+        self.matcher.given_up()
+    }
+
     /// The verdict on an event. What its producer decided itself (`suppressed`, `message-expired`) stays, with no rule;
     /// deliveries, receptions, complaints and reports of success have no category.
     pub fn classify<'v>(&'v self, event: &Event<'v>) -> Verdict<'v> {
         if !event.category.is_empty() {
-            return Verdict { category: event.category, ..Verdict::NONE };
+            let temporary = event.status.is_some_and(|status| status.class == 4);
+            return Verdict { category: event.category, source: VerdictSource::Producer, temporary, ..Verdict::NONE };
         }
         let successful = match event.kind {
             Kind::Delivered | Kind::Received | Kind::Feedback => true,
             Kind::RemoteStatus => event.status.is_none_or(|status| status.class == 2),
             Kind::Bounced | Kind::Transient | Kind::TransientQueue | Kind::RemoteBounce => false,
         };
-        if successful { Verdict::NONE } else { self.decide(event.reply_text(), event.status) }
+        if successful { Verdict::NONE } else { self.classify_with(event.reply_text(), &facts_of(event)) }
     }
 
-    /// The verdict on a reply: code, enhanced code and text, the lines joined by blanks.
+    /// The verdict on a reply of which nothing else is known: code, enhanced code and text, the lines joined by blanks.
     pub fn classify_text(&self, reply: &str) -> Verdict<'_> {
-        self.decide(reply, None)
+        self.classify_with(reply, &Facts::default())
     }
 
-    /// `status` is what is known beside the reply; a code in the reply itself is more precise.
-    fn decide(&self, reply: &str, status: Option<EnhancedStatus>) -> Verdict<'_> {
-        let reply = &reply[..reply.floor_char_boundary(MAX_REPLY)];
+    /// The verdict on a reply. A code in the reply itself is more precise than the status that is known beside it.
+    pub fn classify_with(&self, reply: &str, facts: &Facts<'_>) -> Verdict<'_> {
+        let reply = cut(reply);
+        let codes = ReplyCodes::of(reply, facts);
         let matched = match &self.cache {
-            Some(cache) => cache.find(reply, || self.first_match(reply)),
-            None => self.first_match(reply),
+            Some(cache) => match self.holding_bits(facts, &codes) {
+                Some(bits) => cache.find(reply, bits, || self.deciding(reply, facts, &codes)),
+                None => self.deciding(reply, facts, &codes),
+            },
+            None => self.deciding(reply, facts, &codes),
         };
-        if let Some(Compiled { category, name, .. }) = matched.and_then(|number| self.rules.get(number as usize)) {
-            return Verdict { category, rule: name, by_pattern: true };
+        let temporary = codes.class() == Some(4);
+        if let Some(number) = matched
+            && let (Some(rule), Some(name)) = (self.rules.get(number as usize), self.names.get(number as usize))
+        {
+            let (category, said, actions) = (&rule.category, rule.kind, &rule.actions);
+            return Verdict { category, rule: name, source: VerdictSource::Pattern, said, temporary, actions };
         }
         let enhanced = |status: Option<EnhancedStatus>| status.and_then(|status| self.codes.enhanced(status));
-        let entry = enhanced(enhanced_code(reply))
-            .or_else(|| enhanced(status))
-            .or_else(|| basic_code(reply).and_then(|code| self.codes.basic(code)));
+        let (source, entry) = match enhanced(codes.own).or_else(|| enhanced(facts.status)) {
+            Some(entry) => (VerdictSource::EnhancedCode, Some(entry)),
+            None => (VerdictSource::Code, codes.basic.and_then(|code| self.codes.basic(code))),
+        };
         match entry {
-            Some(codes::Entry { category, name }) => Verdict { category, rule: name, by_pattern: false },
-            None => Verdict { category: OTHER, rule: "", by_pattern: false },
+            Some(codes::Entry { category, name }) => {
+                Verdict { category, rule: name, source, temporary, ..Verdict::NONE }
+            }
+            None => Verdict { category: OTHER, temporary, ..Verdict::NONE },
         }
     }
 
-    fn first_match(&self, reply: &str) -> Option<u32> {
-        let masked = without_addresses(reply);
-        let matches = |rule: &Compiled| rule.regex.is_match(if rule.shipped { &*masked } else { reply });
-        let number = self.rules.iter().position(matches)?;
-        u32::try_from(number).ok()
+    /// What the reply makes the queue do, by all rules that match it: they combine, the first wins where two conflict.
+    pub fn actions(&self, reply: &str, facts: &Facts<'_>) -> Vec<ReplyAction> {
+        let reply = cut(reply);
+        let codes = ReplyCodes::of(reply, facts);
+        let mut entries: Vec<&[ReplyAction]> = Vec::new();
+        self.matcher.each(
+            reply,
+            |number| {
+                let rule = &self.rules[number];
+                if rule.actions.is_empty() || !self.holds(number, facts, &codes) {
+                    return Some(false);
+                }
+                None
+            },
+            |number| {
+                entries.push(&self.rules[number].actions);
+                false
+            },
+        );
+        combine(entries)
+    }
+
+    /// Every rule that matches the reply, in the order in which they decide, with the place of its first match. Slower
+    /// than a verdict: for explaining one.
+    pub fn matches(&self, reply: &str, facts: &Facts<'_>) -> Vec<Match<'_>> {
+        let reply = cut(reply);
+        let codes = ReplyCodes::of(reply, facts);
+        let mut found = Vec::new();
+        self.matcher.each(
+            reply,
+            |number| (!self.holds(number, facts, &codes)).then_some(false),
+            |number| {
+                let (start, end) = self.matcher.span(number, reply).unwrap_or((0, 0));
+                found.push(Match { number, rule: &self.rules[number], start, end });
+                false
+            },
+        );
+        found
+    }
+
+    /// Whether this one rule matches the reply, its limits left aside.
+    pub fn rule_matches(&self, number: usize, reply: &str) -> bool {
+        self.matcher.matches(number, cut(reply))
+    }
+
+    /// The rule that decides the category.
+    fn deciding(&self, reply: &str, facts: &Facts<'_>, codes: &ReplyCodes) -> Option<u32> {
+        let mut decided = None;
+        self.matcher.each(
+            reply,
+            |number| (self.rules[number].category.is_empty() || !self.holds(number, facts, codes)).then_some(false),
+            |number| {
+                decided = u32::try_from(number).ok();
+                true
+            },
+        );
+        decided
+    }
+
+    fn holds(&self, number: usize, facts: &Facts<'_>, codes: &ReplyCodes) -> bool {
+        match self.limited.get(number).copied().flatten() {
+            None => true,
+            Some(n) => self.limits[n as usize].hold(facts, codes.class(), codes.own.or(facts.status), &self.providers),
+        }
+    }
+
+    /// Which of the limits hold, as bits: with the text they are all a verdict depends on. `None` where there are more
+    /// limits than bits, and one of the rest holds.
+    fn holding_bits(&self, facts: &Facts<'_>, codes: &ReplyCodes) -> Option<u128> {
+        let mut bits = 0;
+        for (n, limits) in self.limits.iter().enumerate() {
+            if limits.hold(facts, codes.class(), codes.own.or(facts.status), &self.providers) {
+                bits |= 1u128.checked_shl(n as u32).filter(|_| n < 128)?;
+            }
+        }
+        Some(bits)
+    }
+}
+
+/// What the text itself says by codes.
+struct ReplyCodes {
+    basic: Option<u16>,
+    own: Option<EnhancedStatus>,
+    known: Option<EnhancedStatus>,
+}
+
+impl ReplyCodes {
+    fn of(reply: &str, facts: &Facts<'_>) -> ReplyCodes {
+        ReplyCodes { basic: basic_code(reply), own: enhanced_code(reply), known: facts.status }
+    }
+
+    /// First digit of the basic code, else of an enhanced one.
+    fn class(&self) -> Option<u8> {
+        let basic = self.basic.map(|code| (code / 100) as u8);
+        basic.or_else(|| self.own.or(self.known).map(|status| status.class))
+    }
+}
+
+/// What a rule may ask of an event.
+fn facts_of<'e>(event: &Event<'e>) -> Facts<'e> {
+    let domain = match event.rcpt.rsplit_once('@') {
+        Some((_, domain)) => domain,
+        None => event.queue.split('/').next().unwrap_or(""),
+    };
+    Facts { provider: event.provider, domain, mx: event.mta, stage: event.stage, status: event.status }
+}
+
+fn cut(reply: &str) -> &str {
+    &reply[..reply.floor_char_boundary(MAX_REPLY)]
+}
+
+/// The rules of the sources in the order in which they decide.
+pub(super) fn read(sources: &[PatternSource]) -> (Vec<Rule>, Vec<PatternError>) {
+    let (mut rules, mut errors) = (Vec::new(), Vec::new());
+    let mut ordered: Vec<&PatternSource> = sources.iter().collect();
+    ordered.sort_by_key(|source| match source {
+        PatternSource::File(file) => breadth(file.domain.as_ref()),
+        PatternSource::Inline { .. } => breadth(None),
+    });
+    for source in ordered {
+        match source {
+            PatternSource::Inline { file, line, regex, category, rest } => {
+                let file = file.display().to_string();
+                match Rule::new(&file, *line, regex, &format!("{category} {rest}"), &Limits::default()) {
+                    Ok(rule) => rules.push(rule),
+                    Err(message) => errors.push(PatternError { file, line: *line, message }),
+                }
+            }
+            PatternSource::File(file) => {
+                let (read, wrong) = pattern_file::parse_source(file);
+                rules.extend(read);
+                errors.extend(wrong);
+            }
+        }
+    }
+    (rules, errors)
+}
+
+/// What is for fewer destinations sorts first; what is for all stays in the order of the configuration.
+fn breadth(domain: Option<&DomainPattern>) -> (u8, usize) {
+    match domain {
+        Some(DomainPattern::Exact(_)) => (0, 0),
+        Some(DomainPattern::Literal(_, length)) => (1, 128 - usize::from(*length).min(128)),
+        Some(DomainPattern::NameAndSubdomains(name) | DomainPattern::Subdomains(name)) => (1, usize::MAX - name.len()),
+        Some(DomainPattern::Any) => (2, 0),
+        None => (3, 0),
     }
 }
 
@@ -277,74 +394,21 @@ impl fmt::Debug for RuleSet {
     }
 }
 
-/// One line for each rule and code; files, categories and regexes hold no line breaks, all but regexes no tabs.
-fn canonical(rules: &[Rule], codes: &Codes) -> String {
-    let mut text = String::from(TEXT_HEADER);
-    for Rule { file, line, regex, category, .. } in rules {
-        text.push_str(&format!("\npattern\t{file}\t{line}\t{category}\t{regex}"));
-    }
-    for (code, category) in codes.lines() {
-        text.push_str(&format!("\ncode\t{code}\t{category}"));
-    }
-    text.push('\n');
-    text
-}
-
 fn at(rule: &Rule, message: String) -> PatternError {
     PatternError { file: rule.file.clone(), line: rule.line, message }
-}
-
-fn stored(line: u32, message: String) -> PatternError {
-    PatternError { file: "stored rule set".into(), line, message }
-}
-
-fn parse(regex: &str) -> Result<Hir, String> {
-    if regex.len() > MAX_REGEX {
-        return Err(format!("the regex has more than {MAX_REGEX} bytes"));
-    }
-    let parsed = regex_syntax::ParserBuilder::new().case_insensitive(true).nest_limit(100).build().parse(regex);
-    parsed.map_err(|error| match &error {
-        regex_syntax::Error::Parse(e) => {
-            let column = e.span().start.column;
-            match e.kind() {
-                ErrorKind::UnsupportedLookAround => {
-                    format!("look-around at column {column} of the regex is not supported yet")
-                }
-                ErrorKind::UnsupportedBackreference => {
-                    format!("the back-reference at column {column} of the regex is not supported yet")
-                }
-                kind => format!("at column {column} of the regex: {kind}"),
-            }
-        }
-        regex_syntax::Error::Translate(e) => format!("at column {} of the regex: {}", e.span().start.column, e.kind()),
-        _ => "the regex is not valid".into(),
-    })
-}
-
-fn search(parsed: &Hir) -> Result<Regex, String> {
-    Regex::builder()
-        .configure(
-            Regex::config()
-                .which_captures(WhichCaptures::None)
-                .nfa_size_limit(Some(MAX_PATTERN_SIZE))
-                .hybrid_cache_capacity(STATES_SIZE)
-                .onepass(false)
-                .backtrack(false),
-        )
-        .build_from_hir(parsed)
-        .map_err(|_| "the regex grows too large when compiled: use smaller repetitions".into())
 }
 
 fn note(rules: &[Rule]) -> Vec<Note> {
     let mut notes = Vec::new();
     let mut say = |rule: &Rule, message| notes.push(Note { file: rule.file.clone(), line: rule.line, message });
-    for (number, rule) in rules.iter().enumerate() {
-        if crate::event::Category::by_name(&rule.category).is_none() {
+    let mut seen = hashbrown::HashSet::new();
+    for rule in rules {
+        if !rule.category.is_empty() && crate::event::Category::by_name(&rule.category).is_none() {
             say(rule, format!("{:?} is a category of your own: it is reported, and never suppresses", rule.category));
         }
-        if parse(&rule.regex).is_ok_and(|hir| hir.properties().minimum_len() == Some(0)) {
+        if rule.limits.is_empty() && Matcher::matches_everything(&rule.regex) {
             say(rule, "this matches every reply: the rules after it are never reached".into());
-        } else if rules[..number].iter().any(|earlier| earlier.regex == rule.regex) {
+        } else if !seen.insert((&rule.regex, rule.limits.to_string())) {
             say(rule, "an earlier rule has the same regex: this one is never reached".into());
         }
     }

@@ -1,108 +1,81 @@
 //! Why a reply gets its category: every rule that matches, in order, with the place; what its code alone would say.
 
-use std::ops::Range;
-
-use super::alone::Alone;
 use super::codes::{Codes, basic_code, enhanced_code};
-use super::mask::without_addresses;
-use super::pattern_file::{self, PatternError, Rule};
-use super::{RuleSet, builtin};
+use super::pattern_file::{self, PatternError};
+use super::{Facts, Rule, RuleSet, builtin};
 use crate::config::PatternSource;
+use crate::event::Stage;
 
 /// The rules of these sources and the shipped ones behind them, in the order in which they are consulted; what could
 /// not be read is told beside.
 pub fn known_rules(sources: &[PatternSource]) -> (Vec<Rule>, Vec<PatternError>) {
     let (mut rules, mut errors) = configured_rules(sources);
-    let (read, wrong) = pattern_file::parse(builtin::PATTERNS_NAME, builtin::PATTERNS);
-    rules.extend(read);
-    errors.extend(wrong);
+    for (name, text) in builtin::FILES {
+        let (read, wrong) = pattern_file::parse(name, text);
+        rules.extend(read.into_iter().map(|rule| Rule { shipped: true, ..rule }));
+        errors.extend(wrong);
+    }
     (rules, errors)
 }
 
 /// The same without the shipped ones.
 pub fn configured_rules(sources: &[PatternSource]) -> (Vec<Rule>, Vec<PatternError>) {
-    let (mut rules, mut errors) = (Vec::new(), Vec::new());
-    for source in sources {
-        match source {
-            PatternSource::Inline { file, line, regex, category } => {
-                let file = file.display().to_string();
-                match pattern_file::check(&file, *line, regex, category) {
-                    Ok(rule) => rules.push(rule),
-                    Err(message) => errors.push(PatternError { file, line: *line, message }),
-                }
-            }
-            PatternSource::File { file, text } => {
-                let (read, wrong) = pattern_file::parse(&file.display().to_string(), text);
-                rules.extend(read);
-                errors.extend(wrong);
-            }
-        }
-    }
-    (rules, errors)
+    super::compile::read(sources)
 }
 
-/// Whether a rule is one of ours.
-pub fn is_shipped(rule: &Rule) -> bool {
-    rule.file == builtin::PATTERNS_NAME
-}
-
-/// A rule that matches.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Matching {
-    /// Its number among those given.
-    pub number: usize,
-    /// `file:line`.
-    pub name: String,
-    /// Which bytes of the text it sees match.
-    pub span: Range<usize>,
-    /// It sees the reply without the addresses in it.
-    pub without_addresses: bool,
-}
-
-/// What rules make of replies, one by one.
+/// What the code of a reply alone says by the shipped table: category and name.
 #[derive(Debug)]
-pub struct Explainer {
-    rules: Vec<Rule>,
-    compiled: Vec<Option<Alone>>,
-    codes: Codes,
+pub struct ByCode(Codes);
+
+impl Default for ByCode {
+    fn default() -> ByCode {
+        ByCode(Codes::parse(builtin::CODES_NAME, builtin::CODES, &mut Vec::new()))
+    }
 }
 
-impl Explainer {
-    /// For these rules, which are consulted in this order.
-    pub fn new(rules: Vec<Rule>) -> Explainer {
-        let compiled = rules.iter().map(|rule| Alone::new(&rule.regex).ok()).collect();
-        let codes = Codes::parse(builtin::CODES_NAME, builtin::CODES, &mut Vec::new());
-        Explainer { rules, compiled, codes }
-    }
-
-    /// The rule of this number.
-    pub fn rule(&self, number: usize) -> &Rule {
-        &self.rules[number]
-    }
-
-    /// The rules that match `reply`, in order.
-    pub fn matching(&self, reply: &str) -> Vec<Matching> {
-        let masked = without_addresses(reply);
-        let one = |(number, (rule, alone)): (usize, (&Rule, &Option<Alone>))| {
-            let without_addresses = is_shipped(rule);
-            let span = alone.as_ref()?.find(if without_addresses { &masked } else { reply })?;
-            Some(Matching { number, name: format!("{}:{}", rule.file, rule.line), span, without_addresses })
-        };
-        self.rules.iter().zip(&self.compiled).enumerate().filter_map(one).collect()
-    }
-
-    /// What the reply code alone says: category and name.
-    pub fn by_code(&self, reply: &str) -> Option<(&str, &str)> {
+impl ByCode {
+    /// Category and name (`code 5.1.1`); `None` when it says nothing.
+    pub fn of(&self, reply: &str) -> Option<(&str, &str)> {
         let entry = enhanced_code(reply)
-            .and_then(|status| self.codes.enhanced(status))
-            .or_else(|| basic_code(reply).and_then(|code| self.codes.basic(code)))?;
+            .and_then(|status| self.0.enhanced(status))
+            .or_else(|| basic_code(reply).and_then(|code| self.0.basic(code)))?;
         Some((&entry.category, &entry.name))
     }
 }
 
-/// The reply as shipped rules see it.
-pub fn seen_by_shipped(reply: &str) -> std::borrow::Cow<'_, str> {
-    without_addresses(reply)
+/// Circumstances in which a limited rule holds, so that its examples can be tried.
+#[derive(Debug, Default)]
+pub struct Circumstances {
+    provider: String,
+    domain: String,
+    mx: String,
+    stage: Option<Stage>,
+}
+
+impl Circumstances {
+    /// Those of a rule: of each limit the first.
+    pub fn of(rule: &Rule) -> Circumstances {
+        let mut made = Circumstances::default();
+        for limit in rule.limits.to_string().split_whitespace() {
+            let (key, values) = limit.split_once('=').unwrap_or((limit, ""));
+            let first = values.split(',').next().unwrap_or("");
+            // Of what a pattern matches: its shortest host or domain.
+            let plain = first.trim_start_matches("[*.]").replace('*', "x");
+            match key {
+                "provider" => made.provider = first.to_owned(),
+                "mx" => made.mx = plain,
+                "stage" => made.stage = first.parse().ok(),
+                "domain" => made.domain = plain,
+                _ => {}
+            }
+        }
+        made
+    }
+
+    /// As the rules are given them.
+    pub fn facts(&self) -> Facts<'_> {
+        Facts { provider: &self.provider, domain: &self.domain, mx: &self.mx, stage: self.stage, status: None }
+    }
 }
 
 /// An example of a rule that does not turn out as the file says.
@@ -121,20 +94,31 @@ pub struct Wrong {
     pub decided_by: String,
 }
 
-/// Runs the examples of `rules` through the set they are part of: how many there are, and those that fail.
+/// Runs the examples of `rules` through the set they are part of, limited rules where they hold: how many there are, and
+/// those that fail. What must not be decided counts too.
 pub fn run_examples(rules: &[Rule], set: &RuleSet) -> (usize, Vec<Wrong>) {
     let mut count = 0;
     let mut wrong = Vec::new();
     for rule in rules {
-        let name = format!("{}:{}", rule.file, rule.line);
-        for example in &rule.examples {
+        let name = rule.name();
+        let circumstances = Circumstances::of(rule);
+        let facts = circumstances.facts();
+        let all = rule.examples.iter().map(|e| (e, true)).chain(rule.nots.iter().map(|n| (n, false)));
+        for (example, meant) in all {
             count += 1;
-            let verdict = set.classify_text(example);
-            if verdict.category != rule.category || !verdict.by_pattern {
+            let verdict = set.classify_with(example, &facts);
+            let good = match meant {
+                // Such a rule only acts: it must match.
+                true if rule.category.is_empty() => set.matches(example, &facts).iter().any(|m| m.rule.name() == name),
+                true => verdict.category == rule.category && verdict.by_pattern(),
+                false => verdict.rule != name,
+            };
+            if !good {
+                let expected = if meant { rule.category.clone() } else { format!("not {}", rule.category) };
                 wrong.push(Wrong {
                     rule: name.clone(),
                     example: example.clone(),
-                    expected: rule.category.clone(),
+                    expected,
                     category: verdict.category.to_owned(),
                     decided_by: verdict.rule.to_owned(),
                 });
@@ -149,33 +133,34 @@ mod tests {
     use super::*;
 
     fn file(text: &str) -> Vec<PatternSource> {
-        vec![PatternSource::File { file: "own.conf".into(), text: text.into() }]
+        vec![PatternSource::file("own.conf", text)]
     }
 
     #[test]
-    fn the_first_rule_that_matches_is_the_one_that_decides() {
-        let sources = file("/no such/ vip\n/such user/ other\n");
-        let set = RuleSet::compile(&sources).unwrap();
-        let explainer = Explainer::new(known_rules(&sources).0);
-        for reply in ["550 5.1.1 no such user here", "550 5.1.1 <a@b.example> user unknown", "550 mailbox full"] {
-            let matching = explainer.matching(reply);
-            assert_eq!(matching[0].name, set.classify_text(reply).rule, "{reply}");
-        }
-        let matching = explainer.matching("550 no such user");
-        assert_eq!((matching[0].span.clone(), matching[1].name.as_str()), (4..11, "own.conf:2"));
-        assert_eq!(explainer.by_code("550 5.1.1 x"), Some(("bad-mailbox", "code 5.1.1")));
-        assert_eq!(explainer.by_code("550 x"), None);
+    fn codes_alone_say_what_the_table_says() {
+        let codes = ByCode::default();
+        assert_eq!(codes.of("550 5.1.1 x"), Some(("bad-mailbox", "code 5.1.1")));
+        assert_eq!(codes.of("550 x"), None);
     }
 
     #[test]
-    fn an_example_that_another_rule_decides_fails() {
-        let sources = file("# e.g. 550 abc\n/a/ other\n# e.g. 550 abc\n/abc/ bad-mailbox\n");
+    fn an_example_that_another_rule_decides_fails_and_so_does_one_that_must_not_be_decided() {
+        let sources =
+            file("# e.g. 550 abc\n/a/ other\n# e.g. 550 abc\n/abc/ bad-mailbox\n# not: 550 xyz\n/xyz/ other\n");
         let (rules, _) = configured_rules(&sources);
         let (count, wrong) = run_examples(&rules, &RuleSet::compile(&sources).unwrap());
-        assert_eq!(count, 2);
-        assert_eq!(
-            (wrong.len(), wrong[0].rule.as_str(), wrong[0].decided_by.as_str()),
-            (1, "own.conf:4", "own.conf:2")
-        );
+        assert_eq!(count, 3);
+        let found: Vec<_> = wrong.iter().map(|w| (w.rule.as_str(), w.decided_by.as_str())).collect();
+        assert_eq!(found, [("own.conf:4", "own.conf:2"), ("own.conf:6", "own.conf:6")]);
+    }
+
+    #[test]
+    fn the_examples_of_a_limited_rule_are_tried_where_it_holds() {
+        let text = "# e.g. 421 4.9.9 wibble\n/wibble/ policy-related provider=gmail stage=eod mx=*.google.example\n";
+        let sources = file(text);
+        let (rules, errors) = configured_rules(&sources);
+        assert_eq!(errors, []);
+        let (count, wrong) = run_examples(&rules, &RuleSet::compile(&sources).unwrap());
+        assert_eq!((count, wrong), (1, Vec::new()));
     }
 }

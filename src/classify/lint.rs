@@ -2,9 +2,10 @@
 
 use hashbrown::HashMap;
 
+use super::Rule;
 use super::alone::Alone;
 use super::mask::without_addresses;
-use super::pattern_file::{PatternError, Rule};
+use super::pattern_file::PatternError;
 use crate::event::Category;
 use crate::event::category::CATEGORIES;
 
@@ -90,7 +91,8 @@ pub fn lint(rules: &[Rule], errors: &[PatternError], shipped: impl Fn(&Rule) -> 
         .collect();
     let mut first_of: HashMap<(&str, String), usize> = HashMap::new();
     for (at, rule) in rules.iter().enumerate() {
-        let key = (rule.regex.as_str(), limits(rule));
+        // A rule that only acts is no duplicate of one that decides.
+        let key = (rule.regex.as_str(), format!("{} {}", limits(rule), decides(rule)));
         let earlier = first_of.get(&key).copied();
         first_of.entry(key).or_insert(at);
         if shipped(rule) {
@@ -99,7 +101,7 @@ pub fn lint(rules: &[Rule], errors: &[PatternError], shipped: impl Fn(&Rule) -> 
         category(rule, &mut findings);
         let Some(own) = &compiled[at] else { continue };
         let mut say = |severity, code, message| findings.push(Finding::of(rule, severity, code, message));
-        breadth(rule, own, &mut say);
+        breadth(own, &mut say);
         if own.is_catastrophic(&rule.regex) {
             say(
                 Severity::Warning,
@@ -122,6 +124,8 @@ pub fn lint(rules: &[Rule], errors: &[PatternError], shipped: impl Fn(&Rule) -> 
         for example in &rule.examples {
             if !own.is_match(&seen_by(rule, example)) {
                 say(Severity::Error, "example-not-matched", format!("it does not match its example {example:?}"));
+            } else if !decides(rule) {
+                // All rules that match act together.
             } else if let Some(winner) = wins(example) {
                 taken.push((example, winner));
             }
@@ -144,7 +148,7 @@ pub fn lint(rules: &[Rule], errors: &[PatternError], shipped: impl Fn(&Rule) -> 
                 }
             }
         }
-        for not in nots(rule) {
+        for not in &rule.nots {
             if own.is_match(&seen_by(rule, not)) && wins(not).is_none() {
                 say(Severity::Error, "not-violated", format!("it decides {not:?}, which `# not:` says it must not"));
             }
@@ -171,8 +175,8 @@ fn name(rule: &Rule) -> String {
 }
 
 /// The limits as one text: two rules with the same are reached by the same replies.
-fn limits(_rule: &Rule) -> String {
-    String::new()
+fn limits(rule: &Rule) -> String {
+    rule.limits.to_string()
 }
 
 /// Whether a rule may be reached by replies that `later` is limited to.
@@ -180,14 +184,9 @@ fn covers(earlier: &Rule, later: &Rule) -> bool {
     limits(earlier).is_empty() || limits(earlier) == limits(later)
 }
 
-/// Replies that a rule must not decide.
-fn nots(_rule: &Rule) -> &[String] {
-    &[]
-}
-
 /// A reply as a rule sees it.
 fn seen_by<'r>(rule: &Rule, reply: &'r str) -> std::borrow::Cow<'r, str> {
-    if super::explain::is_shipped(rule) { without_addresses(reply) } else { reply.into() }
+    if rule.shipped { without_addresses(reply) } else { reply.into() }
 }
 
 /// The first rule before number `before` that decides the category of this reply.
@@ -201,10 +200,10 @@ fn first(rules: &[Rule], compiled: &[Option<Alone>], reply: &str, before: usize)
 
 /// Whether it gives a category at all.
 fn decides(rule: &Rule) -> bool {
-    rule.category != "-"
+    !rule.category.is_empty()
 }
 
-fn breadth(rule: &Rule, own: &Alone, say: &mut impl FnMut(Severity, &'static str, String)) {
+fn breadth(own: &Alone, say: &mut impl FnMut(Severity, &'static str, String)) {
     if let Some(reply) = HARMLESS.iter().find(|reply| own.is_match(reply)) {
         let what = if reply.is_empty() { "an empty reply".to_owned() } else { format!("{reply:?}") };
         say(Severity::Warning, "over-broad", format!("it matches {what}: say more of the replies it is for"));
@@ -215,7 +214,6 @@ fn breadth(rule: &Rule, own: &Alone, say: &mut impl FnMut(Severity, &'static str
         let message = format!("it matches {many} of {} replies that have nothing in common", UNRELATED.len());
         say(Severity::Warning, "over-broad", message);
     }
-    let _ = rule;
 }
 
 fn category(rule: &Rule, findings: &mut Vec<Finding>) {
@@ -268,6 +266,15 @@ mod tests {
     #[test]
     fn a_good_file_has_no_findings() {
         assert_eq!(codes("# e.g. 550 no such user here\n/no such user/ bad-mailbox\n"), []);
+        // Limited rules are no rivals of others, and rules that only act are rivals of none.
+        let text = "# e.g. 421 slow\n/slow/ policy-related provider=gmail\n# e.g. 421 slow\n/slow/ - mode=backoff\n\
+            # e.g. 421 slow down\n# not: 450 other\n/slow/ other\n";
+        assert_eq!(codes(text), []);
+    }
+
+    #[test]
+    fn a_reply_that_must_not_be_decided_is_found() {
+        assert_eq!(codes("# e.g. 550 ab\n# not: 550 abc\n/ab/ other\n"), [(3, "not-violated")]);
     }
 
     #[test]

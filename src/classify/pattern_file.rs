@@ -1,16 +1,31 @@
-//! Pattern files: one rule a line, `/REGEX/ CATEGORY`, read top to bottom, first match wins.
+//! Pattern files: one rule a line, read top to bottom, first match wins.
 //!
-//! `#` opens a comment line, or a comment behind a rule. A rule matches whatever the case unless its regex says
-//! `(?-i)`. A comment `# e.g. 550 5.1.1 ...` above a rule is a reply that the rule is meant for. Reading does not stop
-//! at the first mistake: all are reported in one go, each with file and line. The form is that of
-//! reference/guide-dialect.md, "Pattern files"; its `include` and actions are refused by name, not ignored.
+//! ```text
+//! # comment                                  also behind a rule, after a blank
+//! # e.g. 550 5.1.1 no such user              a reply that the rule below is meant for; several are allowed
+//! # not: 450 4.1.1 no such user today        a reply that the rule below must not decide
+//! /REGEX/ CATEGORY [ACTION[,ACTION...]] [key=value[,value...] ...]
+//! define NAME REGEX                          ${NAME} in the regexes below, in this file, is (?:REGEX)
+//! only key=value[,value...] ...              limits for the rules below, until the next such line; `only any` ends it
+//! include FILE                               its rules stand here; wildcards are allowed
+//! ```
+//!
+//! A rule matches whatever the case unless its regex says `(?-i)`. CATEGORY `-` decides nothing: such a rule only acts.
+//! Keys are `kind` (hard, soft, block: overrides what the category implies) and the limits `provider`, `domain`, `mx`,
+//! `stage`, `class` and `status` ([`super::limits`]). An included file has its own macros, and the limits in force where
+//! it is included. Reading does not stop at the first mistake: all are reported in one go, each with file and line.
+//! The form is that of reference/guide-dialect.md, "Pattern files".
 
-use crate::event::{Category, category};
+use std::path::Path;
 
-/// Longest regex, in bytes.
-pub const MAX_REGEX: usize = 4096;
-/// Longest category name, in bytes.
-pub const MAX_CATEGORY: usize = 64;
+use hashbrown::HashMap;
+
+use super::limits::Limits;
+use super::rule::{MAX_REGEX, Rule, is_name_byte};
+use crate::config::PatternFile;
+
+/// Deepest chain of includes.
+const MAX_DEPTH: usize = 10;
 
 /// A rule or pattern file that can't be used, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,120 +39,198 @@ pub struct PatternError {
     pub message: String,
 }
 
-/// One rule as it was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule {
-    /// File as it was named in the configuration.
-    pub file: String,
-    /// Line in it, from 1.
-    pub line: u32,
-    /// The regex, without the slashes.
-    pub regex: String,
-    /// The category; a known one is in its usual (lower) case.
-    pub category: String,
-    /// Replies that the comments above the rule give as examples.
-    pub examples: Vec<String>,
-}
-
-/// Reads a whole pattern file; `file` is only for messages and the names of the rules.
+/// Reads a whole pattern file that includes no other; `file` is only for messages and the names of the rules.
 pub fn parse(file: &str, text: &str) -> (Vec<Rule>, Vec<PatternError>) {
-    let (mut rules, mut errors) = (Vec::new(), Vec::new());
-    let mut examples = Vec::new();
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    for (number, line) in (1u32..).zip(text.lines()) {
-        let line = line.trim();
-        if let Some(comment) = line.strip_prefix('#') {
-            if let Some(example) = comment.trim_start().strip_prefix("e.g. ") {
-                examples.push(example.trim().to_owned());
-            }
-            continue;
-        }
-        if line.is_empty() {
-            examples.clear();
-            continue;
-        }
-        let examples = std::mem::take(&mut examples);
-        match parse_rule(line).and_then(|(regex, category)| check(file, number, regex, category)) {
-            Ok(rule) => rules.push(Rule { examples, ..rule }),
-            Err(message) => errors.push(PatternError { file: file.to_owned(), line: number, message }),
-        }
-    }
-    (rules, errors)
+    parse_source(&PatternFile { file: file.into(), text: text.into(), ..PatternFile::default() })
 }
 
-/// A rule from its parts, which may also come from a `<bounce-category-patterns>` entry.
-pub fn check(file: &str, line: u32, regex: &str, category: &str) -> Result<Rule, String> {
-    if regex.len() > MAX_REGEX {
-        return Err(format!("the regex has {} bytes; at most {MAX_REGEX} are allowed", regex.len()));
+/// Reads a pattern file and what it includes.
+pub fn parse_source(source: &PatternFile) -> (Vec<Rule>, Vec<PatternError>) {
+    let mut reader = Reader { source, rules: Vec::new(), errors: Vec::new(), chain: Vec::new() };
+    let limits = Limits { queue_domain: source.domain.clone(), ..Limits::default() };
+    reader.file(&source.file, &source.text, &limits);
+    (reader.rules, reader.errors)
+}
+
+struct Reader<'s> {
+    source: &'s PatternFile,
+    rules: Vec<Rule>,
+    errors: Vec<PatternError>,
+    /// The files that are being read, the outermost first.
+    chain: Vec<&'s Path>,
+}
+
+impl<'s> Reader<'s> {
+    fn file(&mut self, path: &'s Path, text: &'s str, outer: &Limits) {
+        self.chain.push(path);
+        let file = path.display().to_string();
+        let mut limits = outer.clone();
+        let mut macros = HashMap::new();
+        let (mut examples, mut nots) = (Vec::new(), Vec::new());
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        for (number, line) in (1u32..).zip(text.lines()) {
+            let line = line.trim();
+            if let Some(comment) = line.strip_prefix('#') {
+                let comment = comment.trim_start();
+                if let Some(example) = comment.strip_prefix("e.g. ") {
+                    examples.push(example.trim().to_owned());
+                } else if let Some(not) = comment.strip_prefix("not: ") {
+                    nots.push(not.trim().to_owned());
+                }
+                continue;
+            }
+            let (examples, nots) = (std::mem::take(&mut examples), std::mem::take(&mut nots));
+            if line.is_empty() {
+                continue;
+            }
+            let word = line.split_whitespace().next().unwrap_or("").to_ascii_lowercase();
+            let rest = line[word.len()..].trim();
+            let read = match word.as_str() {
+                "only" => only(rest, outer).map(|new| limits = new),
+                "define" => define(rest, &mut macros),
+                "include" => self.include(path, line, &limits),
+                _ => parse_rule(line)
+                    .and_then(|(regex, what)| expand(regex, &macros).map(|regex| (regex, what)))
+                    .and_then(|(regex, what)| Rule::new(&file, number, &regex, what, &limits))
+                    .map(|rule| self.rules.push(Rule { examples, nots, ..rule })),
+            };
+            if let Err(message) = read {
+                self.errors.push(PatternError { file: file.clone(), line: number, message });
+            }
+        }
+        self.chain.pop();
     }
-    if regex.contains(['\n', '\r']) {
-        return Err("the regex goes over several lines; write it on one".into());
+
+    fn include(&mut self, from: &Path, line: &str, limits: &Limits) -> Result<(), String> {
+        let name = PatternFile::included_name(line).unwrap_or("");
+        if name.is_empty() {
+            return Err("include without a file: write include FILE".into());
+        }
+        let Some(files) = self.source.included.get(&PatternFile::path_of(from, name)) else {
+            return Err(format!("{name} can't be read: check the path and the permissions"));
+        };
+        for (path, text) in files {
+            if self.chain.len() >= MAX_DEPTH || self.chain.contains(&path.as_path()) {
+                let chain: Vec<_> = self.chain.iter().map(|p| p.display().to_string()).collect();
+                return Err(format!("{} is included in a circle or too deep: {}", path.display(), chain.join(" > ")));
+            }
+            self.file(path, text, limits);
+        }
+        Ok(())
     }
-    if category.len() > MAX_CATEGORY || !category.bytes().all(is_name_byte) || category.is_empty() {
+}
+
+/// The limits behind `only`, over those of the place where the file is included.
+fn only(rest: &str, outer: &Limits) -> Result<Limits, String> {
+    let mut limits = outer.clone();
+    let rest = rest.split_once(" #").map_or(rest, |(before, _)| before).trim();
+    if rest.eq_ignore_ascii_case("any") {
+        return Ok(limits);
+    }
+    if rest.is_empty() {
+        return Err("only without a limit: write only key=value, or only any to end it".into());
+    }
+    for word in rest.split_whitespace() {
+        let Some((key, value)) = word.split_once('=').filter(|(key, _)| !key.eq_ignore_ascii_case("for")) else {
+            return Err(format!(
+                "{word:?} is no limit: write key=value with one of {}",
+                super::limits::KEYS.join(", ")
+            ));
+        };
+        let key = key.to_ascii_lowercase();
+        limits.clear(&key);
+        limits.add(&key, value)?;
+    }
+    Ok(limits)
+}
+
+fn define(rest: &str, macros: &mut HashMap<String, String>) -> Result<(), String> {
+    let Some((name, regex)) = rest.split_once([' ', '\t']) else {
+        return Err("expected define NAME REGEX".into());
+    };
+    if !is_macro_name(name) {
         return Err(format!(
-            "{:?} is no category name: letters, digits, hyphens, dots and underscores, at most {MAX_CATEGORY}",
-            category.chars().take(MAX_CATEGORY).collect::<String>()
+            "{name:?} is no name of a macro: letters, digits, hyphens and underscores, a letter first"
         ));
     }
-    if category.eq_ignore_ascii_case(category::SUPPRESSED) {
-        return Err("`suppressed` is given by Carom itself and can't come from a pattern".into());
+    let regex = expand(regex.trim(), macros)?;
+    macros.insert(name.to_owned(), regex);
+    Ok(())
+}
+
+fn is_macro_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.len() <= 64
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
+/// The regex with `(?:REGEX)` for each `${NAME}`. Other uses of `$` and of braces are the regex's own.
+fn expand(regex: &str, macros: &HashMap<String, String>) -> Result<String, String> {
+    let mut expanded = String::with_capacity(regex.len());
+    let mut rest = regex;
+    while let Some(at) = rest.find("${") {
+        let escaped = rest[..at].bytes().rev().take_while(|b| *b == b'\\').count() % 2 == 1;
+        let name = rest[at + 2..].split_once('}').map(|(name, _)| name).filter(|name| is_macro_name(name));
+        match name {
+            Some(name) if !escaped => {
+                let Some(value) = macros.get(name) else {
+                    return Err(format!(
+                        "${{{name}}} is not defined above: write `define {name} REGEX` before this line"
+                    ));
+                };
+                expanded.push_str(&rest[..at]);
+                expanded.push_str("(?:");
+                expanded.push_str(value);
+                expanded.push(')');
+                rest = &rest[at + 3 + name.len()..];
+            }
+            _ => {
+                expanded.push_str(&rest[..at + 2]);
+                rest = &rest[at + 2..];
+            }
+        }
+        if expanded.len() > MAX_REGEX {
+            return Err(format!("with its macros the regex has more than {MAX_REGEX} bytes"));
+        }
     }
-    Ok(Rule {
-        // The name is part of verdicts, files and the stored text, where a tab or line break would end it.
-        file: file.replace(|c: char| c.is_control(), "?"),
-        line,
-        regex: regex.to_owned(),
-        category: Category::by_name(category).map_or(category, |known| known.name).to_owned(),
-        examples: Vec::new(),
-    })
+    expanded.push_str(rest);
+    Ok(expanded)
 }
 
-const fn is_name_byte(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')
-}
-
-/// Splits `/REGEX/ CATEGORY`. A slash inside the regex need not be escaped: the regex ends at the first slash that is
-/// followed by white space and a category name that ends the line.
+/// Splits `/REGEX/ WHAT`. A slash inside the regex need not be escaped: the regex ends at the first slash behind which
+/// a category stands that ends the line, or behind which what follows can be read; else at the first that could be one.
 fn parse_rule(line: &str) -> Result<(&str, &str), String> {
     let Some(body) = line.strip_prefix('/') else {
-        return Err(match line.split_whitespace().next() {
-            Some(word) if word.eq_ignore_ascii_case("include") => {
-                "`include` in a pattern file is not supported yet: name the other file in the configuration".into()
-            }
-            _ => "expected /REGEX/ CATEGORY, or a comment that begins with #".into(),
-        });
+        return Err("expected /REGEX/ CATEGORY, or a comment that begins with #".into());
     };
-    let mut actions = false;
+    let mut first = None;
     let mut escaped = false;
     for (at, byte) in body.bytes().enumerate() {
         if byte == b'/' && !escaped {
             let rest = &body[at + 1..];
             let rest = rest.strip_prefix('i').unwrap_or(rest);
             if rest.starts_with([' ', '\t']) {
-                let rest = rest.split_once(" #").map_or(rest, |(before, _)| before);
-                let mut words = rest.split_whitespace();
-                if let Some(category) = words.next().filter(|w| w.bytes().all(is_name_byte)) {
-                    match words.next() {
-                        None => return Ok((&body[..at], category)),
-                        Some(_) => actions = true,
+                let rest = rest.split_once(" #").map_or(rest, |(before, _)| before).trim();
+                let category = rest.split_whitespace().next().unwrap_or("");
+                if !category.is_empty() && category.bytes().all(is_name_byte) {
+                    let end = (&body[..at], rest);
+                    if Rule::new("", 0, "", rest, &Limits::default()).is_ok() {
+                        return Ok(end);
                     }
+                    first.get_or_insert(end);
                 }
             }
         }
         escaped = byte == b'\\' && !escaped;
     }
-    Err(if actions {
-        "more follows the category: actions in pattern files are not supported yet, write them in an \
-         <smtp-pattern-list>"
-            .into()
-    } else {
-        "expected a slash, a blank and a category name behind the regex".into()
-    })
+    // What is wrong with it is said by whoever reads the rest.
+    first.ok_or_else(|| "expected a slash, a blank and a category name behind the regex".into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::classify::rule::RuleKind;
     use proptest::prelude::*;
 
     fn one(line: &str) -> Result<(String, String), String> {
@@ -162,10 +255,82 @@ mod tests {
     }
 
     #[test]
+    fn the_rest_of_a_rule_is_actions_kind_and_limits() {
+        let (rules, errors) = parse(
+            "own.conf",
+            "# not: 421 fine\n/rate/ - mode=backoff,skip-mx provider=gmail,yahoo class=4 # slow\n\
+             /full/ quota-issues kind=soft mode=backoff disable-source-ip reenable-after=1h\n",
+        );
+        assert_eq!(errors, []);
+        let brief: Vec<_> = rules.iter().map(|r| (&*r.category, r.actions_text(), r.limits.to_string())).collect();
+        assert_eq!(brief[0], ("", "mode=backoff,skip-mx".into(), "provider=gmail,yahoo class=4".into()));
+        assert_eq!(
+            brief[1],
+            ("quota-issues", "mode=backoff,disable-source-ip,reenable-after=3600s".into(), String::new())
+        );
+        assert_eq!(
+            (rules[0].nots.as_slice(), rules[1].kind),
+            (["421 fine".to_owned()].as_slice(), Some(RuleKind::Soft))
+        );
+        for (line, words) in [
+            ("/a/ -", "needs an action"),
+            ("/a/ other mode=slow", "no action"),
+            ("/a/ other colour=red", "no limit"),
+            ("/a/ other kind=odd", "hard, soft or block"),
+            ("/a/ other class=4 class=5", "given twice"),
+            ("/a/ other nonsense", "neither an action nor key=value"),
+            ("/a ${none} b/ other", "not defined"),
+            ("only colour=red", "no limit"),
+            ("define 1 x", "no name of a macro"),
+        ] {
+            let (_, errors) = parse("f", line);
+            assert!(errors.len() == 1 && errors[0].message.contains(words), "{line}: {errors:?}");
+        }
+    }
+
+    #[test]
+    fn only_limits_the_rules_below_it_until_the_next_one() {
+        let (rules, errors) = parse(
+            "f",
+            "only provider=gmail\n/a/ other\n/b/ other class=4\n/c/ other provider=yahoo\nonly stage=rcpt\n/d/ other\nonly any\n/e/ other\n",
+        );
+        assert_eq!(errors, []);
+        let limits: Vec<_> = rules.iter().map(|r| r.limits.to_string()).collect();
+        assert_eq!(limits, ["provider=gmail", "provider=gmail class=4", "provider=yahoo", "stage=rcpt", ""]);
+    }
+
+    #[test]
+    fn a_macro_stands_for_its_regex() {
+        let (rules, errors) =
+            parse("f", "define user user|mailbox\ndefine who the ${user}\n/${who} x$|\\${user}/ other");
+        assert_eq!(errors, []);
+        assert_eq!(rules[0].regex, r"(?:the (?:user|mailbox)) x$|\${user}");
+    }
+
+    #[test]
+    fn an_included_file_stands_where_it_is_included_with_the_limits_of_that_place() {
+        let mut source = PatternFile { file: "/p/a.conf".into(), ..PatternFile::default() };
+        source.text =
+            "define m x\nonly provider=gmail\ninclude b.conf\n/y/ other\ninclude none.conf\ninclude a.conf".into();
+        source.included.insert("/p/b.conf".into(), vec![("/p/b.conf".into(), "/${m}/ other\n/b/ other\n".into())]);
+        source.included.insert("/p/a.conf".into(), vec![("/p/a.conf".into(), source.text.clone())]);
+        let (rules, errors) = parse_source(&source);
+        let names: Vec<_> = rules.iter().map(|r| (r.name(), r.limits.to_string())).collect();
+        assert_eq!(
+            names,
+            [("/p/b.conf:2".into(), "provider=gmail".into()), ("/p/a.conf:4".into(), "provider=gmail".into())]
+        );
+        let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert!(errors[0].starts_with("/p/b.conf:1: ${m} is not defined"), "{errors:?}");
+        assert!(errors[1].starts_with("/p/a.conf:5: none.conf can't be read"), "{errors:?}");
+        assert!(errors[2].starts_with("/p/a.conf:6: /p/a.conf is included in a circle"), "{errors:?}");
+    }
+
+    #[test]
     fn every_mistake_of_a_file_is_named_with_its_line() {
         let (rules, errors) = parse(
             "own.conf",
-            "/a/ bad-mailbox\nno slashes\n\n/b/\n/c/ bad mailbox\ninclude other.conf\n/d/ suppressed\n/e/ x bounce-queue\n/f/ other\n",
+            "/a/ bad-mailbox\nno slashes\n\n/b/\n/c/ bad mailbox\ninclude other.conf\n/d/ suppressed\n/e/ x bounce-queues\n/f/ other\n",
         );
         assert_eq!(rules.iter().map(|r| r.line).collect::<Vec<_>>(), [1, 9]);
         assert_eq!(errors.iter().map(|e| e.line).collect::<Vec<_>>(), [2, 4, 5, 6, 7, 8]);

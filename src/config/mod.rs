@@ -7,6 +7,7 @@
 //! submitter looked up in it (`inherit`). All faults are found in one reading and shown with their place (`diagnose`).
 //! What other rooms must check, such as whether a regex compiles or a key can be read, is left to a dry run of `node`.
 
+mod actions;
 mod assemble;
 mod check;
 pub mod diagnose;
@@ -31,6 +32,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use actions::{ACTION_NAMES, QueueMode, ReplyAction, conflicts, is_action, parse_actions};
 pub use diagnose::{Diagnostic, Place, Severity, render};
 pub use diff::{diff, restart_needed};
 pub use model::*;

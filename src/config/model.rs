@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -476,14 +476,46 @@ pub enum PatternSource {
         regex: String,
         /// Lower-cased.
         category: String,
+        /// What follows the category: actions and limits, as in a pattern file.
+        rest: String,
     },
     /// A whole pattern file, already read, so that what was checked is what is used.
-    File {
-        /// Its path.
-        file: PathBuf,
-        /// Its content when the configuration was read.
-        text: String,
-    },
+    File(PatternFile),
+}
+
+impl PatternSource {
+    /// A pattern file that includes no other.
+    pub fn file(file: impl Into<PathBuf>, text: impl Into<String>) -> PatternSource {
+        PatternSource::File(PatternFile { file: file.into(), text: text.into(), ..PatternFile::default() })
+    }
+}
+
+/// A pattern file as it stood when it was read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PatternFile {
+    /// Its path.
+    pub file: PathBuf,
+    /// Its content.
+    pub text: String,
+    /// What it and the files it includes include: by the path as [`PatternFile::path_of`] makes it, the files meant.
+    pub included: BTreeMap<PathBuf, Vec<(PathBuf, String)>>,
+    /// Only for mail to this destination: `bounce-pattern-file` inside `<domain>`.
+    pub domain: Option<DomainPattern>,
+}
+
+impl PatternFile {
+    /// What `include NAME` in `file` means: relative names are taken from the folder of the file they stand in.
+    pub fn path_of(file: &Path, name: &str) -> PathBuf {
+        let name = name.trim().trim_matches('"');
+        file.parent().map_or_else(|| PathBuf::from(name), |folder| folder.join(name))
+    }
+
+    /// The name behind `include` when `line` of a pattern file is such a line.
+    pub fn included_name(line: &str) -> Option<&str> {
+        let line = line.trim();
+        let (word, name) = line.split_once([' ', '\t'])?;
+        word.eq_ignore_ascii_case("include").then(|| name.split(" #").next().unwrap_or(name).trim())
+    }
 }
 
 /// `<bounce-processor>` or `<feedback-loop-processor>`.

@@ -450,7 +450,7 @@ impl Draft {
                     }
                     let file = reading.texts.get(line.span.file as usize).map(|t| t.name.clone()).unwrap_or_default();
                     let (line, regex, category) = (line.span.line, regex.text, category.text.to_ascii_lowercase());
-                    self.patterns.push(PatternSource::Inline { file, line, regex, category });
+                    self.patterns.push(PatternSource::Inline { file, line, regex, category, rest: String::new() });
                 }
                 (None, ..) if line.text.starts_with('/') && line.text.len() < 16_384 => open = Some(line),
                 (Some(_), None, _) => reading.warning(line.span, "the category is missing; the rule is left out", help),

@@ -376,6 +376,7 @@ mod typed {
             line,
             regex: regex.into(),
             category: category.into(),
+            rest: String::new(),
         };
         assert_eq!(
             loaded.config.unwrap().bounce_category_patterns,
@@ -383,7 +384,7 @@ mod typed {
                 inline("c", 3, "a b", "one"),
                 inline("more", 1, "x\\.y", "two"),
                 inline("c", 5, "brokenhere", "three"),
-                PatternSource::File { file: "p".into(), text: "/z/ other\n".into() },
+                PatternSource::file("p", "/z/ other\n"),
             ]
         );
     }

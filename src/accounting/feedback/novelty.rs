@@ -72,7 +72,7 @@ impl Effect for NoveltyAlarm {
             provider: event.provider,
             category: verdict.category,
             rule: verdict.rule,
-            by_pattern: verdict.by_pattern,
+            by_pattern: verdict.by_pattern(),
         };
         let config = self.config.load();
         let threshold = Threshold { count: config.novelty_alarm.count, within: config.novelty_alarm.within };

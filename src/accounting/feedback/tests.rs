@@ -190,6 +190,7 @@ fn an_event_is_classified_with_the_rules_it_was_stamped_with() {
         line: 3,
         regex: "user unknown".into(),
         category: "policy-related".into(),
+        rest: String::new(),
     };
     let own = RuleSet::compile(&[own]).unwrap();
     store.tables().write(|tx| tx.put_rule_set(own.id(), own.text())).unwrap();

@@ -11,11 +11,17 @@ fn builtin() -> &'static RuleSet {
 }
 
 fn inline(line: u32, regex: &str, category: &str) -> PatternSource {
-    PatternSource::Inline { file: "carom.conf".into(), line, regex: regex.into(), category: category.into() }
+    PatternSource::Inline {
+        file: "carom.conf".into(),
+        line,
+        regex: regex.into(),
+        category: category.into(),
+        rest: String::new(),
+    }
 }
 
 fn file(name: &str, text: &str) -> PatternSource {
-    PatternSource::File { file: name.into(), text: text.into() }
+    PatternSource::file(name, text)
 }
 
 fn bounced(diag: &str) -> Event<'_> {
@@ -30,7 +36,7 @@ fn entries_of_the_operator_outrank_ours_in_their_order() {
     ])
     .unwrap();
     let verdict = rules.classify_text("550 5.1.1 user UNKNOWN (vip)");
-    assert_eq!((verdict.category, verdict.rule, verdict.by_pattern), ("vip-lost", "carom.conf:7", true));
+    assert_eq!((verdict.category, verdict.rule, verdict.by_pattern()), ("vip-lost", "carom.conf:7", true));
     let verdict = rules.classify_text("550 5.1.1 user unknown");
     assert_eq!((verdict.category, verdict.rule), ("other", "own.conf:2"));
     let verdict = rules.classify_text("552 5.2.2 mailbox full");
@@ -109,7 +115,7 @@ fn a_set_made_from_stored_text_is_the_same_set() {
 #[test]
 fn stored_text_that_is_none_is_refused() {
     assert!(RuleSet::from_text("").is_err());
-    assert!(RuleSet::from_text("carom rules 2\n").unwrap_err()[0].message.contains("newer"));
+    assert!(RuleSet::from_text("carom rules 3\n").unwrap_err()[0].message.contains("newer"));
     let errors = RuleSet::from_text("carom rules 1\npattern\tf\tx\tother\ta\nrubbish\n").unwrap_err();
     assert_eq!(errors.iter().map(|e| e.line).collect::<Vec<_>>(), [2, 3]);
 }
@@ -119,7 +125,7 @@ fn what_no_pattern_knows_is_decided_by_its_code() {
     let rules = builtin();
     let verdict = |text| {
         let v = rules.classify_text(text);
-        (v.category, v.rule, v.by_pattern)
+        (v.category, v.rule, v.by_pattern())
     };
     assert_eq!(verdict("550 5.1.1 zzz"), ("bad-mailbox", "code 5.1.1", false));
     assert_eq!(verdict("552 zzz"), ("quota-issues", "code 552", false));
@@ -148,7 +154,10 @@ fn a_local_failure_without_a_reply_is_decided_by_its_words_or_its_status() {
 fn what_the_producer_decided_stays_and_successes_have_no_category() {
     let rules = builtin();
     let event = Event { category: "suppressed", ..bounced("smtp;550 5.1.1 user unknown") };
-    assert_eq!(rules.classify(&event), Verdict { category: "suppressed", rule: "", by_pattern: false });
+    assert_eq!(
+        rules.classify(&event),
+        Verdict { category: "suppressed", rule: "", source: VerdictSource::Producer, ..Verdict::NONE }
+    );
     for kind in [Kind::Delivered, Kind::Received, Kind::Feedback, Kind::RemoteStatus] {
         assert_eq!(rules.classify(&Event { kind, ..bounced("smtp;250 2.0.0 user unknown") }), Verdict::NONE, "{kind}");
     }

@@ -163,6 +163,7 @@ fn never_fired(loaded: &Loaded, coverage: &Coverage) -> Vec<(String, String, Str
     let fired: std::collections::HashSet<&str> = coverage.rules.keys().map(|(rule, _)| rule.as_str()).collect();
     super::known_rules(&loaded.sources)
         .into_iter()
+        .filter(|rule| !rule.category.is_empty())
         .map(|rule| (format!("{}:{}", rule.file, rule.line), rule.category, rule.regex))
         .filter(|(name, ..)| !fired.contains(name.as_str()))
         .collect()

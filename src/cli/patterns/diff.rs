@@ -221,9 +221,8 @@ fn place(base: &[PatternSource], old: &[PathBuf], files: &[PathBuf]) -> Result<V
     let mut before = Vec::new();
     for (number, file) in files.iter().enumerate() {
         let content = read(file)?;
-        let stands = |wanted: &Path| {
-            base.iter().position(|s| matches!(s, PatternSource::File { file, .. } if is_same(file, wanted)))
-        };
+        let stands =
+            |wanted: &Path| base.iter().position(|s| matches!(s, PatternSource::File(f) if is_same(&f.file, wanted)));
         match old.get(number).and_then(|o| stands(o)).or_else(|| stands(file)) {
             Some(at) => sources[at] = content,
             None => before.push(content),

@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::paint::{Paint, table};
 use super::rules::{Loaded, RulesArgs};
-use crate::classify::explain::{Explainer, Matching, is_shipped, known_rules, seen_by_shipped};
+use crate::classify::explain::ByCode;
 use crate::classify::template::masked;
-use crate::classify::{Line, classify_line};
+use crate::classify::{Facts, Line, Match, VerdictSource, classify_line};
 use crate::cli::Failure;
 use crate::event::{Event, Kind, Stage, Time};
 use crate::suppress;
@@ -37,6 +37,9 @@ pub(super) struct Args {
     /// For a recipient of this domain
     #[arg(long, value_name = "DOMAIN")]
     domain: Option<String>,
+    /// By this host
+    #[arg(long, value_name = "HOST")]
+    mx: Option<String>,
     /// Given at this stage: connect, ehlo, mail, rcpt, data, eod
     #[arg(long, value_name = "STAGE")]
     stage: Option<Stage>,
@@ -50,19 +53,19 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
-    let explainer = Explainer::new(known_rules(&loaded.sources).0);
+    let codes = ByCode::default();
     let replies = if args.reply.is_empty() { replies_of_stdin()? } else { joined([args.reply.join(" ")]) };
     let mut undecided = false;
     for (number, reply) in replies.iter().enumerate() {
-        let told = Told::new(args, &loaded, &explainer, reply);
+        let told = Told::new(args, &loaded, &codes, reply);
         undecided |= !told.by_pattern;
         if args.json {
-            say!("{}", told.json(&explainer))?;
+            say!("{}", told.json())?;
         } else {
             if number > 0 {
                 say!()?;
             }
-            told.print(&explainer)?;
+            told.print()?;
         }
     }
     Ok(if undecided { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -113,7 +116,7 @@ fn joined(lines: impl IntoIterator<Item = String>) -> Vec<String> {
 struct Told<'a> {
     line: Line<'a>,
     by_pattern: bool,
-    matching: Vec<Matching>,
+    matching: Vec<Match<'a>>,
     by_code: Option<(&'a str, &'a str)>,
     /// Name of the suppression rule.
     suppressed_by: Option<&'static str>,
@@ -121,10 +124,17 @@ struct Told<'a> {
 }
 
 impl<'a> Told<'a> {
-    fn new(args: &'a Args, loaded: &'a Loaded, explainer: &'a Explainer, reply: &'a str) -> Told<'a> {
+    fn new(args: &'a Args, loaded: &'a Loaded, codes: &'a ByCode, reply: &'a str) -> Told<'a> {
         let rcpt = format!("x@{}", args.domain.as_deref().unwrap_or("example.com"));
         let diag = format!("smtp;{reply}");
-        let line = classify_line(&loaded.set, reply);
+        let facts = Facts {
+            provider: args.provider.as_deref().unwrap_or(""),
+            domain: args.domain.as_deref().unwrap_or(""),
+            mx: args.mx.as_deref().unwrap_or(""),
+            stage: args.stage,
+            status: None,
+        };
+        let line = classify_line(&loaded.set, reply, &facts);
         let event = Event {
             rcpt: &rcpt,
             diag: &diag,
@@ -134,26 +144,25 @@ impl<'a> Told<'a> {
         };
         let suppressed_by = suppress::decide(&event, line.category).map(|rule| rule.name);
         Told {
-            by_pattern: super::acct::by_rule(line.rule) == super::acct::Decided::Pattern,
+            by_pattern: line.source == VerdictSource::Pattern,
             line,
-            matching: explainer.matching(reply),
-            by_code: explainer.by_code(reply),
+            matching: loaded.set.matches(reply, &facts),
+            by_code: codes.of(reply),
             suppressed_by,
             reply,
         }
     }
 
-    fn json(&self, explainer: &Explainer) -> serde_json::Value {
+    fn json(&self) -> serde_json::Value {
         let matches: Vec<_> = self
             .matching
             .iter()
             .map(|m| {
-                let rule = explainer.rule(m.number);
-                let seen = self.seen(m.without_addresses);
                 json!({
-                    "rule": m.name, "category": rule.category, "regex": rule.regex,
-                    "start": m.span.start, "end": m.span.end, "matched": seen.get(m.span.clone()),
-                    "decides": m.name == self.line.rule,
+                    "rule": m.rule.name(), "category": m.rule.category, "regex": m.rule.regex,
+                    "limits": m.rule.limits.to_string(), "action": m.rule.actions_text(),
+                    "start": m.start, "end": m.end, "matched": self.reply.get(m.start..m.end),
+                    "decides": self.decides(m),
                 })
             })
             .collect();
@@ -166,20 +175,21 @@ impl<'a> Told<'a> {
             "rule": self.line.rule,
             "byPattern": self.by_pattern,
             "byCode": self.by_code.map(|(category, rule)| json!({ "category": category, "rule": rule })),
+            "action": self.line.action,
             "suppress": self.suppressed_by.is_some(),
             "suppressionRule": self.suppressed_by,
         })
     }
 
-    fn seen(&self, without_addresses: bool) -> std::borrow::Cow<'_, str> {
-        if without_addresses { seen_by_shipped(self.reply) } else { self.reply.into() }
+    fn decides(&self, matching: &Match<'_>) -> bool {
+        matching.rule.name() == self.line.rule
     }
 
-    fn print(&self, explainer: &Explainer) -> Result<(), Failure> {
+    fn print(&self) -> Result<(), Failure> {
         let paint = Paint::stdout();
-        let winner = self.matching.iter().find(|m| m.name == self.line.rule);
+        let winner = self.matching.iter().find(|m| self.decides(m));
         let shown = match winner {
-            Some(m) => paint.marked(&self.seen(m.without_addresses), &m.span),
+            Some(m) => paint.marked(self.reply, &(m.start..m.end)),
             None => self.reply.to_owned(),
         };
         say!("{}  {shown}", paint.bold("reply     "))?;
@@ -188,16 +198,18 @@ impl<'a> Told<'a> {
             say!("{}  no pattern", paint.bold("matches   "))?;
         }
         let rows = self.matching.iter().map(|m| {
-            let rule = explainer.rule(m.number);
-            let decides = if m.name == self.line.rule { "<- decides" } else { "" };
-            let seen = self.seen(m.without_addresses);
-            let matched = seen.get(m.span.clone()).unwrap_or("");
+            let rule = m.rule;
+            let mut regex = format!("/{}/", rule.regex);
+            for more in [rule.actions_text(), rule.limits.to_string()].iter().filter(|m| !m.is_empty()) {
+                regex.push_str(&format!(" {more}"));
+            }
+            let matched = self.reply.get(m.start..m.end).unwrap_or("");
             [
-                m.name.clone(),
-                rule.category.clone(),
+                rule.name(),
+                if rule.category.is_empty() { "-".to_owned() } else { rule.category.clone() },
                 super::paint::on_one_line(matched, 50),
-                super::paint::on_one_line(&format!("/{}/", rule.regex), 70),
-                decides.to_owned(),
+                super::paint::on_one_line(&regex, 90),
+                if self.decides(m) { "<- decides" } else { "" }.to_owned(),
             ]
         });
         let lines = table(&[], &[], rows);
@@ -215,18 +227,19 @@ impl<'a> Told<'a> {
             (false, rule) => format!("by {rule}: no pattern knows it"),
         };
         say!("{}  {}, {}, {by}", paint.bold("verdict   "), paint.bold(self.line.category), kind(&self.line))?;
+        let action = if self.line.action.is_empty() { "none" } else { &self.line.action };
+        say!("{}  {action}", paint.bold("action    "))?;
         let suppress = match self.suppressed_by {
             Some(rule) => paint.warning(&format!("yes, at once, by the suppression rule `{rule}`")),
             None => "no".to_owned(),
         };
         say!("{}  {suppress}", paint.bold("suppresses"))?;
-        let _ = is_shipped;
         Ok(())
     }
 }
 
 fn kind(line: &Line<'_>) -> String {
-    serde_json::to_value(line.kind).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+    line.kind.name().to_owned()
 }
 
 #[cfg(test)]

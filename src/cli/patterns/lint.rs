@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::paint::Paint;
 use super::rules::{BaseArgs, read};
-use crate::classify::explain::{configured_rules, is_shipped, known_rules};
+use crate::classify::Rule;
+use crate::classify::explain::{configured_rules, known_rules};
 use crate::classify::lint::{Finding, Severity, lint};
 use crate::cli::Failure;
 use crate::config::PatternSource;
@@ -74,9 +75,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 /// The findings about one text, as those of a file.
 pub(super) fn of_text(file: &str, text: &str) -> Vec<Finding> {
-    let source = PatternSource::File { file: file.into(), text: text.to_owned() };
+    let source = PatternSource::file(file, text);
     let (rules, errors) = configured_rules(std::slice::from_ref(&source));
-    lint(&rules, &errors, is_shipped)
+    lint(&rules, &errors, |rule| rule.shipped)
 }
 
 /// The findings about the rules of a configuration or of files; `apply` asks too.
@@ -87,7 +88,7 @@ pub(super) fn of_sources(sources: &[PatternSource]) -> Vec<Finding> {
 /// `None` checks the shipped rules themselves.
 fn check(sources: Option<&[PatternSource]>) -> Checked {
     let (rules, errors) = known_rules(sources.unwrap_or_default());
-    let passed_over = |rule: &_| sources.is_some() && is_shipped(rule);
+    let passed_over = |rule: &Rule| sources.is_some() && rule.shipped;
     let counted = rules.iter().filter(|rule| !passed_over(rule)).count();
     Checked { findings: lint(&rules, &errors, passed_over), rules: counted }
 }
@@ -107,7 +108,7 @@ fn sources(args: &Args) -> Result<Result<Option<Vec<PatternSource>>, ExitCode>, 
             }
         };
         match &source {
-            PatternSource::File { text, .. } if is_configuration(text) => match of_configuration(file, args)? {
+            PatternSource::File(content) if is_configuration(&content.text) => match of_configuration(file, args)? {
                 Ok(more) => sources.extend(more),
                 Err(code) => return Ok(Err(code)),
             },

@@ -1,12 +1,13 @@
 #![expect(clippy::disallowed_methods, reason = "edge: reads the pattern files named by the arguments")]
 //! Which rules a command works with: pattern files named on the command line, those of a configuration, the shipped ones.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::classify::{PatternError, RuleSet};
 use crate::cli::{CONFIG_PLACES, Failure, mistakes};
-use crate::config::{Config, PatternSource};
+use crate::config::{Config, PatternFile, PatternSource};
 
 /// Which rules.
 #[derive(Debug, Clone, clap::Args)]
@@ -45,11 +46,39 @@ pub(super) struct Loaded {
 /// What a command works with, or the exit code to leave with: what is wrong is on standard error.
 pub(super) type OrExit<T> = Result<T, ExitCode>;
 
-/// A pattern file's content.
+/// A pattern file with what it includes.
 pub(super) fn read(file: &Path) -> Result<PatternSource, Failure> {
+    let text = content(file)?;
+    let mut included = BTreeMap::new();
+    includes(file, &text, &mut included, 0);
+    Ok(PatternSource::File(PatternFile { file: file.to_owned(), text, included, domain: None }))
+}
+
+/// What is no UTF-8 is found by lint; a comment in another charset is no reason to stop.
+fn content(file: &Path) -> Result<String, Failure> {
     let bytes = std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?;
-    // What is no UTF-8 is found by lint; a comment in another charset is no reason to stop.
-    Ok(PatternSource::File { file: file.to_owned(), text: String::from_utf8_lossy(&bytes).into_owned() })
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What `text` includes, and those files in turn. What can't be read is left out: reading the rules tells its line.
+fn includes(file: &Path, text: &str, found: &mut BTreeMap<PathBuf, Vec<(PathBuf, String)>>, depth: usize) {
+    const DEEPEST: usize = 10;
+    for name in text.lines().filter_map(PatternFile::included_name) {
+        let path = PatternFile::path_of(file, name);
+        if depth >= DEEPEST || found.contains_key(&path) {
+            continue;
+        }
+        let matching = glob::glob(&path.to_string_lossy()).map(|paths| paths.flatten().collect()).unwrap_or_default();
+        let files: Vec<PathBuf> = matching;
+        let read: Vec<(PathBuf, String)> = files.iter().filter_map(|f| Some((f.clone(), content(f).ok()?))).collect();
+        let is_pattern = name.contains(['*', '?', '[']);
+        if !read.is_empty() || is_pattern {
+            found.insert(path, read.clone());
+        }
+        for (file, text) in &read {
+            includes(file, text, found, depth + 1);
+        }
+    }
 }
 
 impl BaseArgs {

@@ -162,7 +162,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         .filter(|(_, group)| group.events >= args.min)
         .take(top)
         .map(|(template, group)| {
-            let suggestion = propose(&template, &group, &found.decided, &loaded);
+            let suggestion = propose(&template, &group, &found.decided);
             Shown { template, group, suggestion, takes: 0 }
         })
         .collect();
@@ -209,7 +209,7 @@ fn look(args: &Args, loaded: &Loaded) -> Result<Found, Failure> {
         }
         classified += 1;
         let reply = record.event.reply_text();
-        if verdict.by_pattern {
+        if verdict.by_pattern() {
             if reply != last {
                 decided.add(&masked(reply), reply);
                 reply.clone_into(&mut last);
@@ -244,13 +244,12 @@ fn look(args: &Args, loaded: &Loaded) -> Result<Found, Failure> {
 }
 
 /// A rule for this group that would be read and would decide its examples.
-fn propose(template: &Template, group: &Group, decided: &Decided, loaded: &Loaded) -> Result<Suggestion, &'static str> {
+fn propose(template: &Template, group: &Group, decided: &Decided) -> Result<Suggestion, &'static str> {
     if !is_telling(template) || group.examples.is_empty() {
         return Err("its words are too few for a rule");
     }
     let suggestion = suggest(template, &group.examples, group.verdict().0, decided)
         .ok_or("what these replies have in common is said in replies that other rules decide")?;
-    let _ = loaded;
     let findings = super::lint::of_text("suggestion", &suggestion.text());
     if findings.iter().any(|f| f.is_error() || f.is_warning()) {
         return Err("what these replies have in common is too little for a rule");
@@ -271,7 +270,7 @@ fn held_against_history(args: &Args, loaded: &Loaded, shown: &mut [Shown]) -> Re
     let (mut last, mut last_hits): (String, Vec<usize>) = (String::new(), Vec::new());
     args.acct.read(&[], "checking suggestions", &mut |record| {
         let verdict = loaded.set.classify(&record.event);
-        if !verdict.by_pattern {
+        if !verdict.by_pattern() {
             return;
         }
         let reply = record.event.reply_text();
@@ -409,7 +408,7 @@ fn write(file: &std::path::Path, shown: &[Shown], choose: &[usize]) -> Result<()
         .filter_map(|(_, s)| s.suggestion.as_ref().ok())
         .collect();
     let before = match super::rules::read(file) {
-        Ok(PatternSource::File { text, .. }) => text,
+        Ok(PatternSource::File(content)) => content.text,
         _ if !file.exists() => String::new(),
         Ok(_) => String::new(),
         Err(e) => return Err(e),
@@ -421,7 +420,7 @@ fn write(file: &std::path::Path, shown: &[Shown], choose: &[usize]) -> Result<()
     for suggestion in &chosen {
         added.push_str(&format!("\n{}", suggestion.text()));
     }
-    let whole = PatternSource::File { file: file.to_owned(), text: format!("{before}{added}") };
+    let whole = PatternSource::file(file, format!("{before}{added}"));
     if compile(&[whole]).is_err() {
         return Err(format!("{}: nothing was written", file.display()).into());
     }
