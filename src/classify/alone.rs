@@ -1,7 +1,8 @@
 //! One rule's regex on its own, for the commands that explain and check rules one by one: where it matches, what is
 //! wrong with it and at which place, and whether it can take long.
 
-use fancy_regex::{Expr, Regex, RegexBuilder};
+use fancy_regex::Expr;
+use regex::{Regex, RegexBuilder};
 use regex_syntax::ast::ErrorKind;
 
 /// How often a regex with look-around or back-references may go back before it counts as no match.
@@ -9,10 +10,11 @@ const BACKTRACK_LIMIT: usize = 100_000;
 
 /// A compiled regex.
 #[derive(Debug)]
-pub struct Alone {
-    regex: Regex,
+pub enum Alone {
+    /// Searched in linear time.
+    Plain(Regex),
     /// Uses what only a backtracking search can do.
-    fancy: bool,
+    Fancy(fancy_regex::Regex),
 }
 
 /// What is wrong with a regex.
@@ -29,35 +31,50 @@ impl Alone {
     /// Compiles a regex as rules have it: whatever the case, unless it says otherwise.
     pub fn new(regex: &str) -> Result<Alone, Broken> {
         let parsed = regex_syntax::ast::parse::ParserBuilder::new().nest_limit(100).build().parse(regex);
-        // Look-around, back-references, possessive quantifiers, atomic groups, \K: fancy-regex knows them.
-        let fancy = parsed.is_err() && Expr::parse_tree(regex).is_ok();
-        // For what neither of them knows the words of regex-syntax are the clearer ones, and they have a place.
-        let plain = parsed
-            .err()
-            .filter(|e| !matches!(e.kind(), ErrorKind::UnsupportedLookAround | ErrorKind::UnsupportedBackreference));
-        let plain = plain.map(|e| Broken { message: e.kind().to_string(), at: Some(e.span().start.offset) });
-        if let Some(broken) = plain.clone().filter(|_| !fancy) {
-            return Err(broken);
-        }
-        let built = RegexBuilder::new(regex).case_insensitive(true).backtrack_limit(BACKTRACK_LIMIT).build();
-        match built {
-            Ok(regex) => Ok(Alone { regex, fancy }),
-            Err(fancy_regex::Error::ParseError(at, e)) => {
-                let at = usize::try_from(at).ok();
-                Err(Broken { message: e.to_string(), at })
+        let broken = match parsed {
+            Ok(_) => return Alone::plain(regex),
+            Err(e) => e,
+        };
+        // Look-around, back-references, atomic groups, \K: fancy-regex knows them.
+        let may_be_fancy = matches!(
+            broken.kind(),
+            ErrorKind::UnsupportedLookAround
+                | ErrorKind::UnsupportedBackreference
+                | ErrorKind::FlagUnrecognized
+                | ErrorKind::EscapeUnrecognized
+        );
+        if may_be_fancy {
+            let built =
+                fancy_regex::RegexBuilder::new(regex).case_insensitive(true).backtrack_limit(BACKTRACK_LIMIT).build();
+            match built {
+                Ok(regex) => return Ok(Alone::Fancy(regex)),
+                Err(fancy_regex::Error::ParseError(at, e)) => {
+                    return Err(Broken { message: e.to_string(), at: usize::try_from(at).ok() });
+                }
+                Err(_) => {}
             }
-            Err(e) => Err(plain.or_else(|| translated(regex)).unwrap_or(Broken { message: e.to_string(), at: None })),
         }
+        Err(Broken { message: broken.kind().to_string(), at: Some(broken.span().start.offset) })
+    }
+
+    fn plain(regex: &str) -> Result<Alone, Broken> {
+        let built = RegexBuilder::new(regex).case_insensitive(true).build();
+        built
+            .map(Alone::Plain)
+            .map_err(|e| translated(regex).unwrap_or_else(|| Broken { message: e.to_string(), at: None }))
     }
 
     /// Whether it matches; not when the search was given up.
     pub fn is_match(&self, text: &str) -> bool {
-        self.regex.is_match(text).unwrap_or(false)
+        match self {
+            Alone::Plain(regex) => regex.is_match(text),
+            Alone::Fancy(regex) => regex.is_match(text).unwrap_or(false),
+        }
     }
 
     /// Whether a backtracking search may take time beyond all measure: a repetition without end within another.
     pub fn is_catastrophic(&self, regex: &str) -> bool {
-        self.fancy && Expr::parse_tree(regex).is_ok_and(|tree| nested(&tree.expr, false))
+        matches!(self, Alone::Fancy(_)) && Expr::parse_tree(regex).is_ok_and(|tree| nested(&tree.expr, false))
     }
 }
 
@@ -86,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_broken_regex_is_shown_its_place() {
-        for (regex, at) in [("user (unknown", 5), ("a[z-b]c", 2), ("x{2,1}", 1), ("a**", 2), (r"a\", 1), ("a(?!b", 5)] {
+        for (regex, at) in [("user (unknown", 5), ("a[z-b]c", 2), ("x{2,1}", 1), (r"a\", 1), ("a(?!b", 5)] {
             let broken = Alone::new(regex).unwrap_err();
             let found = broken.at.unwrap();
             assert!(found.abs_diff(at) <= 1, "{regex}: {broken:?}");

@@ -4,7 +4,7 @@
 //! code and enhanced code stay. [`Templates`] groups masked replies in the manner of Drain (He et al., 2017): a reply
 //! joins a group of its codes and its length when few of its words differ, and those become `<*>`. Words that carry the
 //! meaning of a refusal ("full", "disabled") are never taken for variable. Pure, bounded: at most [`Templates::new`]'s
-//! number of groups is kept, and what then belongs to none is told so.
+//! number of groups is kept, of one length and code [`MAX_ALIKE`], and what then belongs to none is told so.
 
 use std::fmt;
 
@@ -16,6 +16,8 @@ pub const ANY: &str = "<*>";
 const MAX_REPLY: usize = 2048;
 /// Most words of a template; later ones are not looked at.
 const MAX_WORDS: usize = 64;
+/// Most groups of the same codes and length: each new reply is held against all of them.
+pub const MAX_ALIKE: usize = 1_000;
 /// Masked texts whose group is remembered.
 const MAX_REMEMBERED: usize = 65_536;
 
@@ -490,8 +492,11 @@ impl Templates {
         }
         let template = Template::from_masked(text);
         let number = self.all.len();
-        let place = Templates::place_of(&template);
-        self.places.entry(place).or_default().push(u32::try_from(number).ok()?);
+        let place = self.places.entry(Templates::place_of(&template)).or_default();
+        if place.len() >= MAX_ALIKE {
+            return None;
+        }
+        place.push(u32::try_from(number).ok()?);
         self.all.push(template);
         self.remember(text, number);
         Some(number)
