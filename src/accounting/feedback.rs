@@ -7,6 +7,7 @@
 //! working, the entries wait, the ledger keeps their events, and an error is logged at each try.
 
 mod follow;
+pub mod novelty;
 mod send_index;
 #[cfg(test)]
 mod tests;

@@ -350,7 +350,7 @@ fn cut(reply: &str) -> &str {
 }
 
 /// The rules of the sources in the order in which they decide.
-fn read(sources: &[PatternSource]) -> (Vec<Rule>, Vec<PatternError>) {
+pub(super) fn read(sources: &[PatternSource]) -> (Vec<Rule>, Vec<PatternError>) {
     let (mut rules, mut errors) = (Vec::new(), Vec::new());
     let mut ordered: Vec<&PatternSource> = sources.iter().collect();
     ordered.sort_by_key(|source| match source {

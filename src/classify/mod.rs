@@ -6,19 +6,25 @@
 //! A set is immutable and has an id that its whole content decides: whoever classifies with the set an event is stamped
 //! with comes to the same verdict (reference/accounting.md, section 7).
 
+mod alone;
 mod builtin;
 mod cache;
 mod codes;
 mod compile;
+pub mod explain;
 mod limits;
 mod line;
+pub mod lint;
 mod literals;
 mod mask;
 mod matcher;
+pub mod novelty;
 mod pattern_file;
 mod pcre;
 mod rule;
 mod stored;
+pub mod suggest;
+pub mod template;
 mod verdict;
 
 pub use compile::{MAX_REPLY, Note, RuleSet};

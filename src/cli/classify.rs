@@ -5,11 +5,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::Failure;
-use crate::classify::RuleSet;
+use crate::classify::{Facts, Line, RuleSet, classify_line};
 use crate::config::PatternSource;
+use crate::event::Stage;
 
 /// Arguments of `carom classify`.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "One reply a line in, one JSON object a line out: text, category, kind (hard, soft, block, transient), \
+    rule, source, action, suppress, backoff.\n\n\
+    Examples:\n  \
+    echo '550 5.1.1 no such user' | carom classify\n  \
+    carom classify --config /etc/carom/config --provider gmail < replies.txt | jq -r .category | sort | uniq -c"
+)]
 pub struct Args {
     /// Pattern file consulted before the built-in rules; may be repeated
     #[arg(long, value_name = "FILE")]
@@ -20,6 +28,27 @@ pub struct Args {
     /// Relative paths in the configuration are taken from here [default: the current folder]
     #[arg(long, value_name = "DIR", requires = "config")]
     root: Option<PathBuf>,
+    /// The replies were given at this provider (rules limited to others do not hold)
+    #[arg(long, value_name = "NAME")]
+    provider: Option<String>,
+    /// For recipients of this domain
+    #[arg(long, value_name = "DOMAIN")]
+    domain: Option<String>,
+    /// By this host
+    #[arg(long, value_name = "HOST")]
+    mx: Option<String>,
+    /// At this stage: connect, ehlo, mail, rcpt, data, eod
+    #[arg(long, value_name = "STAGE")]
+    stage: Option<Stage>,
+}
+
+/// What is printed of a reply.
+#[derive(serde::Serialize)]
+struct Printed<'a> {
+    #[serde(flatten)]
+    line: Line<'a>,
+    /// Whether a sender should slow down: some rule says `mode=backoff`.
+    backoff: bool,
 }
 
 #[expect(clippy::disallowed_methods, reason = "edge: reads the pattern files named by the arguments")]
@@ -45,6 +74,13 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::from(2));
         }
     };
+    let facts = Facts {
+        provider: args.provider.as_deref().unwrap_or(""),
+        domain: args.domain.as_deref().unwrap_or(""),
+        mx: args.mx.as_deref().unwrap_or(""),
+        stage: args.stage,
+        status: None,
+    };
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut input = std::io::stdin().lock();
     let mut bytes = Vec::new();
@@ -52,11 +88,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         // Servers answer in any charset; what is no UTF-8 is shown as such and classified by the rest.
         let line = String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']).to_owned();
         bytes.clear();
-        serde_json::to_writer(
-            &mut out,
-            &crate::classify::classify_line(&rules, &line, &crate::classify::Facts::default()),
-        )
-        .map_err(std::io::Error::from)?;
+        let line = classify_line(&rules, &line, &facts);
+        let backoff = line.action.split(',').any(|a| a == "mode=backoff");
+        serde_json::to_writer(&mut out, &Printed { line, backoff }).map_err(std::io::Error::from)?;
         out.write_all(b"\n")?;
     }
     out.flush()?;

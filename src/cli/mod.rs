@@ -19,6 +19,7 @@ mod completions;
 pub mod demo;
 mod digest;
 mod find;
+mod patterns;
 mod peer;
 mod reload;
 mod report;
@@ -73,6 +74,8 @@ enum Command {
     Digest(digest::Args),
     /// Classify SMTP replies: one a line on standard input, JSON lines out
     Classify(classify::Args),
+    /// Pattern files: check, explain, measure on history, find what they miss, apply
+    Patterns(patterns::Args),
     /// Read bounces and complaints: files, folders, mailboxes
     Report(report::Args),
     /// Statistics over accounting files, as pmtastats gives them
@@ -108,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Rotate(args) => rotate::run(&args),
         Command::Digest(args) => digest::run(&args),
         Command::Classify(args) => classify::run(&args),
+        Command::Patterns(args) => patterns::run(args),
         Command::Report(args) => report::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Find(args) => find::run(&args),

@@ -82,6 +82,14 @@ fn text(status: &Value) -> String {
             show("/store/segments"),
         ),
     );
+    let alarms = status.pointer("/novelty/alarms").and_then(Value::as_array).cloned().unwrap_or_default();
+    if let Some(last) = alarms.first() {
+        let of = |name: &str| last.get(name).map_or(String::new(), shown);
+        line(
+            "NEW REPLIES",
+            format!("{} alarms; the last {} at {}: {}", alarms.len(), of("time"), of("provider"), of("template")),
+        );
+    }
     let end = status.pointer("/ledger/end").and_then(Value::as_u64).unwrap_or(0);
     line("ledger", format!("events {} to {}", show("/ledger/first"), end.saturating_sub(1)));
     let shown_queues = rows("queues");
@@ -96,6 +104,11 @@ fn text(status: &Value) -> String {
     ] {
         let _ = writeln!(out, "\n{title}");
         let _ = writeln!(out, "{}", table(&rows, columns));
+    }
+    if !alarms.is_empty() {
+        let rows: Vec<Value> = alarms.into_iter().map(rule_alone).collect();
+        let _ = writeln!(out, "\nreplies never seen before (`carom patterns unmatched` shows more)");
+        let _ = writeln!(out, "{}", table(&rows, ALARMS));
     }
     out
 }
@@ -114,6 +127,15 @@ fn report_line(status: &Value) -> String {
     )
 }
 
+/// Of the proposed rule the examples are left out.
+fn rule_alone(mut alarm: Value) -> Value {
+    if let Some(proposal) = alarm.get_mut("proposal") {
+        let rule = proposal.as_str().and_then(|p| p.lines().last()).unwrap_or("").to_owned();
+        *proposal = rule.into();
+    }
+    alarm
+}
+
 /// Columns: the member of the row, its heading.
 type Columns = &'static [(&'static str, &'static str)];
 
@@ -126,6 +148,14 @@ const OUTPUTS: Columns = &[
     ("error", "last error"),
 ];
 const CONSUMERS: Columns = &[("consumer", "consumer"), ("holdsFrom", "keeps from event"), ("behind", "events behind")];
+const ALARMS: Columns = &[
+    ("time", "time"),
+    ("provider", "provider"),
+    ("category", "counted as"),
+    ("rule", "decided by"),
+    ("template", "reply"),
+    ("proposal", "proposed rule"),
+];
 const QUEUES: Columns = &[
     ("queue", "queue"),
     ("ready", "ready"),

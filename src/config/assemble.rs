@@ -99,6 +99,7 @@ impl Draft {
             send_index_retention: global.send_index_retention,
             send_index_max: global.send_index_max,
             report_quarantine_size: global.report_quarantine_size,
+            novelty_alarm: global.novelty_alarm,
         }
     }
 

@@ -80,8 +80,29 @@ pub struct Config {
     pub send_index_max: u64,
     /// `report-quarantine-size`: bytes of reports that nobody understood.
     pub report_quarantine_size: u64,
+    /// `novelty-alarm-...`.
+    pub novelty_alarm: NoveltyAlarm,
     /// `command-socket FILE`: where `carom reload` and `carom suppress` reach the running server.
     pub command_socket: PathBuf,
+}
+
+/// When and how the operator hears of replies in words never seen before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoveltyAlarm {
+    /// `novelty-alarm-count`: so many at one provider; 0 is never.
+    pub count: u32,
+    /// `novelty-alarm-within`: in this time.
+    pub within: Duration,
+    /// `novelty-alarm-to`: who gets a mail; without it `postmaster`.
+    pub to: Vec<String>,
+    /// `novelty-alarm-command`: a program that gets the alarm as JSON on its standard input.
+    pub command: Option<PathBuf>,
+}
+
+impl Default for NoveltyAlarm {
+    fn default() -> NoveltyAlarm {
+        NoveltyAlarm { count: 20, within: Duration::from_secs(600), to: Vec::new(), command: None }
+    }
 }
 
 /// A listener for mail.

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use serde_json::{Value, json};
 
 use super::{Inner, now, quarantine};
+use crate::accounting::feedback::novelty;
 use crate::config;
 use crate::event::Time;
 use crate::manage::{Answer, Command};
@@ -91,6 +92,7 @@ impl Inner {
         let kept = self.quarantine.usage();
         let reports: serde_json::Map<String, Value> =
             self.report_counters.all().into_iter().map(|(name, n)| (name.to_owned(), n.into())).collect();
+        let novelty = self.novelty();
         let config = self.live.load();
         let configuration = self.configuration.lock().unwrap_or_else(PoisonError::into_inner);
         json!({
@@ -128,12 +130,35 @@ impl Inner {
                 "evicted": kept.evicted,
             },
             "suppressedAddresses": self.suppression.len(),
+            "novelty": novelty,
             "ledger": { "first": ledger.start(), "end": ledger.end() },
             "consumers": consumers,
             "outputs": outputs,
             "queueCount": all.len(),
             "queues": queues,
         })
+    }
+
+    /// What is known of new replies. The lock is not held while the tables are asked: the consumer takes both.
+    fn novelty(&self) -> Value {
+        let novelty = novelty::lock(&self.novelty);
+        let alarms: Vec<_> = novelty
+            .alarms()
+            .map(|a| {
+                json!({
+                    "time": text(Time(a.time)),
+                    "provider": a.provider,
+                    "template": a.template,
+                    "count": a.count,
+                    "withinSeconds": a.within_seconds,
+                    "category": a.category,
+                    "rule": a.rule,
+                    "examples": a.examples,
+                    "proposal": a.proposal,
+                })
+            })
+            .collect();
+        json!({ "templates": novelty.len(), "notWatched": novelty.overflow(), "alarms": alarms })
     }
 }
 

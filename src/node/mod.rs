@@ -6,6 +6,7 @@ mod check;
 mod commands;
 mod known;
 pub mod log;
+mod notice;
 mod offline;
 mod quarantine;
 mod reload;
@@ -20,7 +21,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::accounting::feedback::{self, Running, SendIndex};
+use crate::accounting::feedback::{self, Running, SendIndex, novelty};
 use crate::accounting::outputs::{Outputs, Settings};
 use crate::config::{self, Config};
 use crate::delivery;
@@ -95,6 +96,8 @@ pub struct Node {
     outputs: Arc<Outputs>,
     suppressor: Running,
     send_index: Option<Running>,
+    novelty: Running,
+    notices: JoinHandle<()>,
     intake: JoinHandle<()>,
     delivery: JoinHandle<()>,
     reports: JoinHandle<()>,
@@ -111,6 +114,8 @@ struct Inner {
     store: Store,
     engine: Engine,
     suppression: Suppression,
+    /// Which replies were seen, and the alarms about new ones.
+    novelty: novelty::Shared,
     outputs: Arc<Outputs>,
     /// Mail to report addresses that nobody understood.
     quarantine: Quarantine,
@@ -204,6 +209,13 @@ impl Node {
             tracing::info!(recipients, "the queue goes on");
         }
 
+        // Replies in words never seen before: the operator hears of them.
+        let (told, alarms) = tokio::sync::mpsc::unbounded_channel();
+        let tell = Box::new(move |alarm| drop(told.send(alarm)));
+        let (watch_replies, seen_replies) = novelty::open(&store, live.clone(), tell)?;
+        let novelty = watch_replies.spawn().map_err(other)?;
+        let notices = tokio::spawn(notice::tell(alarms, store.clone(), engine.clone(), live.clone()));
+
         // Out, back in, and in.
         let (stop_delivery, delivery_stopped) = watch::channel(false);
         engine.start();
@@ -233,6 +245,7 @@ impl Node {
             store,
             engine,
             suppression,
+            novelty: seen_replies,
             outputs: outputs.clone(),
             quarantine,
             report_counters,
@@ -249,6 +262,8 @@ impl Node {
             outputs,
             suppressor,
             send_index,
+            novelty,
+            notices,
             intake,
             delivery,
             reports,
@@ -307,14 +322,17 @@ impl Node {
         if let Err(error) = self.outputs.stop().await {
             tracing::error!("accounting files did not end in order: {error}");
         }
-        let consumers = (self.suppressor, self.send_index);
+        let consumers = (self.suppressor, self.send_index, self.novelty);
         let ended = tokio::task::spawn_blocking(move || {
             consumers.0.stop();
             if let Some(index) = consumers.1 {
                 index.stop();
             }
+            consumers.2.stop();
         });
         let _ = ended.await;
+        // With the consumer its end of the channel is gone: what was raised to the end is still queued.
+        join("notices", self.notices).await;
         self.inner.store.close().await?;
         tracing::info!("stopped");
         Ok(())

@@ -34,6 +34,7 @@ mod spool;
 mod suppressed;
 mod tables;
 mod tail;
+mod templates;
 #[cfg(test)]
 mod tests;
 pub mod verify;

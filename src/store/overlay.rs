@@ -12,7 +12,7 @@ use super::error::StoreError;
 pub(super) type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 /// The tables; a number is how the overlay names one.
-pub(super) const TABLES: [Definition; 8] = [
+pub(super) const TABLES: [Definition; 9] = [
     TableDefinition::new("meta"),
     TableDefinition::new("consumers"),
     TableDefinition::new("rule sets"),
@@ -21,6 +21,7 @@ pub(super) const TABLES: [Definition; 8] = [
     TableDefinition::new("sends by time"),
     TableDefinition::new("counters"),
     TableDefinition::new("quarantine"),
+    TableDefinition::new("templates"),
 ];
 
 /// Index into [`TABLES`].
@@ -35,6 +36,7 @@ pub(super) enum Table {
     SendTimes = 5,
     Counters = 6,
     Quarantine = 7,
+    Templates = 8,
 }
 
 impl Table {

@@ -10,7 +10,7 @@ use super::Directive;
 use super::set::{Change, Reference, Set};
 use super::virtual_mta::{SourceHost, read_source_hosts};
 use crate::config::lexer::{Args, Span};
-use crate::config::model::{DomainPattern, Listener, PatternFile};
+use crate::config::model::{DomainPattern, Listener, NoveltyAlarm, PatternFile};
 use crate::config::pattern_file;
 use crate::config::tree::Reading;
 use crate::config::values::{self, ValueError};
@@ -68,6 +68,8 @@ pub struct Global {
     pub send_index_max: u64,
     /// `report-quarantine-size`
     pub report_quarantine_size: u64,
+    /// `novelty-alarm-...`
+    pub novelty_alarm: NoveltyAlarm,
     /// `command-socket`
     pub command_socket: Option<PathBuf>,
     /// `source=NAME` of listener lines
@@ -100,6 +102,7 @@ impl Default for Global {
             send_index_retention: Duration::from_secs(30 * DAY),
             send_index_max: 50_000_000,
             report_quarantine_size: 64 << 20,
+            novelty_alarm: NoveltyAlarm::default(),
             command_socket: None,
             references: Vec::new(),
         }
@@ -230,6 +233,29 @@ pub const GLOBAL: &[G] = &[
         Set::Size(|g, v| g.report_quarantine_size = v),
         "64M",
         "How much mail to report addresses is kept that nobody understood; the oldest goes first; 0 keeps none",
+    ),
+    G::one(
+        "novelty-alarm-count",
+        Set::Int(0, 10_000, |g, v| g.novelty_alarm.count = small(v)),
+        "20",
+        "Replies in words never seen before that raise an alarm when so many come from one provider; 0 is never",
+    ),
+    G::one(
+        "novelty-alarm-within",
+        Set::Time(1, DAY, |g, v| g.novelty_alarm.within = v),
+        "10m",
+        "The time within which novelty-alarm-count replies come",
+    ),
+    G::many(
+        "novelty-alarm-to",
+        Set::Email(|g, v| g.novelty_alarm.to.push(v)),
+        "Who gets a mail about replies in words never seen before; the postmaster if not given",
+    ),
+    G::one(
+        "novelty-alarm-command",
+        Set::Path(|g, v| g.novelty_alarm.command = Some(v)),
+        "",
+        "A program that gets each such alarm as one JSON object on its standard input",
     ),
     G::one(
         "command-socket",
