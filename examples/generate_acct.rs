@@ -12,7 +12,7 @@ use std::time::Duration;
 use carom::accounting::columns::Columns;
 use carom::accounting::csv::CsvRows;
 use carom::accounting::parquet::ParquetRows;
-use carom::accounting::parquet_file::{Manifest, ParquetFile};
+use carom::accounting::parquet_file::ParquetFile;
 use carom::accounting::stage::Stage;
 use carom::config::{AcctFile, AcctFormat};
 use carom::disk::{Disk, RealDisk};
@@ -95,21 +95,13 @@ fn chunk(first: u64) -> Events {
 
 fn columns(format: AcctFormat) -> Columns {
     Columns::of(&AcctFile {
-        path: "acct".into(),
-        format,
         records: Kinds::ALL,
-        record_fields: BTreeMap::new(),
         max_size: u64::MAX,
-        move_to: None,
-        move_interval: Duration::MAX,
         delete_after: None,
-        iso_times: true,
-        user_string: String::new(),
-        world_readable: false,
-        strict_columns: false,
         close_rows: u64::MAX,
         close_after: Duration::MAX,
         row_group_rows: ROW_GROUP,
+        ..AcctFile::new("acct".into(), format)
     })
     .expect("no record-fields, nothing wrong with them")
 }
@@ -158,9 +150,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         } else {
             let mut rows = ParquetRows::new(columns(AcctFormat::Parquet));
             let file = RealDisk.create_new(&dir.join(name + ".parquet"))?;
-            let mut parquet = ParquetFile::begin(file, &rows, ROW_GROUP)?;
+            let mut parquet = ParquetFile::begin(file, &rows, ROW_GROUP, Compression::Zstd(3))?;
             each(&mut |events| Ok(parquet.push(&mut rows, events)?))?;
-            let manifest = Manifest { store: StoreId(0xca), records: Kinds::ALL, first, last: end - 1, rows: 0 };
+            let (store, ranges) = (StoreId(0xca), Ranges::one(first, end - 1));
+            let manifest = Manifest { store, output: "acct.parquet".into(), records: Kinds::ALL, ranges, rows: 0 };
             parquet.finish(&mut rows, manifest)?;
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carom::accounting::outputs::{Outputs, Settings};
-use carom::config::{AcctFile, AcctFormat, Compression, FieldChoice};
+use carom::config::{AcctFile, AcctFormat, FieldChoice};
 use carom::disk::RealDisk;
 use carom::event::{Event, Events, Kind, Kinds, Time};
 use carom::store::{Options, Store};

@@ -22,7 +22,7 @@ use carom::accounting::outputs::{Outputs, Settings};
 use carom::accounting::parquet_file::read_manifest;
 use carom::accounting::target::{OutputError, Target};
 use carom::classify::RuleSet;
-use carom::config::{AcctFile, AcctFormat, Compression, FieldChoice};
+use carom::config::{AcctFile, AcctFormat, FieldChoice};
 use carom::disk::Disk;
 use carom::event::{Event, EventBatch, Events, Kind, Kinds, RuleSetId, StoreId, Time};
 use carom::sim::disk::{Fault, SimDisk};

@@ -124,7 +124,12 @@ pub fn properties(schema: &Schema, row_group_rows: u64, compression: config::Com
 
 /// The columns of every file whose acct-file does not choose fields: the field table.
 pub fn full_schema() -> SchemaRef {
-    let column = |f: &'static Field| Column { name: f.name.to_owned(), kinds: f.kinds, source: Source::Field(f) };
+    let column = |f: &'static Field| Column {
+        name: f.name.to_owned(),
+        kinds: f.kinds,
+        source: Source::Field(f),
+        mapped: Vec::new(),
+    };
     Arc::new(Schema::new(FIELDS.iter().map(|f| field(&column(f))).collect::<Vec<_>>()))
 }
 

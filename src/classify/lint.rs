@@ -4,7 +4,7 @@ use hashbrown::HashMap;
 
 use super::Rule;
 use super::alone::Alone;
-use super::mask::without_addresses;
+use super::mask::Masked;
 use super::pattern_file::PatternError;
 use crate::event::Category;
 use crate::event::category::CATEGORIES;
@@ -186,7 +186,7 @@ fn covers(earlier: &Rule, later: &Rule) -> bool {
 
 /// A reply as a rule sees it.
 fn seen_by<'r>(rule: &Rule, reply: &'r str) -> std::borrow::Cow<'r, str> {
-    if rule.shipped { without_addresses(reply) } else { reply.into() }
+    if rule.shipped { Masked::new(reply).text().to_owned().into() } else { reply.into() }
 }
 
 /// The first rule before number `before` that decides the category of this reply.

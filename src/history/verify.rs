@@ -246,7 +246,7 @@ fn csv(
     let mut reader = ::csv::ReaderBuilder::new().buffer_capacity(1 << 18).from_reader(file);
     let header = reader.byte_headers().map_err(|e| failed(&e))?.clone();
     let column = |name: &str| header.iter().position(|h| h.eq_ignore_ascii_case(name.as_bytes()));
-    if let Some(name) = missing(&["type"], |n| column(n).is_some()) {
+    if let Some(name) = missing(&["type".to_owned()], |n| column(n).is_some()) {
         return Err(failed(&format_args!("it has no column {name}, so it is no accounting file")));
     }
     let (id_at, kind_at) = (column("eventId"), column("type").unwrap_or(0));

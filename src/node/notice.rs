@@ -119,6 +119,7 @@ fn notice(config: &Config, alarm: &Alarm, (store, id): (StoreId, MessageId), now
         src_type: SourceType::Internal,
         src_mta: host.into(),
         src_ip: None,
+        rcv_ip: None,
         user: "".into(),
         eight_bit: false,
         body_len: u32::try_from(body.len()).unwrap_or(u32::MAX),

@@ -63,7 +63,7 @@ pub(super) fn read(bytes: &[u8], patterns: &[BodyPattern], feedback: bool) -> Op
 
 /// The readable text, then what else is text; lines end in a line feed.
 fn text(mail: &Mail<'_>) -> String {
-    let mut text = mail.text();
+    let mut text = mail.text().to_owned();
     let machine = ["message/delivery-status", "message/feedback-report", "text/rfc822-headers"];
     for part in mail.parts.iter().filter(|p| machine.contains(&p.media.as_str())) {
         text.push('\n');
