@@ -63,7 +63,8 @@ impl Server {
     }
 
     fn wait_listening(&mut self) {
-        let end = Instant::now() + Duration::from_secs(20);
+        // Each set of pattern rules that events in the ledger are stamped with is compiled again.
+        let end = Instant::now() + Duration::from_secs(90);
         while Instant::now() < end {
             if let Ok(stream) = TcpStream::connect(("127.0.0.1", self.port)) {
                 stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
