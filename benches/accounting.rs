@@ -4,7 +4,6 @@
 //! bounced or deferred, to a few thousand domains, each with its own reply. "decode" is reading and classifying alone,
 //! which every output does for itself. Files go to a temporary folder; syncing them is part of the Parquet figure.
 
-use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::sync::Arc;

@@ -306,7 +306,7 @@ fn a_full_disk_under_the_accounting_files_is_said_costs_no_mail_and_no_record() 
     let mut server = Server::start(dir.path(), &config, None);
     let clients = load.run(server.smtp_port(), 8);
     wait_for_load(&load, 100);
-    std::fs::write(acct.join("ballast"), vec![1; 24 << 20]).unwrap_err();
+    std::fs::write(acct.join("ballast"), vec![1; 64 << 20]).unwrap_err();
     let before = load.acknowledged().len();
     wait_for_load(&load, before + 200);
     let end = Instant::now() + Duration::from_secs(30);
