@@ -9,7 +9,6 @@
 //!
 //! `CAROM_BENCH_KEEP=FILE` keeps the Parquet file, to look into; with `--test` nothing is timed.
 
-use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::io::Write as _;
 use std::net::Ipv4Addr;

@@ -505,3 +505,61 @@ fn a_clock_that_is_put_back_does_not_keep_a_parquet_file_open() {
     output.tick(true, back + Duration::from_secs(21)).unwrap();
     assert_eq!(output.current(), None, "close-after is 20 s");
 }
+
+#[test]
+fn a_clock_that_jumps_over_midnight_and_back_never_names_two_files_alike() {
+    let mut file = acct_file(AcctFormat::Csv);
+    file.move_to = None;
+    file.max_size = 1 << 20;
+    let house = House::new(file, 0);
+    let (mut names, mut seqs) = (Vec::new(), Vec::new());
+    for (turn, day) in [0u64, 1, 0, 1, 2, 0].into_iter().enumerate() {
+        house.ledger.end.store(turn as u64 * 10 + 11, Relaxed);
+        let at = EVENING + Duration::from_secs(86_400 * day);
+        let mut output = Output::open(Arc::clone(&house.target), at).unwrap();
+        output.tick(false, at).unwrap();
+        while output.step(at).unwrap() == Step::Worked {}
+        output.rotate().unwrap();
+        drop(output);
+        // Whoever archives files takes them away at once: their names are not in the folder any more.
+        for path in files(&house.disk) {
+            seqs.extend(sequence_numbers(&path, read(&house.disk, &path)));
+            house.disk.remove(&path).unwrap();
+            names.push(path);
+        }
+    }
+    assert_eq!(names.len(), 6);
+    assert_eq!(seqs, selected());
+    let given = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), given, "{names:?}");
+}
+
+#[test]
+fn a_new_file_begins_at_local_midnight_and_not_at_the_change_of_the_clock() {
+    // In Berlin 2023-10-29 has 25 hours: 03:00+0200 is followed by 02:00+0100.
+    let mut file = acct_file(AcctFormat::Csv);
+    file.move_to = None;
+    file.max_size = 1 << 20;
+    let house = House::new(file.clone(), 0);
+    let mut target = target(file, Arc::clone(&house.target.journal), &house.disk);
+    Arc::get_mut(&mut target).unwrap().zone = jiff::tz::TimeZone::get("Europe/Berlin").unwrap();
+    let at = |text: &str| Time::from(text.parse::<jiff::Timestamp>().unwrap());
+    let mut output = Output::open(target, at("2023-10-28T23:30:00Z")).unwrap();
+    for (end, time) in [
+        (11, "2023-10-28T23:30:00Z"), // 01:30+0200
+        (21, "2023-10-29T00:59:00Z"), // 02:59+0200
+        (31, "2023-10-29T01:01:00Z"), // 02:01+0100
+        (41, "2023-10-29T22:59:00Z"), // 23:59+0100
+        (51, "2023-10-29T23:01:00Z"), // the next day
+    ] {
+        house.ledger.end.store(end, Relaxed);
+        output.tick(false, at(time)).unwrap();
+        while output.step(at(time)).unwrap() == Step::Worked {}
+    }
+    output.stop().unwrap();
+    let names: Vec<_> = files(&house.disk).iter().map(|p| p.display().to_string()).collect();
+    assert_eq!(names, ["/log/acct-2023-10-29-0000.csv", "/log/acct-2023-10-30-0000.csv"]);
+    assert_eq!(written(&house.disk), selected().into_iter().filter(|s| *s < 51).collect::<Vec<_>>());
+}

@@ -291,3 +291,42 @@ fn a_full_disk_refuses_mail_with_452_and_the_queue_goes_on() {
     Books::read(dir.path()).check(&load.acknowledged(), &sink, 0);
     drop(disk);
 }
+
+#[test]
+fn a_full_disk_under_the_accounting_files_is_said_costs_no_mail_and_no_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let acct = dir.path().join("acct");
+    let Some(disk) = SmallDisk::mount(&acct, "24m") else {
+        eprintln!("SKIPPED: no tmpfs can be mounted here (needs root); the simulated disk is filled in acct_power_cut");
+        return;
+    };
+    let sink = Sink::start();
+    let config = Server::write_config(dir.path(), sink.port());
+    let load = Load::new();
+    let mut server = Server::start(dir.path(), &config, None);
+    let clients = load.run(server.smtp_port(), 8);
+    wait_for_load(&load, 100);
+    std::fs::write(acct.join("ballast"), vec![1; 64 << 20]).unwrap_err();
+    let before = load.acknowledged().len();
+    wait_for_load(&load, before + 200);
+    let end = Instant::now() + Duration::from_secs(30);
+    let errors = |server: &Server| {
+        let outputs = server.status("outputs");
+        let said = outputs.as_array().into_iter().flatten().filter_map(|o| o["error"].as_str().map(str::to_owned));
+        said.filter(|e| e.contains("space")).count()
+    };
+    while errors(&server) == 0 {
+        assert!(Instant::now() < end, "no output says that its disk is full: {}", server.status("outputs"));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    clients.stop();
+    server.wait_drained(Duration::from_secs(60));
+    std::fs::remove_file(acct.join("ballast")).unwrap();
+    while errors(&server) > 0 {
+        assert!(Instant::now() < end + Duration::from_secs(30), "still: {}", server.status("outputs"));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    server.terminate();
+    Books::read(dir.path()).check(&load.acknowledged(), &sink, 0);
+    drop(disk);
+}
