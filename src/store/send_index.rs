@@ -89,7 +89,9 @@ impl Tables {
 
     fn entry(&self, value: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(first) = leads_to(value) else { return Ok(value.get(TIME..).map(<[u8]>::to_vec)) };
-        let found = self.find(Table::Sends, first)?.filter(|v| leads_to(v).is_none());
+        // Entered together, they have the same time; else another send has taken the first key since.
+        let same = |v: &Vec<u8>| leads_to(v).is_none() && v.get(..TIME) == value.get(..TIME);
+        let found = self.find(Table::Sends, first)?.filter(same);
         Ok(found.and_then(|v| v.get(TIME..).map(<[u8]>::to_vec)))
     }
 }
