@@ -9,6 +9,8 @@
 //!
 //! `CAROM_BENCH_KEEP=FILE` keeps the Parquet file, to look into; with `--test` nothing is timed.
 
+#![expect(clippy::disallowed_methods, reason = "edge: writes files, reads the clock and how it is to run")]
+
 use std::hint::black_box;
 use std::io::Write as _;
 use std::net::Ipv4Addr;

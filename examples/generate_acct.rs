@@ -4,7 +4,6 @@
 //! ten delivered, the rest bounced or put off, to three thousand domains, each reply with an id of its own.
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "edge: an example writes files")]
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -14,8 +13,9 @@ use carom::accounting::csv::CsvRows;
 use carom::accounting::parquet::ParquetRows;
 use carom::accounting::parquet_file::ParquetFile;
 use carom::accounting::stage::Stage;
-use carom::config::{AcctFile, AcctFormat};
+use carom::config::{AcctFile, AcctFormat, Compression};
 use carom::disk::{Disk, RealDisk};
+use carom::event::manifest::{Manifest, Ranges};
 use carom::event::{
     Action, DeliveryType, EnhancedStatus, Event, EventBatch, Events, Kind, Kinds, MessageId, RuleSetId, SourceType,
     StoreId, Time,

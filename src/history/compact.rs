@@ -142,6 +142,9 @@ pub enum CompactError {
     Stopped(&'static str),
 }
 
+/// What is in a day's folder: its accounting files, the names of all else, what is wrong with a file.
+type Looked = (Vec<Source>, Vec<String>, Option<String>);
+
 trait At<T> {
     fn at(self, what: &'static str, path: &Path) -> Result<T, CompactError>;
 }
@@ -278,7 +281,7 @@ impl Compaction<'_> {
     }
 
     /// The accounting files of a day, the names of all else, and what is wrong with a file.
-    fn look(&self, day: &str) -> Result<(Vec<Source>, Vec<String>, Option<String>), CompactError> {
+    fn look(&self, day: &str) -> Result<Looked, CompactError> {
         let folder = self.options.dir.join(day);
         let (mut sources, mut others, mut broken) = (Vec::new(), Vec::new(), None);
         for entry in RealDisk.list(&folder).at("listing", &folder)? {

@@ -45,14 +45,15 @@ impl Seen {
 
     /// The lowest and the highest number.
     pub fn bounds(&self) -> Option<(u64, u64)> {
-        let numbers = |((page, _), words): (&(u64, Option<u8>), &Box<[u64; WORDS]>)| {
+        let numbers = |page: u64, words: &[u64; WORDS]| {
             let first = words.iter().position(|w| *w != 0)?;
             let last = words.iter().rposition(|w| *w != 0)?;
             let low = page * BITS + first as u64 * 64 + u64::from(words[first].trailing_zeros());
             let high = page * BITS + last as u64 * 64 + 63 - u64::from(words[last].leading_zeros());
             Some((low, high))
         };
-        self.pages.iter().filter_map(numbers).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+        let all = self.pages.iter().filter_map(|((page, _), words)| numbers(*page, words));
+        all.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
 
     fn place(seq: u64) -> (u64, usize, u64) {
