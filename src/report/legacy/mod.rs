@@ -191,6 +191,8 @@ impl Reading {
     }
 
     fn said(&mut self, said: line::Said<'_>, text: &str) {
+        // The end of a sentence is no reason.
+        let said = line::Said { why: said.why.map(|why| why.trim_start_matches(['.', ':', ',', ' '])), ..said };
         let is_reply = |r: &str| values::reply_in(r).is_some();
         // A sentence is kept whole: "Your mail to ann@example.net was refused" says more than its end.
         let sentence = said.rcpt.is_some() && text.trim_start().starts_with(char::is_alphabetic) && {
