@@ -18,7 +18,7 @@ use super::signs::Signs;
 use super::values;
 
 /// Lines of text read.
-const MAX_LINES: usize = 2000;
+const MAX_LINES: usize = 5000;
 /// Bytes of a reason kept.
 const MAX_REASON: usize = 2048;
 

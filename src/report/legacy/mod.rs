@@ -66,7 +66,7 @@ const TABLES: &[&[Family]] =
     &[providers::FAMILIES, devices::FAMILIES, gateways::FAMILIES, servers::FAMILIES, unix::FAMILIES];
 
 /// Lines of a report read.
-const MAX_LINES: usize = 2000;
+const MAX_LINES: usize = 5000;
 /// Bytes of a reason kept.
 const MAX_REASON: usize = 2048;
 
@@ -191,6 +191,8 @@ impl Reading {
     }
 
     fn said(&mut self, said: line::Said<'_>, text: &str) {
+        // The end of a sentence is no reason.
+        let said = line::Said { why: said.why.map(|why| why.trim_start_matches(['.', ':', ',', ' '])), ..said };
         let is_reply = |r: &str| values::reply_in(r).is_some();
         // A sentence is kept whole: "Your mail to ann@example.net was refused" says more than its end.
         let sentence = said.rcpt.is_some() && text.trim_start().starts_with(char::is_alphabetic) && {
@@ -199,7 +201,9 @@ impl Reading {
         };
         let why = said.why.map(|why| match said.code {
             Some(code) if !is_reply(why) => format!("{code} {why}"),
-            None if sentence && !why.is_empty() && !is_reply(why) => text.trim().to_owned(),
+            None if sentence && !is_reply(why) && (!why.is_empty() || !text.trim_end().ends_with([':', '>', '.'])) => {
+                text.trim().to_owned()
+            }
             _ => why.to_owned(),
         });
         if let Some(rcpt) = said.rcpt {
