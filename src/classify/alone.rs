@@ -49,7 +49,7 @@ impl Alone {
             match built {
                 Ok(regex) => return Ok(Alone::Fancy(regex)),
                 Err(fancy_regex::Error::ParseError(at, e)) => {
-                    return Err(Broken { message: e.to_string(), at: usize::try_from(at).ok() });
+                    return Err(Broken { message: e.to_string(), at: Some(at) });
                 }
                 Err(_) => {}
             }

@@ -169,7 +169,10 @@ fn never_fired(loaded: &Loaded, coverage: &Coverage) -> Vec<(String, String, Str
         .collect()
 }
 
-fn sorted(coverage: &Coverage) -> (Vec<(&String, &Count)>, Vec<(&(String, String), u64)>) {
+/// Categories, and rules with their categories, the most frequent first.
+type Sorted<'c> = (Vec<(&'c String, &'c Count)>, Vec<(&'c (String, String), u64)>);
+
+fn sorted(coverage: &Coverage) -> Sorted<'_> {
     let mut categories: Vec<_> = coverage.categories.iter().collect();
     categories.sort_by(|a, b| b.1.events.cmp(&a.1.events).then_with(|| a.0.cmp(b.0)));
     let mut rules: Vec<_> = coverage.rules.iter().map(|(key, n)| (key, *n)).collect();

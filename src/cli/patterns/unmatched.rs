@@ -239,7 +239,7 @@ fn look(args: &Args, loaded: &Loaded) -> Result<Found, Failure> {
             (template, group)
         })
         .collect();
-    merged.sort_by(|a, b| b.1.events.cmp(&a.1.events));
+    merged.sort_by_key(|(_, group)| std::cmp::Reverse(group.events));
     Ok(Found { groups: merged, unmatched, ungrouped, classified, decided, read })
 }
 
