@@ -27,7 +27,7 @@ use super::rule::Rule;
 /// Most memory one pattern may take when compiled, in bytes.
 const MAX_PATTERN_SIZE: usize = 2 << 20;
 /// Patterns estimated smaller than this many states can't pass [`MAX_PATTERN_SIZE`]: they are made when needed.
-const SURELY_SMALL: usize = 8 << 10;
+const SURELY_SMALL: usize = 24 << 10;
 /// Most memory the states of one automaton that are made while searching may take, in bytes for each thread. The large
 /// rules need a few MiB: with one MiB their states are thrown away and made again, four times slower.
 const STATES_SIZE: usize = 8 << 20;
@@ -283,7 +283,7 @@ fn states(hir: &Hir) -> usize {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => 1,
         HirKind::Literal(literal) => literal.0.len(),
-        HirKind::Class(Class::Unicode(class)) => class.ranges().len().saturating_mul(4),
+        HirKind::Class(Class::Unicode(class)) => class.ranges().len(),
         HirKind::Class(Class::Bytes(class)) => class.ranges().len(),
         HirKind::Repetition(r) => {
             let times = r.max.unwrap_or(r.min.saturating_add(1)).max(1) as usize;
