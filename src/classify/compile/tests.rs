@@ -154,7 +154,10 @@ fn a_local_failure_without_a_reply_is_decided_by_its_words_or_its_status() {
 fn what_the_producer_decided_stays_and_successes_have_no_category() {
     let rules = builtin();
     let event = Event { category: "suppressed", ..bounced("smtp;550 5.1.1 user unknown") };
-    assert_eq!(rules.classify(&event), Verdict { category: "suppressed", rule: "", source: VerdictSource::Producer, ..Verdict::NONE });
+    assert_eq!(
+        rules.classify(&event),
+        Verdict { category: "suppressed", rule: "", source: VerdictSource::Producer, ..Verdict::NONE }
+    );
     for kind in [Kind::Delivered, Kind::Received, Kind::Feedback, Kind::RemoteStatus] {
         assert_eq!(rules.classify(&Event { kind, ..bounced("smtp;250 2.0.0 user unknown") }), Verdict::NONE, "{kind}");
     }
