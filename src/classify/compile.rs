@@ -248,10 +248,7 @@ impl RuleSet {
             reply,
             |number| {
                 let rule = &self.rules[number];
-                if rule.actions.is_empty() || !self.holds(number, facts, &codes) {
-                    return Some(false);
-                }
-                None
+                !rule.actions.is_empty() && self.holds(number, facts, &codes)
             },
             |number| {
                 entries.push(&self.rules[number].actions);
@@ -269,7 +266,7 @@ impl RuleSet {
         let mut found = Vec::new();
         self.matcher.each(
             reply,
-            |number| (!self.holds(number, facts, &codes)).then_some(false),
+            |number| self.holds(number, facts, &codes),
             |number| {
                 let (start, end) = self.matcher.span(number, reply).unwrap_or((0, 0));
                 found.push(Match { number, rule: &self.rules[number], start, end });
@@ -289,7 +286,7 @@ impl RuleSet {
         let mut decided = None;
         self.matcher.each(
             reply,
-            |number| (self.rules[number].category.is_empty() || !self.holds(number, facts, codes)).then_some(false),
+            |number| !self.rules[number].category.is_empty() && self.holds(number, facts, codes),
             |number| {
                 decided = u32::try_from(number).ok();
                 true

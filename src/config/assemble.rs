@@ -57,7 +57,7 @@ impl Draft {
         self.domains.pool_of = check::pool_of(reading, &self.pools, &self.domains);
         let (virtual_mtas, pools) = self.virtual_mtas(&global, &host_names[0]);
         let mut patterns = self.patterns;
-        patterns.extend(global.pattern_files.into_iter().map(|(file, text)| PatternSource::file(file, text)));
+        patterns.extend(global.pattern_files.into_iter().map(PatternSource::File));
         let acct_files: Vec<AcctFile> = self.acct_files.into_iter().map(|(f, _)| f).collect();
         let prefixes = self.prefixes.into_iter().map(|((length, ip), (overlay, _))| (ip, length, overlay)).collect();
         let named = self.named.into_iter().map(|(name, (overlay, _))| (name, overlay)).collect();

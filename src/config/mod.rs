@@ -19,6 +19,7 @@ mod inherit;
 mod lexer;
 pub mod model;
 mod names;
+mod pattern_file;
 mod resolve;
 mod show;
 mod tree;
@@ -36,6 +37,7 @@ pub use actions::{ACTION_NAMES, QueueMode, ReplyAction, conflicts, is_action, pa
 pub use diagnose::{Diagnostic, Place, Severity, render};
 pub use diff::{diff, restart_needed};
 pub use model::*;
+pub use pattern_file::read_pattern_file;
 
 /// The configuration in force: replaced as a whole by a reload.
 pub type Live = Arc<arc_swap::ArcSwap<Config>>;

@@ -22,7 +22,7 @@ use super::lexer::{Line, Span};
 use super::model::*;
 use super::names::{expect_place, no_blocks, not_obeyed, note_repetition, sort_apart};
 use super::tree::{Block, Node, Reading};
-use super::values;
+use super::{pattern_file, values};
 
 /// What says how CSV files are written, closed and removed; Parquet files have their own rules.
 const CSV_ONLY: &[&str] = &["max-size", "strict-columns", "move-to", "move-interval", "delete-after", "iso-times"];
@@ -370,12 +370,37 @@ impl Draft {
                         reading.warning(block.span, message, help);
                     }
                 }
+                for setting in settings.iter().filter(|s| s.name == "bounce-pattern-file") {
+                    self.domain_patterns(reading, scope, &pattern, setting);
+                }
                 let layer = layers.layer(&pattern);
                 let list = if explicit { &mut layer.explicit } else { &mut layer.expanded };
                 list.extend(settings.iter().cloned());
             }
         }
         layers
+    }
+
+    /// `bounce-pattern-file` of a `<domain>`: its rules are limited to that domain and consulted before the global ones.
+    fn domain_patterns<T>(
+        &mut self,
+        reading: &mut Reading<'_>,
+        scope: &str,
+        domain: &DomainPattern,
+        setting: &Setting<T>,
+    ) {
+        if !scope.is_empty() {
+            let message = format!("bounce-pattern-file: its patterns hold for {domain} whatever the VirtualMTA");
+            reading.warning(setting.span, message, "put it into a <domain> at the top level");
+        }
+        let path = reading.resolve(setting.text.trim_matches('"'));
+        match pattern_file::read(reading.files, &path, Some(domain.clone())) {
+            Ok(file) => self.patterns.push(PatternSource::File(file)),
+            Err(message) => {
+                let help = "check the path and the permissions";
+                reading.error(setting.span, format!("bounce-pattern-file: {message}"), help);
+            }
+        }
     }
 
     fn acct_file(&mut self, reading: &mut Reading<'_>, argument: &str, span: Span, children: &[Node]) {
@@ -438,8 +463,8 @@ impl Draft {
                 None => {}
             }
             let mut args = line.words();
-            match (args.regex(), args.word(), args.is_empty()) {
-                (Some(regex), Some(category), true) if is_category(&category.text) => {
+            match (args.regex(), args.word(), args.rest().map(|word| word.text).unwrap_or_default()) {
+                (Some(regex), Some(category), rest) if is_category(&category.text) => {
                     if regex.text.is_empty() {
                         let help = "put it last, and write /./ if it is meant";
                         reading.warning(
@@ -450,7 +475,7 @@ impl Draft {
                     }
                     let file = reading.texts.get(line.span.file as usize).map(|t| t.name.clone()).unwrap_or_default();
                     let (line, regex, category) = (line.span.line, regex.text, category.text.to_ascii_lowercase());
-                    self.patterns.push(PatternSource::Inline { file, line, regex, category, rest: String::new() });
+                    self.patterns.push(PatternSource::Inline { file, line, regex, category, rest });
                 }
                 (None, ..) if line.text.starts_with('/') && line.text.len() < 16_384 => open = Some(line),
                 (Some(_), None, _) => reading.warning(line.span, "the category is missing; the rule is left out", help),

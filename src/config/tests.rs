@@ -137,7 +137,8 @@ mod table {
                 _ => row.set.sample(),
             }
         }
-        for row in DOMAIN {
+        // The patterns of a domain are classification's: they stand beside the global ones, not in the queue's settings.
+        for row in DOMAIN.iter().filter(|row| row.name != "bounce-pattern-file") {
             let config = good(&placed(Scope::Domain, &format!("{} {}", row.name, other(row))));
             assert_ne!(*config.queue_settings("a.com", "{default}"), QueueSettings::default(), "{}", row.name);
         }
@@ -387,6 +388,36 @@ mod typed {
                 PatternSource::file("p", "/z/ other\n"),
             ]
         );
+    }
+
+    #[test]
+    fn a_pattern_file_is_read_with_what_it_includes_and_may_be_for_one_domain() {
+        let files = Memory::of(&[
+            (
+                "c",
+                "bounce-pattern-file p/a\n<domain b.example>\nbounce-pattern-file p/b\n</domain>\n\
+                 <bounce-category-patterns>\n/x/ other mode=backoff class=4\n</bounce-category-patterns>\n",
+            ),
+            ("p/a", "include b\n/z/ other\n"),
+            ("p/b", "/y/ other\n"),
+        ]);
+        let loaded = read(Path::new("c"), None, &files);
+        let patterns = loaded.config.unwrap().bounce_category_patterns;
+        let [PatternSource::File(of_domain), PatternSource::Inline { rest, .. }, PatternSource::File(global)] =
+            &patterns[..]
+        else {
+            panic!("{patterns:?}")
+        };
+        assert_eq!(of_domain.domain, Some(DomainPattern::Exact("b.example".into())));
+        assert_eq!(rest, "mode=backoff class=4");
+        assert_eq!(global.included["p/b".as_ref() as &Path], [("p/b".into(), "/y/ other\n".to_owned())]);
+        let loaded = read(
+            Path::new("c"),
+            None,
+            &Memory::of(&[("c", "<domain b.example>\nbounce-pattern-file none\n</domain>\n")]),
+        );
+        let errors: Vec<_> = loaded.diagnostics.iter().filter(|d| d.is_error()).map(Diagnostic::one_line).collect();
+        assert!(errors.iter().any(|e| e.contains("none can't be read")), "{errors:?}");
     }
 
     #[test]

@@ -254,7 +254,6 @@ const DOMAIN: &[&str] = &[
     "backoff-to-normal-after-delivery",
     "backoff-upon-all-sources-disabled",
     "bcc-upon-delivery",
-    "bounce-pattern-file",
     "bounce-upon-pix-transfer-failure",
     "bounce-upon-transfer-failure",
     "check-mfrom-outbound",

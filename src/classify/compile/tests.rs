@@ -81,18 +81,18 @@ fn a_regex_can_ask_for_its_own_case() {
 #[test]
 fn all_mistakes_of_all_sources_are_named_in_one_go() {
     let errors = RuleSet::compile(&[
-        inline(3, "a(?!b)", "other"),
+        inline(3, "a\\Kb", "other"),
         inline(4, "(a", "other"),
-        file("own.conf", "no rule\n/(.)\\1/ other\n/x{1000}{1000}/ other\n/fine/ other"),
+        file("own.conf", "no rule\n/(?R)/ other\n/x{1000}{1000}/ other\n/fine/ other"),
     ])
     .unwrap_err();
     let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
     assert_eq!(all.len(), 5, "{all:#?}");
     for (place, words) in [
-        ("carom.conf:3: ", "look-around at column 2 of the regex is not supported yet"),
+        ("carom.conf:3: ", "\\K (a match that begins later) at column 2"),
         ("carom.conf:4: ", "column 1"),
         ("own.conf:1: ", "expected /REGEX/ CATEGORY"),
-        ("own.conf:2: ", "back-reference"),
+        ("own.conf:2: ", "recursion"),
         ("own.conf:3: ", "too large"),
     ] {
         assert!(all.iter().any(|e| e.starts_with(place) && e.contains(words)), "{place}{words} in {all:#?}");
@@ -218,4 +218,101 @@ fn random_ids_that_end_like_the_name_of_a_block_list_decide_nothing() {
     }
     let listed = "554 refused, 192.0.2.1 found in dnsbl.example.net, see sbl.example.org";
     assert_eq!(RuleSet::builtin().classify_text(listed).category, "spam-related");
+}
+
+#[test]
+fn look_around_and_back_references_work_and_are_given_up_at_a_limit() {
+    let rules = RuleSet::compile(&[
+        inline(1, "user(?! unknown)", "our-own"),
+        inline(2, "(\\w+) \\1!", "twice"),
+        inline(3, "(?=x)(x+x+)+\\1y", "slow"),
+    ])
+    .unwrap();
+    assert_eq!(rules.classify_text("550 user gone").category, "our-own");
+    assert_eq!(rules.classify_text("550 user unknown").category, "bad-mailbox");
+    assert_eq!(rules.classify_text("550 never never!").category, "twice");
+    assert_eq!(rules.given_up(), 0);
+    assert_eq!(rules.classify_text(&format!("550 {}", "x".repeat(4000))).category, "other");
+    assert!(rules.given_up() > 0, "the limit was reached and counted");
+}
+
+#[test]
+fn a_limited_rule_matches_only_where_its_limits_hold() {
+    let text = "only provider=gmail\n/zzz/ spam-related\nonly any\n/zzz/ quota-issues stage=rcpt\n/zzz/ - skip-mx\n";
+    let rules = RuleSet::compile(&[file("own.conf", text)]).unwrap();
+    let at = |facts: Facts<'_>| rules.classify_with("550 zzz", &facts).category.to_owned();
+    for _ in 0..2 {
+        assert_eq!(at(Facts::default()), "other");
+        assert_eq!(at(Facts { mx: "aspmx.l.google.com", ..Facts::default() }), "spam-related");
+        assert_eq!(at(Facts { stage: Some(crate::event::Stage::Rcpt), ..Facts::default() }), "quota-issues");
+    }
+    assert_eq!(rules.actions("550 zzz", &Facts::default()), [ReplyAction::SkipMx]);
+    let again = RuleSet::from_text(rules.text()).unwrap();
+    assert_eq!((again.id(), again.text()), (rules.id(), rules.text()));
+    let other = RuleSet::compile(&[file("own.conf", &text.replace("rcpt", "mail"))]).unwrap();
+    assert_ne!(other.id(), rules.id(), "limits are part of what a set is");
+}
+
+#[test]
+fn what_is_for_one_destination_is_consulted_first() {
+    let PatternSource::File(mut own) = file("own.conf", "/zzz/ spam-related") else { unreachable!() };
+    own.domain = Some(DomainPattern::Exact("example.net".into()));
+    let rules = RuleSet::compile(&[inline(1, "zzz", "other"), PatternSource::File(own)]).unwrap();
+    let at = |domain| rules.classify_with("550 zzz", &Facts { domain, ..Facts::default() }).category;
+    assert_eq!((at("example.net"), at("example.org")), ("spam-related", "other"));
+}
+
+#[test]
+fn all_rules_that_match_are_listed_with_their_place() {
+    let rules = RuleSet::compile(&[inline(1, "unknown", "our-own"), inline(2, "nowhere", "other")]).unwrap();
+    let reply = "550 5.1.1 <ann@example.net>: user unknown";
+    let found = rules.matches(reply, &Facts::default());
+    assert_eq!((found[0].rule.line, &reply[found[0].start..found[0].end]), (1, "unknown"));
+    assert!(found.len() > 1 && found[1].rule.shipped && found.windows(2).all(|w| w[0].number < w[1].number));
+}
+
+#[test]
+fn a_reply_of_a_megabyte_is_cut() {
+    let long = format!("550 {} user unknown", "x ".repeat(1 << 19));
+    assert_eq!(builtin().classify_text(&long), builtin().classify_text(&long[..MAX_REPLY]));
+    assert_ne!(builtin().classify_text(&long).category, "bad-mailbox", "what is behind the cut is not looked at");
+}
+
+/// The place of the first rule that matches when each is asked, without literals and memory.
+fn naive(rules: &RuleSet, reply: &str) -> Option<usize> {
+    let masked = super::super::mask::Masked::new(reply);
+    rules.rules().iter().position(|rule| {
+        let text = if rule.shipped { masked.text() } else { reply };
+        let regex = super::super::pcre::translate(&rule.regex).unwrap().regex;
+        let made = fancy_regex::RegexBuilder::new(&regex).case_insensitive(true).build().unwrap();
+        !rule.category.is_empty() && rule.limits.is_empty() && made.is_match(text).unwrap()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn the_verdict_is_that_of_asking_each_rule_in_turn(
+        regexes in proptest::collection::vec(
+            "((user|[uU]nknown|mail ?box|ful+|quota|[a-c]|k|é|x@x|\\\\d{3})(\\\\b|\\.\\{0,5\\}|\\.\\*| |\\||\\?)?){1,5}", 1..8),
+        replies in proptest::collection::vec(
+            "(550|user|Unknown|UNKNOWN|mailbox|mail box|full|quota|a|b|\u{212a}|É|e@f\\.example|x@x| ){1,12}", 1..8),
+    ) {
+        let sources: Vec<_> = regexes.iter().zip(1..).map(|(r, n)| inline(n, r, "our-own")).collect();
+        let Ok(rules) = RuleSet::compile_alone(&sources) else { return Ok(()) };
+        for reply in replies.iter().chain(&replies) {
+            let rule = naive(&rules, reply).map_or(String::new(), |n| format!("carom.conf:{}", n + 1));
+            prop_assert_eq!(rules.classify_text(reply).rule, rule, "{}", reply);
+        }
+    }
+}
+
+#[test]
+fn shipped_rules_decide_as_when_each_is_asked_in_turn() {
+    let rules = builtin();
+    let examples = rules.rules().iter().flat_map(|rule| &rule.examples).step_by(9).take(12);
+    for reply in examples {
+        let name = naive(rules, reply).map_or(String::new(), |n| rules.rules()[n].name());
+        assert_eq!(rules.classify_text(reply).rule, name, "{reply}");
+    }
 }

@@ -42,6 +42,7 @@ pub const DOMAIN: &[D] = &[
     D::one("smtp-data-termination-timeout", Set::Time(1, WEEK, |q, v| q.smtp_data_termination_timeout = v), "10m", "Wait for the reply after the final dot"),
     D::one("ignore-pipelining", Set::Bool(|q, v| q.ignore_pipelining = v), "no", "Never pipeline commands"),
     D::one("ignore-8bitmime", Set::Bool(|q, v| q.ignore_8bitmime = v), "no", "Never declare 8-bit content"),
+    D::many("bounce-pattern-file", Set::Other("FILE", "/etc/carom/patterns.conf", bounce_pattern_file), "Patterns that give bounces of this domain their category, before the global ones"),
     D::one("disable-acct-records", Set::Kinds(|q, v| q.disable_acct_records = v), "", "Record types that are not written for the queue (of d, b, t, tq)"),
     D::one("log-connections", Set::Bool(|q, v| q.log_connections = v), "no", "Log when outbound sessions begin and end"),
     D::one("log-commands", Set::Bool(|q, v| q.log_commands = v), "no", "Log the SMTP dialogue"),
@@ -87,6 +88,17 @@ fn hosts(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<QueueS
         reading.warning(word.span, "no host is named", "write \"\" to clear the hosts of wider patterns");
     }
     Ok(Arc::new(move |q| q.smtp_hosts.clone_from(&hosts)))
+}
+
+/// The file is read where the domain is known (`resolve`): classification needs its rules, the queue does not.
+fn bounce_pattern_file(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<QueueSettings>, ValueError> {
+    if args.rest().is_none_or(|word| word.text.is_empty()) {
+        return Err(ValueError {
+            message: "the file is missing".into(),
+            help: "write bounce-pattern-file FILE".into(),
+        });
+    }
+    Ok(Arc::new(|_| {}))
 }
 
 fn no_mx(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<QueueSettings>, ValueError> {

@@ -10,7 +10,8 @@ use super::Directive;
 use super::set::{Change, Reference, Set};
 use super::virtual_mta::{SourceHost, read_source_hosts};
 use crate::config::lexer::{Args, Span};
-use crate::config::model::{DomainPattern, Listener};
+use crate::config::model::{DomainPattern, Listener, PatternFile};
+use crate::config::pattern_file;
 use crate::config::tree::Reading;
 use crate::config::values::{self, ValueError};
 
@@ -52,7 +53,7 @@ pub struct Global {
     /// `domain-macro`: lower-cased name to items
     pub macros: BTreeMap<String, Vec<String>>,
     /// `bounce-pattern-file`
-    pub pattern_files: Vec<(PathBuf, String)>,
+    pub pattern_files: Vec<PatternFile>,
     /// `acct-file F` without a tag
     pub acct_files: Vec<String>,
     /// `virtual-mta NAME` without a tag
@@ -308,15 +309,9 @@ fn domain_macro(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<Globa
 fn pattern_file(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<Global>, ValueError> {
     let text = args.rest().map(|w| w.text).unwrap_or_default();
     let path = reading.resolve(&text);
-    match reading.files.read(&path) {
-        Ok(bytes) => {
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            Ok(Arc::new(move |g| g.pattern_files.push((path.clone(), text.clone()))))
-        }
-        Err(e) => {
-            let message = format!("{} can't be read: {e}", path.display());
-            Err(ValueError { message, help: "check the path and the permissions".into() })
-        }
+    match pattern_file::read(reading.files, &path, None) {
+        Ok(file) => Ok(Arc::new(move |g| g.pattern_files.push(file.clone()))),
+        Err(message) => Err(ValueError { message, help: "check the path and the permissions".into() }),
     }
 }
 
