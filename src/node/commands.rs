@@ -26,7 +26,7 @@ impl Inner {
                 Err(message) => Answer::error(message),
             },
             Command::Status => Answer::data(self.status()),
-            Command::Events { .. } | Command::Queued { .. } => super::known::answer(&self.store, command),
+            Command::Events { .. } | Command::Queued { .. } => super::known::answer(&self.store, &self.stage, command),
             other => suppression(&self.store, &self.suppression, other),
         }
     }

@@ -110,6 +110,8 @@ struct Inner {
     engine: Engine,
     suppression: Suppression,
     outputs: Arc<Outputs>,
+    /// Classifies the events that are asked for.
+    stage: Mutex<crate::accounting::stage::Stage>,
     /// One reload at a time.
     reload: Mutex<()>,
     /// What the listeners show in TLS.
@@ -225,6 +227,7 @@ impl Node {
             engine,
             suppression,
             outputs: outputs.clone(),
+            stage: Mutex::default(),
             reload: Mutex::new(()),
             identities,
             started_with,

@@ -12,6 +12,7 @@ use crate::suppress::Suppression;
 pub struct Offline {
     store: Store,
     suppression: Suppression,
+    stage: std::sync::Mutex<crate::accounting::stage::Stage>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -27,13 +28,13 @@ impl Offline {
         let rules: std::sync::Arc<RuleSet> = super::rules::compile(config).map_err(NodeError::Other)?;
         crate::accounting::feedback::open(&opened.store, &suppression, rules)?.catch_up()?;
         drop(_inside);
-        Ok(Offline { store: opened.store, suppression, runtime })
+        Ok(Offline { store: opened.store, suppression, stage: Default::default(), runtime })
     }
 
     /// Carries out a command about the suppression list, the ledger or the queue.
     pub fn answer(&self, command: Command) -> Answer {
         match command {
-            Command::Events { .. } | Command::Queued { .. } => super::known::answer(&self.store, command),
+            Command::Events { .. } | Command::Queued { .. } => super::known::answer(&self.store, &self.stage, command),
             other => commands::suppression(&self.store, &self.suppression, other),
         }
     }
