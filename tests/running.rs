@@ -287,3 +287,95 @@ fn looking_at_a_store_that_is_not_there_makes_none() {
     }
     assert!(!place.path("spool").exists());
 }
+
+#[test]
+fn why_tells_the_story_of_an_address_while_it_is_queued_after_it_and_without_a_server() {
+    let hop = NextHop::start();
+    let place = Place::new(&hop, "");
+    let mut server = place.start();
+    assert_eq!(Client::connect(place.smtp_port()).send("later1@there.example"), 250);
+    let why = |what: &str| {
+        let (code, said) = place.carom(&["why", what, "--json"]);
+        (code, serde_json::from_str::<serde_json::Value>(&said).unwrap_or_else(|e| panic!("{e}: {said}")))
+    };
+    let types = |story: &serde_json::Value| -> Vec<String> {
+        let timeline = story["timeline"].as_array().unwrap().iter();
+        timeline.map(|r| r["type"].as_str().unwrap().to_owned()).collect()
+    };
+    let end = Instant::now() + Duration::from_secs(20);
+    let story = loop {
+        let (code, story) = why("later1@there.example");
+        if code == 0 && types(&story).iter().any(|t| t == "t") {
+            break story;
+        }
+        assert!(Instant::now() < end, "no deferral: {story}");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!(story["queued"][0]["rcpt"], "later1@there.example");
+    assert!(story["queued"][0]["attempts"].as_u64() >= Some(1), "{story}");
+    assert_eq!(story["suppression"][0]["suppressed"], false);
+    let deferral = story["timeline"].as_array().unwrap().iter().find(|r| r["type"] == "t").unwrap().clone();
+    assert_eq!((&deferral["bounceCat"], &deferral["dsnDiag"]), (&"other".into(), &"smtp;451 4.2.0 later".into()));
+
+    hop.forgive();
+    place.wait_for("an empty queue", |s| s["queuedRecipients"] == 0);
+    let (code, said) = place.carom(&["suppress", "add", "later1@there.example", "--reason", "asked to"]);
+    assert_eq!(code, 0, "{said}");
+    // By the number of its message, and by an event of it, the story is the same.
+    let message = deferral["messageId"].to_string();
+    let event = deferral["eventId"].as_str().unwrap().to_owned();
+    let stories: Vec<_> = ["later1@there.example", &message, &event].into_iter().map(why).collect();
+    for (code, story) in &stories {
+        assert_eq!(*code, 0);
+        assert_eq!(types(story).iter().filter(|t| *t == "d").count(), 1, "once, though in ledger and files: {story}");
+        assert_eq!(types(story), types(&stories[0].1));
+        assert!(story["queued"].as_array().unwrap().is_empty(), "{story}");
+        assert_eq!(story["suppression"][0]["entry"]["note"], "asked to");
+    }
+
+    server.signal("TERM");
+    assert_eq!(server.wait(STOPS_WITHIN), 0, "{}", place.log());
+    let (code, offline) = why("later1@there.example");
+    assert_eq!((code, types(&offline).contains(&"d".to_owned())), (0, true), "from the files: {offline}");
+    assert_eq!(offline["suppression"][0]["suppressed"], true);
+    let (code, said) = place.carom(&["why", "later1@there.example"]);
+    assert!(code == 0 && said.contains("delivered (attempt") && said.contains("IS SUPPRESSED"), "{said}");
+    assert_eq!(place.carom(&["why", "nobody@there.example"]).0, 1);
+    assert_eq!(place.carom(&["why", "no address"]).0, 2);
+}
+
+#[test]
+fn acct_tail_shows_records_as_they_come() {
+    use std::io::{BufRead as _, BufReader};
+    let hop = NextHop::start();
+    let place = Place::new(&hop, "");
+    let mut server = place.start();
+    let mut client = Client::connect(place.smtp_port());
+    let config = place.path("carom.conf").display().to_string();
+    let mut tail = std::process::Command::new(env!("CARGO_BIN_EXE_carom"))
+        .args(["acct", "tail", "-f", "--json", "--records", "d", "--to", "wanted", "--config", &config, "--root"])
+        .arg(place.path(""))
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (send, receive) = std::sync::mpsc::channel();
+    let lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| send.send(line)));
+    for n in 0..3 {
+        assert_eq!(client.send(&format!("other{n}@there.example")), 250);
+        assert_eq!(client.send(&format!("wanted{n}@there.example")), 250);
+    }
+    let mut seen: Vec<String> = Vec::new();
+    for _ in 0..3 {
+        let line = receive.recv_timeout(Duration::from_secs(20)).expect("a record for each delivery");
+        let record: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(record["type"], "d");
+        seen.push(record["rcpt"].as_str().unwrap().to_owned());
+    }
+    seen.sort();
+    assert_eq!(seen, ["wanted0@there.example", "wanted1@there.example", "wanted2@there.example"]);
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+    server.signal("TERM");
+    assert_eq!(server.wait(STOPS_WITHIN), 0, "{}", place.log());
+}

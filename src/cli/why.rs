@@ -499,7 +499,7 @@ fn details(record: &Record) -> Vec<String> {
     if !of("bounceCat").is_empty() {
         let rule = part(" by ", of("bounceRule")).unwrap_or_default();
         let strike = if strikes(record) { "; counts against the address" } else { "" };
-        lines.push(Some(format!("classified {}{rule}{strike}", of("bounceCat"))));
+        lines.push(Some(format!("category {}{rule}{strike}", of("bounceCat"))));
     }
     lines.push(part("suppressed by event ", of("suppressedBy")));
     if record.get("inDoubt").and_then(Value::as_bool) == Some(true) {

@@ -34,7 +34,7 @@ impl Inner {
                     tokio::runtime::Handle::current().block_on(f)
                 })
             }
-            Command::Events { .. } | Command::Queued { .. } => super::known::answer(&self.store, command),
+            Command::Events { .. } | Command::Queued { .. } => super::known::answer(&self.store, &self.stage, command),
             other => suppression(&self.store, &self.suppression, other),
         }
     }

@@ -1,6 +1,8 @@
 //! What a store knows of an address or a message beyond the accounting files: events still in the ledger (the files may
 //! lag behind it by minutes), and who is still queued.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use serde_json::{Map, Value as Json, json};
 
 use crate::accounting::journal::Journal as _;
@@ -17,9 +19,10 @@ const MAX_EVENTS: usize = 1000;
 /// Events read at a time.
 const CHUNK: usize = 1000;
 
-pub(super) fn answer(store: &Store, command: Command) -> Answer {
+/// `stage` keeps the rule sets met so far, so that following the ledger does not compile them each time.
+pub(super) fn answer(store: &Store, stage: &Mutex<Stage>, command: Command) -> Answer {
     match command {
-        Command::Events { from, address, message } => match events(store, from, &address, message) {
+        Command::Events { from, address, message } => match events(store, &mut lock(stage), from, &address, message) {
             Ok(data) => Answer::data(data),
             Err(why) => Answer::error(why),
         },
@@ -29,6 +32,11 @@ pub(super) fn answer(store: &Store, command: Command) -> Answer {
         }
         _ => Answer::error("no question about events or the queue"),
     }
+}
+
+/// Rule sets are only added to it: what a panicking thread left is whole.
+fn lock(stage: &Mutex<Stage>) -> MutexGuard<'_, Stage> {
+    stage.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn queued(store: &Store, id: u64) -> impl Iterator<Item = Json> {
@@ -44,11 +52,10 @@ fn queued(store: &Store, id: u64) -> impl Iterator<Item = Json> {
     })
 }
 
-fn events(store: &Store, from: u64, address: &str, message: u64) -> Result<Json, String> {
+fn events(store: &Store, stage: &mut Stage, from: u64, address: &str, message: u64) -> Result<Json, String> {
     let ledger = store.ledger();
     let end = ledger.end();
     let start = from.clamp(ledger.start().min(end), end);
-    let mut stage = Stage::default();
     let mut found = Vec::new();
     let mut reader = match ledger.reader(start) {
         // Trimmed since we asked where it begins.

@@ -120,6 +120,8 @@ struct Inner {
     /// Mail to report addresses that nobody understood.
     quarantine: Quarantine,
     report_counters: Arc<Counters>,
+    /// Classifies the events that are asked for.
+    stage: Mutex<crate::accounting::stage::Stage>,
     /// One reload at a time.
     reload: Mutex<()>,
     /// What the listeners show in TLS.
@@ -249,6 +251,7 @@ impl Node {
             outputs: outputs.clone(),
             quarantine,
             report_counters,
+            stage: Mutex::default(),
             reload: Mutex::new(()),
             identities,
             started_with,

@@ -18,6 +18,7 @@ pub struct Offline {
     suppression: Suppression,
     quarantine: Quarantine,
     config: Arc<Config>,
+    stage: std::sync::Mutex<crate::accounting::stage::Stage>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -38,7 +39,7 @@ impl Offline {
         let quarantine = Quarantine::open(&opened.store)?;
         drop(_inside);
         let config = Arc::new(config.clone());
-        Ok(Offline { store: opened.store, suppression, quarantine, config, runtime })
+        Ok(Offline { store: opened.store, suppression, stage: Default::default(), quarantine, config, runtime })
     }
 
     /// Carries out a command about the suppression list, the ledger, the queue or the report quarantine.
@@ -47,7 +48,7 @@ impl Offline {
             Command::ReportQuarantine(asked) => {
                 quarantine::answer(&self.quarantine, &self.config, asked, &|f| self.runtime.block_on(f))
             }
-            Command::Events { .. } | Command::Queued { .. } => super::known::answer(&self.store, command),
+            Command::Events { .. } | Command::Queued { .. } => super::known::answer(&self.store, &self.stage, command),
             other => commands::suppression(&self.store, &self.suppression, other),
         }
     }
