@@ -128,7 +128,7 @@ pub fn say(style: Style, what: Saying, gaps: &Gaps<'_>) -> Said {
             552,
             "5.2.2",
             [
-                "The recipient's inbox is out of storage space and inactive. Ask them to".to_owned(),
+                "The recipient's inbox has been out of storage space for long. Ask them to".to_owned(),
                 format!("make room: https://help.{site}/?p=OverQuotaPerm {id} - hsmtp"),
             ],
         ),
@@ -243,7 +243,7 @@ pub fn say(style: Style, what: Saying, gaps: &Gaps<'_>) -> Said {
         ),
         (Style::Linked, S::SpamBlock) => bare(
             554,
-            format!("5.7.1 [PH01] Message not accepted: identified as spam. See https://post.{site}/e/ph01 ({peer})"),
+            format!("5.7.1 [FS04] Message not accepted: identified as spam. See https://post.{site}/e/fs04 ({peer})"),
         ),
         (Style::Linked, S::Greylist) => bare(
             451,
