@@ -135,6 +135,17 @@ fn table<'v>(page: &'v Value, statistic: &str, title: &str) -> &'v Vec<Value> {
 }
 
 #[test]
+fn a_folder_that_holds_the_same_records_in_both_formats_counts_them_once_and_says_so() {
+    let files = Files::new();
+    let folder = files.dir.path().display().to_string();
+    let both = carom(&["find", "--count", &folder]);
+    assert_eq!(String::from_utf8_lossy(&both.stdout).trim(), "8");
+    assert!(String::from_utf8_lossy(&both.stderr).contains("1 CSV files are left out"));
+    let named = carom(&["find", "--count", &files.path("acct.csv"), &files.path("acct.parquet")]);
+    assert_eq!(String::from_utf8_lossy(&named.stdout).trim(), "16", "what is named is read");
+}
+
+#[test]
 fn csv_and_parquet_of_the_same_records_give_the_same_statistics() {
     let files = Files::new();
     for (output, name) in [("text", "all.txt"), ("html", "all.html")] {

@@ -5,7 +5,28 @@ use std::process::ExitCode;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use crate::history::{Input, Report};
+use crate::history::{HistoryError, Input, Report, expand};
+
+/// The files that `arguments` mean, each record once: where CSV and Parquet files are found together below folders or by
+/// patterns, the Parquet files are read, since both outputs hold the same records, and it is said so. Files that are named
+/// one by one are all read.
+pub(super) fn inputs<S: AsRef<str>>(arguments: &[S]) -> Result<Vec<Input>, HistoryError> {
+    let mut inputs = expand(arguments)?;
+    let named = |input: &Input| arguments.iter().any(|a| a.as_ref() == input.name());
+    let is_parquet = |input: &Input| input.name().to_lowercase().ends_with(".parquet");
+    if inputs.iter().any(|i| is_parquet(i) && !named(i)) {
+        let before = inputs.len();
+        inputs.retain(|input| is_parquet(input) || named(input));
+        if inputs.len() < before {
+            eprintln!(
+                "carom: {} CSV files are left out, since Parquet files lie with them and the records would count twice; \
+                 to read the CSV files instead, name them (as in 'DIR/*.csv')",
+                before - inputs.len()
+            );
+        }
+    }
+    Ok(inputs)
+}
 
 /// A bar over the bytes of the inputs, on a terminal only. It is gone when dropped.
 pub(super) struct Progress(ProgressBar);

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use jiff::tz::TimeZone;
 
 use super::Failure;
-use super::acct_input::{Progress, complain};
+use super::acct_input::{Progress, complain, inputs};
 use crate::event::Time;
 use crate::history::stats::{CategoryOptions, Detail, Request, Statistic, Statistics, html, json, text};
-use crate::history::{expand, spans};
+use crate::history::spans;
 
 const HELP: &str = "\
 Usage: carom stats [OPTION]... [STATISTIC [OPTION]...]... FILE...
@@ -103,7 +103,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::from(2));
         }
     };
-    let inputs = match expand(&asked.files) {
+    let inputs = match inputs(&asked.files) {
         Ok(inputs) => inputs,
         Err(why) => {
             eprintln!("carom: {why}");

@@ -7,11 +7,11 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use super::Failure;
-use super::acct_input::{Progress, complain};
+use super::acct_input::{Progress, complain, inputs};
 use crate::event::fields::FIELDS;
 use crate::event::{Kind, Kinds, Time};
 use crate::history::find::Match;
-use crate::history::{Cell, Row, Scan, all_columns, expand, names, spans, times};
+use crate::history::{Cell, Row, Scan, all_columns, names, spans, times};
 use show::{Format, Shown};
 
 const HELP: &str = "\
@@ -91,7 +91,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         return Ok(if args.words.is_empty() { ExitCode::from(2) } else { ExitCode::SUCCESS });
     }
     let (asked, inputs) = match parse(&args.words).and_then(|a| {
-        let inputs = expand(&a.files).map_err(|e| e.to_string())?;
+        let inputs = inputs(&a.files).map_err(|e| e.to_string())?;
         Ok((a, inputs))
     }) {
         Ok(both) => both,

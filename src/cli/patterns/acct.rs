@@ -8,7 +8,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::paint::grouped;
 use crate::cli::Failure;
 use crate::event::{Category, EnhancedStatus, Event, Kind, Stage, Time, category};
-use crate::history::{self, Input, Scan};
+use crate::cli::acct_input::inputs;
+use crate::history::{Input, Scan};
 
 /// Which history.
 #[derive(Debug, clap::Args)]
@@ -125,7 +126,7 @@ impl AcctArgs {
 
     /// Gives each record to `each`. `also` are types that are wanted beside those asked for.
     pub(super) fn read(&self, also: &[Kind], what: &str, each: &mut dyn FnMut(&Record<'_>)) -> Result<Read, Failure> {
-        let inputs = history::expand(&self.acct)?;
+        let inputs = inputs(&self.acct)?;
         let bar = bar(inputs.iter().map(Input::len).sum(), what, self.quiet);
         let scan = Scan::new(&COLUMNS).required(&["type"]);
         let mut rows = 0u64;
