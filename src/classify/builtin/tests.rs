@@ -1,4 +1,4 @@
-//! What the shipped rules are held to: their own examples, and lists of replies that were written before the rules.
+//! What the shipped rules are held to: their own examples, and lists of replies whose labels do not come from the rules.
 
 use std::path::Path;
 
@@ -115,15 +115,18 @@ fn judge(set: &RuleSet, list: &str) -> (usize, usize, Vec<String>, Vec<String>) 
     (all, right, lost, kept)
 }
 
-/// The lists were written from memory of what servers say, without looking at the rules; not every label is beyond
-/// dispute, so that the floor is below one.
+/// The lists were written from memory of what servers say. Only `blind.jsonl` is older than the rules; the others were
+/// written by somebody who had not seen the rules' answers to them, and the rules were mended after each, so that this
+/// guards what was reached and measures nothing. Not every label is beyond dispute, so that the floor is below one.
 #[test]
-fn replies_that_were_written_before_the_rules_fall_into_the_right_category() {
+fn the_lists_of_labelled_replies_stay_in_the_right_category() {
     let set = RuleSet::builtin();
     for list in [
         include_str!("../../../tests/replies/blind.jsonl"),
         include_str!("../../../tests/replies/second.jsonl"),
         include_str!("../../../tests/replies/third.jsonl"),
+        include_str!("../../../tests/replies/fourth.jsonl"),
+        include_str!("../../../tests/replies/fifth.jsonl"),
     ] {
         let (all, right, lost, kept) = judge(&set, list);
         assert!(all >= 100);
