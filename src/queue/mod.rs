@@ -16,7 +16,7 @@ pub mod throttle;
 
 pub use backlog::{Drawn, Fate};
 pub use engine::{Engine, Permit};
-pub use key::{QueueName, destination};
+pub use key::{QueueName, destination, is_meant};
 pub use limits::Limits;
 pub use machine::{Next, Purpose, QueueStatus, Steer};
 pub use mode::Mode;
