@@ -8,6 +8,7 @@
 //!   first reply that asks for it.
 //! - The events say what the host said: an action changes whether a refusal is a `t` or a `b`, never its text.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -35,9 +36,27 @@ pub struct Steering {
     everywhere: Option<RuleSet>,
     delays: Option<RuleSet>,
     /// What they were made of.
-    sources: (Vec<(String, Vec<PatternSource>)>, Vec<PatternSource>, Vec<RetryPattern>),
+    sources: Written,
     /// For categories; made when first needed.
     categories: OnceLock<Option<RuleSet>>,
+}
+
+/// Patterns as they stand in a configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Written {
+    lists: BTreeMap<String, Vec<PatternSource>>,
+    everywhere: Vec<PatternSource>,
+    delays: Vec<RetryPattern>,
+}
+
+impl Written {
+    fn of(config: &Config) -> Written {
+        Written {
+            lists: config.smtp_pattern_lists.clone(),
+            everywhere: config.bounce_category_patterns.clone(),
+            delays: config.retry_patterns.clone(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Steering {
@@ -72,12 +91,12 @@ impl Steering {
         if !errors.is_empty() {
             return Err(errors);
         }
-        Ok(Steering { lists, everywhere, delays, sources: sources_of(config), ..Steering::default() })
+        Ok(Steering { lists, everywhere, delays, sources: Written::of(config), ..Steering::default() })
     }
 
     /// Whether it is what this configuration asks for.
     pub fn is_of(&self, config: &Config) -> bool {
-        self.sources == sources_of(config)
+        self.sources == Written::of(config)
     }
 
     fn list(&self, name: &str) -> Option<&RuleSet> {
@@ -116,7 +135,7 @@ impl Steering {
         let asked = Asked { rules: actions.iter().map(by).collect(), actions, delay: None };
         let delay = self.delays.as_ref().and_then(|set| {
             let n = (0..set.len()).find(|n| set.rule_matches(*n, reply))?;
-            self.sources.2.get(n).map(|p| (p.initial, p.max))
+            self.sources.delays.get(n).map(|p| (p.initial, p.max))
         });
         Asked { delay, ..asked }
     }
@@ -124,16 +143,11 @@ impl Steering {
     /// The category for recipients that are bounced with what was said of another one: empty where the reply decides, as
     /// always; never one that calls an address dead of which the host has said nothing.
     pub fn category_of_others(&self, reply: &str) -> &'static str {
-        let sources = &self.sources.1;
+        let sources = &self.sources.everywhere;
         let rules = self.categories.get_or_init(|| RuleSet::compile(sources).ok());
         let hard = rules.as_ref().is_none_or(|r| r.classify_text(reply).kind() == FailureKind::Hard);
         if hard { "other" } else { "" }
     }
-}
-
-fn sources_of(config: &Config) -> (Vec<(String, Vec<PatternSource>)>, Vec<PatternSource>, Vec<RetryPattern>) {
-    let lists = config.smtp_pattern_lists.iter().map(|(name, list)| (name.clone(), list.clone())).collect();
-    (lists, config.bounce_category_patterns.clone(), config.retry_patterns.clone())
 }
 
 /// What a reply asks for.
