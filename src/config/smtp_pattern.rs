@@ -61,7 +61,7 @@ impl Draft {
             match parse_actions(&args.rest().map(|w| w.text).unwrap_or_default()) {
                 Ok(actions) => list.push(source(reading, line.span, regex.text, "-", &actions)),
                 Err(message) => {
-                    let help = "see reference/directives.md, 4.2, for what each action does";
+                    let help = "write reply /REGEX/ ACTION[,ACTION...]";
                     reading.error(span, format!("reply: {message}"), help);
                 }
             }
