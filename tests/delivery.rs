@@ -10,6 +10,8 @@ mod fiend;
 mod hostile;
 #[path = "delivery/mx.rs"]
 mod mx;
+#[path = "delivery/steer.rs"]
+mod steer;
 #[path = "delivery/world.rs"]
 mod world;
 

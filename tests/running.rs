@@ -103,6 +103,7 @@ fn a_broken_file_leaves_the_old_configuration_in_force_and_says_why() {
         ("total-max-smpt-out 3\n", 1, "did you mean total-max-smtp-out"),
         ("<acct-file acct/x.csv>\nrecord-fields d nonsense\n</acct-file>\n", 1, "\"nonsense\" is no field"),
         ("<bounce-category-patterns>\n/(/ bad-mailbox\n</bounce-category-patterns>\n", 2, "unclosed group"),
+        ("<smtp-pattern-list x>\nreply /(/ mode=backoff\n</smtp-pattern-list>\n", 2, "unclosed group"),
         ("smtp-server-tls-certificate no-such.pem\n", 1, "no-such.pem: can't be read"),
     ] {
         place.write(&(good.replace("always-allow-relaying yes", "always-allow-relaying no") + text));
@@ -376,6 +377,51 @@ fn acct_tail_shows_records_as_they_come() {
     assert_eq!(seen, ["wanted0@there.example", "wanted1@there.example", "wanted2@there.example"]);
     tail.kill().unwrap();
     tail.wait().unwrap();
+    server.signal("TERM");
+    assert_eq!(server.wait(STOPS_WITHIN), 0, "{}", place.log());
+}
+
+#[test]
+fn an_operator_sees_what_slows_a_queue_down_and_can_end_it() {
+    let hop = NextHop::start();
+    let list = "<domain there.example>\nsmtp-pattern-list slow\nbackoff-max-smtp-out 1\n</domain>\n\
+                <smtp-pattern-list slow>\nreply /^4/ mode=backoff,disable-source-ip,reenable-after=1h\n</smtp-pattern-list>\n";
+    let place = Place::new(&hop, list);
+    let line = place.config().lines().position(|l| l.starts_with("reply /")).unwrap() + 1;
+    let mut server = place.start();
+    assert_eq!(Client::connect(place.smtp_port()).send("later1@there.example"), 250);
+    place.wait_for("backoff", |s| s["steeredQueueCount"] == 1);
+    let status = place.status();
+    let queue = &status["steeredQueues"][0];
+    assert_eq!((&queue["queue"], &queue["mode"]), (&"there.example/{default}".into(), &"backoff".into()));
+    let why = queue["why"].as_str().unwrap();
+    assert!(why.contains(&format!("carom.conf:{line}: 4")), "{why}");
+    assert_eq!(queue["disabledSources"][0]["source"], "127.0.0.1");
+    assert!(queue["disabledSources"][0]["until"].as_str().unwrap() > queue["since"].as_str().unwrap());
+    assert_eq!((&status["queues"][0]["mode"], &status["queues"][0]["modeWhy"]), (&"backoff".into(), &why.into()));
+    let (code, said) = place.carom(&["status"]);
+    assert_eq!(code, 0, "{said}");
+    for part in ["queues in backoff mode or with disabled source addresses", "without 127.0.0.1", why] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    for part in ["backoff mode begins: ", "source 127.0.0.1 is disabled until 2"] {
+        assert!(place.log().contains(part), "{part}: {}", place.log());
+    }
+    // By hand it ends; names that mean no queue are told.
+    assert_eq!(place.carom(&["queue", "mode", "normal", "nowhere.example"]).0, 1);
+    let (code, said) = place.carom(&["queue", "mode", "normal", "there.*/*"]);
+    assert_eq!((code, said.trim()), (0, "1 queues in normal mode, 1 of them changed."));
+    hop.forgive();
+    let (code, said) = place.carom(&["queue", "enable-source", "127.0.0.1", "there.example", "--json"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("127.0.0.1 is used again by 1 queues."), "{said}");
+    place.wait_for("an empty queue", |s| s["queuedRecipients"] == 0 && s["steeredQueueCount"] == 0);
+    // A mode set by hand does not outlive the server.
+    assert_eq!(place.carom(&["queue", "mode", "backoff", "there.example"]).0, 0);
+    server.signal("TERM");
+    assert_eq!(server.wait(STOPS_WITHIN), 0, "{}", place.log());
+    let mut server = place.start();
+    assert_eq!(place.status()["steeredQueueCount"], 0);
     server.signal("TERM");
     assert_eq!(server.wait(STOPS_WITHIN), 0, "{}", place.log());
 }

@@ -29,8 +29,7 @@ pub(super) const FILES: [(&str, &str); 19] = shipped![
 ];
 /// The shipped list of replies that ask a source to slow down: name and text. It gives no category, and an operator
 /// includes it where he wants it.
-#[cfg_attr(not(test), expect(dead_code, reason = "waits for the include of a shipped list by name"))]
-pub(super) const BACKOFF: (&str, &str) = ("backoff.conf", include_str!("../../patterns/backoff.conf"));
+pub(crate) const BACKOFF: (&str, &str) = ("backoff.conf", include_str!("../../patterns/backoff.conf"));
 /// Name of the shipped code table in messages.
 pub(super) const CODES_NAME: &str = "reply-codes.conf";
 /// The shipped code table.

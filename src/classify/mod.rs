@@ -27,6 +27,7 @@ pub mod suggest;
 pub mod template;
 mod verdict;
 
+pub(crate) use builtin::BACKOFF;
 pub use compile::{MAX_REPLY, Note, RuleSet};
 pub use limits::{Facts, Limits};
 pub use line::{Line, classify_line};

@@ -21,6 +21,7 @@ mod digest;
 mod find;
 mod patterns;
 mod peer;
+mod queue;
 mod reload;
 mod report;
 mod rotate;
@@ -68,6 +69,8 @@ enum Command {
     Suppress(suppress::Args),
     /// Verify or repair a store
     Store(store::Args),
+    /// Mode of queues by hand; disabled source addresses
+    Queue(queue::Args),
     /// End the accounting files in use and begin others
     Rotate(rotate::Args),
     /// Print what privacy-policy replaces a local part with
@@ -108,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Send(args) => send::run(args),
         Command::Suppress(args) => suppress::run(&args),
         Command::Store(args) => store::run(&args),
+        Command::Queue(args) => queue::run(&args),
         Command::Rotate(args) => rotate::run(&args),
         Command::Digest(args) => digest::run(&args),
         Command::Classify(args) => classify::run(&args),

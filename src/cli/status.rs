@@ -105,6 +105,15 @@ fn text(status: &Value) -> String {
         let _ = writeln!(out, "\n{title}");
         let _ = writeln!(out, "{}", table(&rows, columns));
     }
+    let steered = rows("steeredQueues");
+    if !steered.is_empty() {
+        let title = match (steered.len().to_string(), show("/steeredQueueCount")) {
+            (some, all) if some == all => "queues in backoff mode or with disabled source addresses".to_owned(),
+            (some, all) => format!("queues in backoff mode or with disabled source addresses ({some} of {all})"),
+        };
+        let _ = writeln!(out, "\n{title}");
+        let _ = writeln!(out, "{}", table(&steered.into_iter().flat_map(lines_of).collect::<Vec<_>>(), STEERED));
+    }
     if !alarms.is_empty() {
         let rows: Vec<Value> = alarms.into_iter().map(rule_alone).collect();
         let _ = writeln!(out, "\nreplies never seen before (`carom patterns unmatched` shows more)");
@@ -136,6 +145,26 @@ fn rule_alone(mut alarm: Value) -> Value {
     alarm
 }
 
+/// A queue that is steered as one line for its mode and one for each address.
+fn lines_of(queue: Value) -> Vec<Value> {
+    let of = |row: &Value, name: &str| row.get(name).map_or(String::new(), shown);
+    let mut lines = Vec::new();
+    if of(&queue, "mode") == "backoff" {
+        let (since, why) = (of(&queue, "since"), of(&queue, "why"));
+        lines.push(serde_json::json!({ "queue": of(&queue, "queue"), "what": "backoff", "since": since, "why": why }));
+    }
+    for source in queue.get("disabledSources").and_then(Value::as_array).into_iter().flatten() {
+        lines.push(serde_json::json!({
+            "queue": of(&queue, "queue"),
+            "what": format!("without {}", of(source, "source")),
+            "since": of(source, "since"),
+            "until": source.get("until").filter(|u| !u.is_null()).map_or("for good".to_owned(), shown),
+            "why": of(source, "why"),
+        }));
+    }
+    lines
+}
+
 /// Columns: the member of the row, its heading.
 type Columns = &'static [(&'static str, &'static str)];
 
@@ -156,11 +185,14 @@ const ALARMS: Columns = &[
     ("template", "reply"),
     ("proposal", "proposed rule"),
 ];
+const STEERED: Columns =
+    &[("queue", "queue"), ("what", "what"), ("since", "since"), ("until", "until"), ("why", "pattern and reply")];
 const QUEUES: Columns = &[
     ("queue", "queue"),
     ("ready", "ready"),
     ("held", "held back"),
     ("connections", "connections"),
+    ("mode", "mode"),
     ("nextRetry", "sleeps until"),
     ("lastError", "last error"),
 ];
@@ -210,6 +242,11 @@ mod tests {
             "tables": "I/O error",
             "configuration": { "waitingForRestart": ["spool"], "refused": "10:00: c:1: x" },
             "store": { "journalBytes": 3_145_728 },
+            "steeredQueueCount": 1,
+            "steeredQueues": [{
+                "queue": "b.example/v", "mode": "backoff", "since": "10:05", "why": "/etc/c:7: 421 slow",
+                "disabledSources": [{ "source": "192.0.2.1", "since": "10:06", "until": null, "why": "/etc/c:8: 550 listed" }],
+            }],
             "outputs": [{ "output": "a.csv", "lag": 5, "error": "no space" }],
         });
         let text = text(&status);
@@ -220,6 +257,9 @@ mod tests {
             "c:1: x",
             "3.0 MiB",
             "no space",
+            "/etc/c:7: 421 slow",
+            "without 192.0.2.1",
+            "for good",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }

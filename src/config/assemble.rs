@@ -50,6 +50,8 @@ impl Draft {
             token: &self.token,
             acct_files: &self.acct_files,
             references: &self.references,
+            pattern_lists: &self.pattern_lists,
+            list_references: &self.list_references,
             users: self.users.len(),
             global: &global,
         };
@@ -91,6 +93,8 @@ impl Draft {
             kept_headers: kept_headers(&acct_files, bounce.is_some() || feedback.is_some()),
             acct_files,
             bounce_category_patterns: patterns,
+            smtp_pattern_lists: self.pattern_lists.into_iter().map(|(key, (_, list, _))| (key, list)).collect(),
+            retry_patterns: self.retry_patterns,
             bounce_processor: bounce.map(|(p, _)| p),
             feedback_loop_processor: feedback.map(|(p, _)| p),
             return_path_token: self.token.map(|(t, _)| t),

@@ -9,7 +9,7 @@ use super::directives::global::Global;
 use super::directives::virtual_mta::{PoolBlock, VirtualMtaBlock};
 use super::inherit::{Domains, Overlay};
 use super::lexer::Span;
-use super::model::{AcctFile, Listener, Processor, ReturnPathToken, Source};
+use super::model::{AcctFile, Listener, PatternSource, Processor, ReturnPathToken, Source};
 use super::tree::Reading;
 use super::values::{covers, in_prefix};
 
@@ -26,6 +26,8 @@ pub(super) struct Found<'a> {
     pub token: &'a Option<(ReturnPathToken, Span)>,
     pub acct_files: &'a [(AcctFile, Span)],
     pub references: &'a [Reference],
+    pub pattern_lists: &'a Named<Vec<PatternSource>>,
+    pub list_references: &'a [(String, Span)],
     pub users: usize,
     pub global: &'a Global,
 }
@@ -33,6 +35,7 @@ pub(super) struct Found<'a> {
 /// Reports what does not fit together.
 pub(super) fn check(reading: &mut Reading<'_>, found: &Found<'_>) {
     references(reading, found);
+    pattern_lists(reading, found);
     pools(reading, found);
     listeners(reading, found);
     open_relay(reading, found);
@@ -63,6 +66,28 @@ fn references(reading: &mut Reading<'_>, found: &Found<'_>) {
                 None => format!("write <source {}> and </source>", r.name),
             };
             reading.error(r.span, format!("there is no {what} `{}`", r.name), help);
+        }
+    }
+}
+
+/// `smtp-pattern-list NAME`: the list may stand behind it, and in another case.
+fn pattern_lists(reading: &mut Reading<'_>, found: &Found<'_>) {
+    for (name, span) in found.list_references {
+        let key = name.to_lowercase();
+        match found.pattern_lists.get(&key) {
+            Some((written, ..)) if written != name => {
+                reading.warning(*span, format!("{name} differs in case from {written}"), format!("write {written}"));
+            }
+            Some(_) => {}
+            None if key == super::BUILTIN_LIST => {}
+            None => {
+                let names = found.pattern_lists.values().map(|(n, ..)| n.as_str()).chain([super::BUILTIN_LIST]);
+                let help = match nearest(name, names) {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => format!("write <smtp-pattern-list {name}> and </smtp-pattern-list>"),
+                };
+                reading.error(*span, format!("there is no <smtp-pattern-list {name}>"), help);
+            }
         }
     }
 }

@@ -26,6 +26,7 @@ pub mod pattern;
 mod pattern_file;
 mod resolve;
 mod show;
+mod smtp_pattern;
 mod tree;
 mod unsupported;
 pub mod values;
@@ -45,6 +46,7 @@ pub use diagnose::{Diagnostic, Place, Severity, render};
 pub use diff::{diff, restart_needed};
 pub use model::*;
 pub use pattern_file::read_pattern_file;
+pub use smtp_pattern::BUILTIN_LIST;
 
 /// The configuration in force: replaced as a whole by a reload.
 pub type Live = Arc<arc_swap::ArcSwap<Config>>;

@@ -62,6 +62,10 @@ pub struct Config {
     pub acct_files: Vec<AcctFile>,
     /// `<bounce-category-patterns>` entries in file order, then those of pattern files.
     pub bounce_category_patterns: Vec<PatternSource>,
+    /// `<smtp-pattern-list>`s by lower-cased name: their entries in file order.
+    pub smtp_pattern_lists: BTreeMap<String, Vec<PatternSource>>,
+    /// `<smtp-pattern>`s that say when a recipient is tried again, in file order.
+    pub retry_patterns: Vec<RetryPattern>,
     /// `<bounce-processor>`.
     pub bounce_processor: Option<Processor>,
     /// `<feedback-loop-processor>`.
@@ -358,6 +362,28 @@ pub struct QueueSettings {
     pub log_messages: bool,
     /// `add-token-header`: put the signed token into the header of what is sent.
     pub add_token_header: bool,
+    /// `smtp-pattern-list`: lower-cased names of the lists that the replies to the queue are held against, those of the
+    /// narrowest `<domain>` first.
+    pub smtp_pattern_lists: Vec<String>,
+    /// `backoff-retry-after`: `retry_after` in backoff mode; at least one.
+    pub backoff_retry_after: Vec<Duration>,
+    /// `backoff-max-smtp-out`: `max_smtp_out` in backoff mode.
+    pub backoff_max_smtp_out: u32,
+    /// `backoff-max-msg-rate`: `max_msg_rate` in backoff mode; `None` is the normal one.
+    pub backoff_max_msg_rate: Option<Option<Rate>>,
+    /// `backoff-max-connect-rate`: `max_connect_rate` in backoff mode; `None` is the normal one.
+    pub backoff_max_connect_rate: Option<Option<Rate>>,
+    /// `backoff-to-normal-after`: so long after it began backoff mode ends; `None` is never.
+    pub backoff_to_normal_after: Option<Duration>,
+    /// `backoff-to-normal-after-delivery`: the first delivery ends backoff mode.
+    pub backoff_to_normal_after_delivery: bool,
+    /// `backoff-upon-all-sources-disabled`: when no source address is left, backoff mode begins.
+    pub backoff_upon_all_sources_disabled: bool,
+    /// `reenable-source-ip-after`: how long a source address stays disabled when the pattern does not say; `None` is for
+    /// good.
+    pub reenable_source_ip_after: Option<Duration>,
+    /// `max-errors-per-domain`: so many failures in a row begin backoff mode; 0 is never.
+    pub max_errors_per_domain: u32,
 }
 
 impl Default for QueueSettings {
@@ -393,6 +419,16 @@ impl Default for QueueSettings {
             log_transfer_failures: false,
             log_messages: false,
             add_token_header: false,
+            smtp_pattern_lists: Vec::new(),
+            backoff_retry_after: vec![Duration::from_secs(3600)],
+            backoff_max_smtp_out: 20,
+            backoff_max_msg_rate: None,
+            backoff_max_connect_rate: None,
+            backoff_to_normal_after: None,
+            backoff_to_normal_after_delivery: false,
+            backoff_upon_all_sources_disabled: false,
+            reenable_source_ip_after: None,
+            max_errors_per_domain: 0,
         }
     }
 }
@@ -565,6 +601,17 @@ impl PatternFile {
         let (word, name) = line.split_once([' ', '\t'])?;
         word.eq_ignore_ascii_case("include").then(|| name.split(" #").next().unwrap_or(name).trim())
     }
+}
+
+/// `initial-pts` and `max-pts` of a `<smtp-pattern>`: when a recipient is tried again whose refusal matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryPattern {
+    /// The pattern, with the place where it stands. Decides no category.
+    pub source: PatternSource,
+    /// The wait after the first attempt; doubled after each further one.
+    pub initial: Duration,
+    /// The longest wait.
+    pub max: Duration,
 }
 
 /// `<bounce-processor>` or `<feedback-loop-processor>`.

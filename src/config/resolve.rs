@@ -103,6 +103,11 @@ pub(super) struct Draft {
     pub(super) processors: [Option<(Processor, Span)>; 2],
     pub(super) token: Option<(ReturnPathToken, Span)>,
     pub(super) references: Vec<Reference>,
+    /// `<smtp-pattern-list>`s by lower-cased name: the name as written, the entries, the place.
+    pub(super) pattern_lists: BTreeMap<String, (String, Vec<PatternSource>, Span)>,
+    /// Their names where queues use them.
+    pub(super) list_references: Vec<(String, Span)>,
+    pub(super) retry_patterns: Vec<RetryPattern>,
     /// Where each `<domain>` pattern was first written in each scope, for the warning about repetitions.
     pub(super) seen: BTreeMap<(String, String), Span>,
 }
@@ -144,6 +149,10 @@ impl Draft {
         }
         let setting = row.read(name_span, &mut line.args(), reading)?;
         self.references.extend(setting.reference.clone());
+        if setting.name == "smtp-pattern-list" {
+            let names = values::list(setting.text.trim_matches('"')).map(|name| (name.to_owned(), setting.span));
+            self.list_references.extend(names);
+        }
         Some(setting)
     }
 
@@ -213,6 +222,8 @@ impl Draft {
             "bounce-processor" => self.processor(reading, 0, block),
             "feedback-loop-processor" => self.processor(reading, 1, block),
             "return-path-token" => self.token(reading, block),
+            "smtp-pattern-list" => self.smtp_pattern_list(reading, &argument, block),
+            "smtp-pattern" => self.smtp_pattern(reading, &argument, block),
             _ => {}
         }
     }
@@ -393,7 +404,9 @@ impl Draft {
                 }
                 let layer = layers.layer(&pattern);
                 let list = if explicit { &mut layer.explicit } else { &mut layer.expanded };
-                list.extend(settings.iter().cloned());
+                // Each list goes before those that are there: the last one applied is consulted first.
+                let (lists, others): (Vec<_>, Vec<_>) = settings.iter().partition(|s| s.name == "smtp-pattern-list");
+                list.extend(others.into_iter().chain(lists.into_iter().rev()).cloned());
             }
         }
         layers
@@ -591,13 +604,13 @@ impl Draft {
 /// Whether the editor that broke a line at `first` and went on at `next` did so between two words: the blank is still
 /// there, or the rest is indented as words at the begin of a line are. A line that was broken inside a word goes on in
 /// the first column.
-fn was_broken_at_a_blank(reading: &Reading<'_>, first: &Line, next: &Line) -> bool {
+pub(super) fn was_broken_at_a_blank(reading: &Reading<'_>, first: &Line, next: &Line) -> bool {
     let raw = reading.texts.get(first.span.file as usize).and_then(|t| t.lines.get(first.span.line as usize - 1));
     raw.is_some_and(|r| r.ends_with(char::is_whitespace)) || next.span.column > 1
 }
 
 /// A category is a name; the seventeen of accounting.md or the operator's own.
-fn is_category(text: &str) -> bool {
+pub(super) fn is_category(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 64
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))

@@ -112,7 +112,7 @@ impl Attempt<'_> {
             let state = RcptState {
                 index: state.index,
                 attempts,
-                not_before: self.now + self.settings.retry_recipients_after,
+                not_before: self.now + outcome.wait.unwrap_or(self.settings.retry_recipients_after),
                 in_doubt: state.in_doubt || outcome.in_doubt,
             };
             drawn.fate = Fate::Retry(state);
@@ -143,6 +143,29 @@ impl Attempt<'_> {
         let prefix = if why.rule == "manual" { "" } else { "auto:" };
         let diag = format!("smtp;550 5.7.1 recipient is in suppression list \"{prefix}{}\": <{rcpt}>", why.rule);
         self.end_without_attempt(drawn, status(5, 7, 1), &diag, category::SUPPRESSED, why.by, ledgered);
+    }
+
+    /// Ends a recipient, without an attempt, with what a host has said of another one of its queue (`bounce-queue`).
+    pub fn condemned(&self, drawn: &mut Drawn, outcome: Outcome<'_>, ledgered: &mut Ledgered) {
+        let state = drawn.entry.state();
+        let diag = format!("smtp;{}", outcome.text);
+        let event = Event {
+            attempt: state.attempts,
+            stage: Some(outcome.stage),
+            action: Some(Action::Failed),
+            status: Some(outcome.status),
+            category: outcome.category,
+            diag: &diag,
+            ..self.event(Kind::Bounced, &state)
+        };
+        log(&event);
+        drawn.fate = Fate::Done;
+        ledgered.finish.recipient(self.envelope.id, state.index);
+        ledgered.finished = true;
+        ledgered.failures.extend(self.failure(state.index, outcome.status, outcome.text, true, Time::UNKNOWN));
+        if !self.settings.disable_acct_records.contains(Kind::Bounced) {
+            ledgered.finish.event(&event);
+        }
     }
 
     /// Ends a recipient whose time is over.

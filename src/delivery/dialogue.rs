@@ -64,6 +64,12 @@ pub struct Connection {
     pub reset: bool,
     /// It has carried a transaction.
     pub used: bool,
+    /// Name and port of the host.
+    pub host: (Box<str>, u16),
+    /// There is another host of the queue to go on with.
+    pub others: bool,
+    /// It works, and is to be left all the same.
+    pub leaving: bool,
     /// `log-commands`.
     log: bool,
 }
@@ -72,7 +78,9 @@ impl Connection {
     /// Over a fresh stream.
     pub fn new(stream: ClientStream, facts: Facts, log: bool) -> Connection {
         let replies = Replies::new();
-        Connection { stream, replies, ehlo: Ehlo::default(), facts, reset: false, used: false, log }
+        let host = (facts.mta.clone(), 0);
+        let (reset, used, others, leaving) = (false, false, false, false);
+        Connection { stream, replies, ehlo: Ehlo::default(), facts, reset, used, host, others, leaving, log }
     }
 
     /// After STARTTLS was granted: what was received in plaintext is dropped.

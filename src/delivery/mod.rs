@@ -1,7 +1,7 @@
 //! One attempt, one outcome per recipient: plan, resolve, connect, speak, record.
 //!
 //! - A permit of the queue engine becomes a [`session`]: resolve the hosts, connect, then one transaction after the other.
-//! - [`outcome`] says what a reply or a failure means; [`attempt`] makes the events of it; both are pure.
+//! - [`outcome`] says what a reply or a failure means, [`steer`] what the operator's patterns make of it; [`attempt`] makes the events of it; both are pure.
 //! - The store is told once per transaction. A recipient that fails for good brings the sender's report ([`notify`]) in the
 //!   same record.
 
@@ -10,10 +10,12 @@ pub mod connect;
 pub mod dialogue;
 mod discard;
 pub mod notify;
+mod obey;
 pub mod outcome;
 pub mod plan;
 pub mod reach;
 pub mod run;
 pub mod session;
+pub mod steer;
 
 pub use run::{Context, run, run_with_grace};

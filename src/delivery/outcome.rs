@@ -12,9 +12,12 @@
 //! | connection lost before the dot | message | deferred; on a connection that was used before, without any reply: as if not begun | closed |
 //! | connection lost after the dot | message | deferred, the next attempt is in doubt | closed |
 //! | message can't be read | message | bounced | goes on |
+//! | the operator's patterns want it otherwise ([`super::steer`]) | as they say | deferred or bounced as they say | as they say |
 //! | deferred, but older than `bounce-after` | recipient | bounced, `message-expired` | - |
 //!
 //! A recipient is never bounced for what only the connection or DNS failed to do.
+
+use std::time::Duration;
 
 use crate::event::{EnhancedStatus, Reply, Stage};
 use crate::smtp::client::TransactionResult;
@@ -49,6 +52,8 @@ pub struct Outcome<'r> {
     pub category: &'static str,
     /// The server may have taken the message without our hearing of it.
     pub in_doubt: bool,
+    /// How long a deferred recipient waits; `None` is `retry-recipients-after`.
+    pub wait: Option<Duration>,
 }
 
 /// An enhanced status that is known to be valid.
@@ -68,7 +73,7 @@ impl<'r> Outcome<'r> {
         stage: Stage,
         category: &'static str,
     ) -> Self {
-        Outcome { verdict, status, text, is_reply: false, stage, category, in_doubt: false }
+        Outcome { verdict, status, text, is_reply: false, stage, category, in_doubt: false, wait: None }
     }
 
     /// A refusal; what is neither 4yz nor 5yz has no business there and is a temporary failure.
@@ -86,6 +91,7 @@ impl<'r> Outcome<'r> {
             stage,
             category: "",
             in_doubt: false,
+            wait: None,
         }
     }
 
@@ -133,6 +139,7 @@ pub fn of_recipient<'r>(result: &'r TransactionResult, n: usize, lost: Option<&'
             stage: Stage::Eod,
             category: "",
             in_doubt: false,
+            wait: None,
         },
         (Some(end), _) => Outcome::refused(end, Stage::Eod),
         (None, Some(data)) => Outcome::refused(data, Stage::Data),
@@ -151,6 +158,8 @@ pub fn of_recipient<'r>(result: &'r TransactionResult, n: usize, lost: Option<&'
 /// What a refusal before the session could send means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpeningFailure {
+    /// All recipients of the queue are bounced with the reply, as a pattern says.
+    BounceAll,
     /// The recipients of one transaction are bounced with the reply.
     BounceOne,
     /// The next host is tried.

@@ -22,13 +22,17 @@ pub fn families(vmta: &VirtualMta) -> (bool, bool) {
     (has(true), has(false))
 }
 
-/// The source for a connection to `to`: the VirtualMTA's addresses of that family in turn (`turn` counts up). `None`
-/// when it has addresses, but none of the family.
-pub fn source(config: &Config, vmta: &VirtualMta, to: IpAddr, turn: usize) -> Option<Source> {
+/// The source for a connection to `to`: the VirtualMTA's addresses of that family that are not `disabled`, in turn (`turn`
+/// counts up). `None` when it has addresses, but none of the family, or the one that the system would choose is disabled.
+pub fn source(config: &Config, vmta: &VirtualMta, to: IpAddr, turn: usize, disabled: &[IpAddr]) -> Option<Source> {
     let own_name = || vmta.host_name.clone().or_else(|| config.host_names.first().cloned());
-    let fitting: Vec<_> = vmta.smtp_source_hosts.iter().filter(|(ip, _)| ip.is_ipv4() == to.is_ipv4()).collect();
+    let fitting: Vec<_> = vmta
+        .smtp_source_hosts
+        .iter()
+        .filter(|(ip, _)| ip.is_ipv4() == to.is_ipv4() && !disabled.contains(ip))
+        .collect();
     if fitting.is_empty() {
-        let free = vmta.smtp_source_hosts.is_empty();
+        let free = vmta.smtp_source_hosts.is_empty() && disabled.is_empty();
         return free.then(|| Source { ip: None, host_name: own_name().unwrap_or_else(|| "localhost".into()) });
     }
     let (ip, name) = fitting[turn % fitting.len()];
@@ -57,7 +61,7 @@ mod tests {
 
     fn names(vmta: &VirtualMta, to: &str) -> Vec<Option<(String, String)>> {
         let ip = |source: &Source| source.ip.map(|ip| ip.to_string()).unwrap_or_default();
-        let of = |turn| source(&config(), vmta, to.parse().unwrap(), turn).map(|s| (ip(&s), s.host_name));
+        let of = |turn| source(&config(), vmta, to.parse().unwrap(), turn, &[]).map(|s| (ip(&s), s.host_name));
         (0..3).map(of).collect()
     }
 
@@ -73,6 +77,17 @@ mod tests {
         assert_eq!(names(&v, "198.51.100.1"), [one.clone(), two, one]);
         assert_eq!(names(&v, "2001:db8::9")[0], some("2001:db8::1", "v.example"));
         assert_eq!(families(&v), (true, true));
+    }
+
+    #[test]
+    fn a_disabled_address_is_left_out_and_without_another_there_is_none() {
+        let v = vmta(&[("192.0.2.1", "one.example"), ("192.0.2.2", "two.example")], None);
+        let [one, two, to] = ["192.0.2.1", "192.0.2.2", "198.51.100.1"].map(|a| a.parse().unwrap());
+        for turn in 0..4 {
+            assert_eq!(source(&config(), &v, to, turn, &[one]).unwrap().ip, Some(two));
+        }
+        assert_eq!(source(&config(), &v, to, 0, &[one, two]), None);
+        assert_eq!(source(&config(), &vmta(&[], None), to, 0, &[one]), None, "the system would choose it again");
     }
 
     #[test]

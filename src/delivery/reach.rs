@@ -3,7 +3,7 @@
 //! Promises: hosts in order of preference, [`MAX_TRIES`] addresses at most; TLS that fails is followed by one attempt in
 //! plaintext with the same address, where that is allowed. What goes wrong comes back as [`Unreached`], by scope.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 
 use crate::config::model::{Config, QueueSettings, SmtpHost, SmtpTarget, VirtualMta};
@@ -15,8 +15,9 @@ use crate::smtp::client::{Opened, Opening, OpeningOptions};
 
 use super::attempt::Facts;
 use super::dialogue::{COMMAND_TIMEOUT, Connection};
-use super::outcome::{OpeningFailure, of_opening, status};
+use super::outcome::{OpeningFailure, Outcome, of_opening, status};
 use super::run::Context;
+use super::steer::{Course, Orders};
 use super::{connect, plan};
 
 /// Addresses tried in one go (`mx-connection-attempts`).
@@ -27,10 +28,23 @@ const MAX_TRIES: usize = 10;
 pub enum Unreached {
     /// For good, for all of the queue: DNS says so.
     Queue(RouteError),
+    /// All recipients are bounced, as ordered on the way.
+    BounceAll,
     /// One transaction's recipients are bounced with this reply.
     BounceOne(Facts, Stage, Reply),
     /// No host, for now: the queue sleeps.
     Hosts(Facts, EnhancedStatus, String),
+}
+
+/// What the way to a host must heed, and what was ordered on it.
+#[derive(Debug, Default)]
+pub struct Way {
+    /// Hosts, by name and port, that were given up (`skip-mx`).
+    pub given_up: Vec<(Box<str>, u16)>,
+    /// Source addresses that are not to be used.
+    pub disabled: Vec<IpAddr>,
+    /// What the replies of hosts ask for that did not let us in, and about what connection.
+    pub orders: Vec<(Orders, Facts)>,
 }
 
 /// Opens a session with the first host that lets us.
@@ -40,6 +54,7 @@ pub async fn reach(
     vmta: &VirtualMta,
     queue: &QueueName,
     settings: &QueueSettings,
+    way: &mut Way,
 ) -> Result<Connection, Unreached> {
     let (v4, v6) = plan::families(vmta);
     let own: Vec<SocketAddr> = config.listeners.iter().map(|listener| listener.address).collect();
@@ -63,8 +78,21 @@ pub async fn reach(
     let mut last = None;
     for (host, address) in hosts.iter().flat_map(each_address).take(MAX_TRIES).collect::<Vec<_>>() {
         let name = &*host.name;
-        match open(context, config, vmta, settings, name, address).await {
-            Ok(connection) => return Ok(connection),
+        let is_given_up = |way: &Way, host: &Host, port: u16| {
+            way.given_up.iter().any(|(name, at)| **name == *host.name && *at == port)
+        };
+        if is_given_up(way, host, address.port()) {
+            continue;
+        }
+        let others = hosts.iter().flat_map(each_address).any(|(other, at)| {
+            (&other.name, at.port()) != (&host.name, address.port()) && !is_given_up(way, other, at.port())
+        });
+        match open(context, config, vmta, queue, settings, (name, address), way).await {
+            Ok(mut connection) => {
+                connection.host = (name.into(), address.port());
+                connection.others = others;
+                return Ok(connection);
+            }
             Err(Unreached::Hosts(facts, status, why)) => {
                 tracing::debug!(queue = queue.as_str(), host = name, %address, "not reached: {why}");
                 last = Some(Unreached::Hosts(facts, status, why));
@@ -73,7 +101,10 @@ pub async fn reach(
         }
     }
     // The resolver gives at least one address or an error.
-    Err(last.unwrap_or_else(|| Unreached::Hosts(Facts::default(), status(4, 4, 4), "no host to try".into())))
+    Err(last.unwrap_or_else(|| {
+        let facts = Facts { delivery: Some(DeliveryType::Smtp), ..Facts::default() };
+        Unreached::Hosts(facts, status(4, 4, 4), "no host is left: each was given up for its reply (skip-mx)".into())
+    }))
 }
 
 fn hop(host: &SmtpHost) -> Hop<'_> {
@@ -93,15 +124,20 @@ async fn open(
     context: &Context,
     config: &Config,
     vmta: &VirtualMta,
+    queue: &QueueName,
     settings: &QueueSettings,
-    name: &str,
-    address: SocketAddr,
+    (name, address): (&str, SocketAddr),
+    way: &mut Way,
 ) -> Result<Connection, Unreached> {
     let mut facts =
         Facts { delivery: Some(DeliveryType::Smtp), mta: name.into(), mta_ip: Some(address.ip()), ..Facts::default() };
     let turn = context.turn.fetch_add(1, Ordering::Relaxed);
-    let Some(source) = plan::source(config, vmta, address.ip(), turn) else {
-        return Err(Unreached::Hosts(facts, status(4, 4, 4), "no source address of the host's family".into()));
+    let Some(source) = plan::source(config, vmta, address.ip(), turn, &way.disabled) else {
+        let why = match way.disabled.is_empty() {
+            true => "no source address of the host's family",
+            false => "no source address of the host's family is left: they are disabled for this queue",
+        };
+        return Err(Unreached::Hosts(facts, status(4, 4, 4), why.into()));
     };
     facts.source_ip = source.ip;
     let require = settings.require_starttls;
@@ -131,7 +167,19 @@ async fn open(
             }
             Err(Refusal::Host(status, why)) => return Err(Unreached::Hosts(facts, status, why)),
             Err(Refusal::Reply(stage, reply)) => {
-                return Err(match of_opening(&reply, settings.bounce_upon_5xx_greeting) {
+                let steering = context.steering();
+                let mut course = Course::new(&steering, settings, queue.domain(), name, true);
+                course.bend(Outcome::refused(&reply, stage), 0);
+                course.failed(&reply.text);
+                let orders = course.orders;
+                let failure = match () {
+                    () if orders.bounce_queue.is_some() => OpeningFailure::BounceAll,
+                    () if orders.skip_mx => OpeningFailure::NextHost,
+                    () => of_opening(&reply, settings.bounce_upon_5xx_greeting),
+                };
+                way.orders.push((orders, facts.clone()));
+                return Err(match failure {
+                    OpeningFailure::BounceAll => Unreached::BounceAll,
                     OpeningFailure::BounceOne => Unreached::BounceOne(facts, stage, reply),
                     OpeningFailure::NextHost => {
                         let class = status(4, 3, 2);

@@ -4,11 +4,11 @@
 //! Promises: at the stop no transaction begins; those under way have [`GRACE`] to hear the reply after the final dot,
 //! then they are cut off, and what the cut leaves in doubt is recorded as such.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -20,6 +20,7 @@ use crate::store::Store;
 use crate::suppress::Suppression;
 
 use super::session;
+use super::steer::Steering;
 
 /// How long transactions under way may go on after the stop.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -43,6 +44,48 @@ pub struct Context {
     pub turn: AtomicUsize,
     /// Becomes true when sessions are to be cut off.
     pub cut: watch::Receiver<bool>,
+    /// The patterns of the configuration that was in force when they were last asked for.
+    pub steering: Patterns,
+}
+
+/// Patterns and the configuration they are of; made anew when that is replaced.
+#[derive(Debug, Default)]
+pub struct Patterns {
+    latest: ArcSwapOption<(Arc<Config>, Arc<Steering>)>,
+    /// One compiles, the others wait.
+    making: Mutex<()>,
+}
+
+impl Context {
+    /// The patterns of the configuration in force.
+    pub fn steering(&self) -> Arc<Steering> {
+        if let Some(steering) = self.steering_of_now() {
+            return steering;
+        }
+        let _one = self.steering.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(steering) = self.steering_of_now() {
+            return steering;
+        }
+        let config = self.config.load_full();
+        let before = self.steering.latest.load_full().map(|latest| latest.1.clone());
+        let steering = match before {
+            Some(before) if before.is_of(&config) => before,
+            _ => Arc::new(Steering::compile(&config).unwrap_or_else(|errors| {
+                // Start-up and reload have checked them: this is a configuration that nobody checked.
+                for error in errors {
+                    tracing::error!("patterns are not in effect: {error}");
+                }
+                Steering::default()
+            })),
+        };
+        self.steering.latest.store(Some(Arc::new((config, steering.clone()))));
+        steering
+    }
+
+    fn steering_of_now(&self) -> Option<Arc<Steering>> {
+        let (latest, config) = (self.steering.latest.load(), self.config.load());
+        latest.as_ref().filter(|latest| Arc::ptr_eq(&latest.0, &config)).map(|latest| latest.1.clone())
+    }
 }
 
 /// Delivers until `shutdown` becomes true (or its sender is gone), then stops the engine and ends within [`GRACE`].
@@ -77,6 +120,7 @@ pub async fn run_with_grace(
         tls: ClientTls::new(),
         turn: AtomicUsize::new(0),
         cut: cut_rx,
+        steering: Patterns::default(),
     });
     let mut sessions = JoinSet::new();
     loop {

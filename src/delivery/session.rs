@@ -21,8 +21,9 @@ use super::attempt::{self, Attempt, Facts, Ledgered};
 use super::dialogue::Connection;
 use super::notify;
 use super::outcome::{CONNECTION_LOST, Outcome, Verdict, of_recipient, status};
-use super::reach::{Unreached, reach};
+use super::reach::{Unreached, Way, reach};
 use super::run::Context;
+use super::steer::Course;
 
 /// How long a message that could not be read for an I/O error is left alone.
 const UNREADABLE_PAUSE: std::time::Duration = std::time::Duration::from_secs(60);
@@ -30,8 +31,15 @@ const UNREADABLE_PAUSE: std::time::Duration = std::time::Duration::from_secs(60)
 /// Runs a permit to its end, or to the cut at the stop.
 pub async fn run(permit: Permit, context: Arc<Context>) {
     let mut cut = context.cut.clone();
-    let mut session =
-        Session { permit, context, output: Vec::new(), current: None, at_dot: false, facts: Facts::default() };
+    let mut session = Session {
+        permit,
+        context,
+        output: Vec::new(),
+        current: None,
+        at_dot: false,
+        facts: Facts::default(),
+        skip: false,
+    };
     let ended = tokio::select! {
         biased;
         () = session.drive() => true,
@@ -52,6 +60,8 @@ pub(super) struct Session {
     at_dot: bool,
     /// The connection it is under way on.
     facts: Facts,
+    /// The host is to be given up, and another one to go on with.
+    skip: bool,
 }
 
 pub(super) fn now() -> Time {
@@ -74,9 +84,34 @@ impl Session {
             };
             return self.dispose(why).await;
         };
-        match reach(&self.context, &config, &vmta, &queue, &settings).await {
-            Ok(connection) => self.transact(connection).await,
-            Err(Unreached::Queue(error)) => {
+        let mut way = Way { disabled: self.permit.disabled_sources(), ..Way::default() };
+        let unreached = loop {
+            let reached = reach(&self.context, &config, &vmta, &queue, &settings, &mut way).await;
+            let mut goes_on = true;
+            for (orders, facts) in std::mem::take(&mut way.orders) {
+                self.obey(&orders, &facts).await;
+                goes_on &= !orders.defer && orders.bounce_queue.is_none();
+            }
+            let disabled = std::mem::replace(&mut way.disabled, self.permit.disabled_sources());
+            match reached {
+                Ok(connection) => match self.transact(connection).await {
+                    Some(host) => {
+                        way.given_up.push(host);
+                        way.disabled = self.permit.disabled_sources();
+                    }
+                    None => return,
+                },
+                // A host that turned one source address away may take another.
+                Err(Unreached::Hosts(..))
+                    if goes_on
+                        && way.disabled.len() > disabled.len()
+                        && vmta.smtp_source_hosts.iter().any(|(ip, _)| !way.disabled.contains(ip)) => {}
+                Err(unreached) => break unreached,
+            }
+        };
+        match unreached {
+            Unreached::BounceAll => {}
+            Unreached::Queue(error) => {
                 let text = error.to_string();
                 let (code, category) = match error {
                     RouteError::NullMx => (status(5, 1, 10), "bad-domain"),
@@ -86,12 +121,12 @@ impl Session {
                 };
                 self.dispose(Outcome { category, ..local(code, &text) }).await;
             }
-            Err(Unreached::BounceOne(facts, stage, reply)) => {
+            Unreached::BounceOne(facts, stage, reply) => {
                 if let Next::Transaction(id) | Next::Expired(id) = self.permit.next(Purpose::Dispose) {
                     self.record_all(id, &facts, Outcome::refused(&reply, stage)).await;
                 }
             }
-            Err(Unreached::Hosts(facts, code, why)) => {
+            Unreached::Hosts(facts, code, why) => {
                 let diag = why.strip_prefix("smtp;").unwrap_or(&why);
                 if self.permit.failed(diag) {
                     tracing::info!(queue = queue.as_str(), mta = &*facts.mta, "queue deferred: {diag}");
@@ -107,24 +142,35 @@ impl Session {
         }
     }
 
-    /// One transaction after the other, until queue, server or limits end it.
-    async fn transact(&mut self, mut connection: Connection) {
+    /// One transaction after the other, until queue, server or limits end it, or a reply says to go on with another host:
+    /// then this one comes back, to be given up.
+    async fn transact(&mut self, mut connection: Connection) -> Option<(Box<str>, u16)> {
+        self.permit.connected_from(connection.facts.source_ip);
+        self.skip = false;
         while !connection.out_of_step() {
             match self.permit.next(Purpose::Deliver) {
                 Next::Transaction(id) => {
                     if !self.send(&mut connection, id).await {
-                        return;
+                        let host = self.skip.then(|| connection.host.clone());
+                        if connection.leaving {
+                            connection.quit().await;
+                        }
+                        return host;
                     }
                 }
                 Next::Expired(id) => self.expire(id, "").await,
                 Next::Idle(until) => {
                     if !connection.idle(self.permit.woken(), until.since(now())).await {
-                        return;
+                        return None;
                     }
                 }
-                Next::Close => return connection.quit().await,
+                Next::Close => {
+                    connection.quit().await;
+                    return None;
+                }
             }
         }
+        None
     }
 
     /// Sends one message. `false` when the connection is of no more use.
@@ -214,17 +260,28 @@ impl Session {
         self.current = None;
 
         let attempt = Attempt { envelope, queue: &queue, settings: &settings, facts: &connection.facts, now: now() };
+        let steering = self.context.steering();
+        let mut course = Course::new(&steering, &settings, queue.domain(), &connection.facts.mta, connection.others);
         for (n, place) in active.iter().enumerate() {
             let outcome = of_recipient(&result, n, lost.as_deref(), connection.used);
-            attempt.record(&mut self.permit.drawn[*place], outcome, &mut told);
+            let drawn = &mut self.permit.drawn[*place];
+            let outcome = course.bend(outcome, drawn.entry.state().attempts);
+            attempt.record(drawn, outcome, &mut told);
         }
+        if let Some(text) = result.session_failure().or(lost.as_deref()) {
+            course.failed(text);
+        }
+        let orders = course.orders;
         if let (Some(lost), true) = (&lost, settings.log_transfer_failures) {
             tracing::warn!(queue = queue.as_str(), mta = &*connection.facts.mta, "transfer failed: {lost}");
         }
         self.hand_over(&message, told).await;
         connection.used = true;
         connection.reset = result.unfinished;
-        lost.is_none() && result.closing.is_none()
+        let keep = self.obey(&orders, &connection.facts).await;
+        let alive = lost.is_none() && result.closing.is_none();
+        (self.skip, connection.leaving) = (orders.skip_mx, alive);
+        alive && keep
     }
 
     /// The sender to give: signed for this recipient where that is configured; the null sender is left alone.
@@ -363,7 +420,7 @@ impl Session {
     }
 
     /// Tells the store: what ends, with the report about what failed, in one record; what is deferred in another.
-    async fn hand_over(&mut self, message: &Message, mut told: Ledgered) {
+    pub(super) async fn hand_over(&mut self, message: &Message, mut told: Ledgered) {
         self.permit.delivered |= told.delivered;
         if told.finished {
             let report = self.report(message, &mut told);

@@ -16,6 +16,20 @@ pub enum Command {
         #[serde(default)]
         file: Option<String>,
     },
+    /// Put queues into normal or backoff mode.
+    QueueMode {
+        /// `domain/vmta`, with wildcards.
+        queue: String,
+        /// Whether it is backoff mode.
+        backoff: bool,
+    },
+    /// Use a disabled source address again.
+    EnableSource {
+        /// `domain/vmta`, with wildcards.
+        queue: String,
+        /// The address.
+        ip: std::net::IpAddr,
+    },
     /// Entries of the suppression list in the order of their keys, behind `after`.
     SuppressList {
         /// Start behind this key; empty is the beginning.

@@ -34,6 +34,10 @@ fn check(config: &Config, loaded: &Loaded) -> Vec<Diagnostic> {
         let place = Place { file: error.file.into(), line: error.line };
         findings.push(Diagnostic::at(Severity::Error, place, error.message));
     }
+    for error in crate::delivery::steer::Steering::compile(config).err().into_iter().flatten() {
+        let place = Place { file: error.file.into(), line: error.line };
+        findings.push(Diagnostic::at(Severity::Error, place, error.message));
+    }
     for file in &config.acct_files {
         for error in Columns::of(file).err().into_iter().flatten() {
             findings.push(Diagnostic::at(Severity::Error, named(&file.path), error.to_string()));

@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 
 use super::{Inner, now, quarantine};
 use crate::accounting::feedback::novelty;
-use crate::config;
+use crate::config::{self, QueueMode};
 use crate::event::Time;
 use crate::manage::{Answer, Command};
+use crate::queue::{Disabled, QueueStatus, is_meant};
 use crate::store::Store;
 use crate::suppress::{self, Filter, Listed, Suppression};
 
@@ -34,6 +35,18 @@ impl Inner {
                     tokio::runtime::Handle::current().block_on(f)
                 })
             }
+            Command::QueueMode { queue, backoff } => {
+                let mode = if backoff { QueueMode::Backoff } else { QueueMode::Normal };
+                let (found, changed) = self.engine.set_mode(|name| is_meant(&queue, name), mode);
+                match found {
+                    0 => Answer::error(format!("there is no queue {queue} now: carom status shows those there are")),
+                    _ => Answer::done(format!("{found} queues in {} mode, {changed} of them changed.", mode.name())),
+                }
+            }
+            Command::EnableSource { queue, ip } => match self.engine.enable_source(|name| is_meant(&queue, name), ip) {
+                0 => Answer::error(format!("{ip} is not disabled for {queue}: carom status shows those that are")),
+                n => Answer::done(format!("{ip} is used again by {n} queues.")),
+            },
             Command::Events { .. } | Command::Queued { .. } => super::known::answer(&self.store, &self.stage, command),
             other => suppression(&self.store, &self.suppression, other),
         }
@@ -76,6 +89,26 @@ impl Inner {
                     "connections": q.connections,
                     "nextRetry": q.next_retry.map(text),
                     "lastError": q.last_error,
+                    "mode": q.mode.mode().name(),
+                    "modeSince": q.mode.changed().map(|(at, _)| text(at)),
+                    "modeWhy": q.mode.changed().map(|(_, why)| why),
+                    "disabledSources": disabled(q),
+                })
+            })
+            .collect();
+        // Those that are slower than their limits, however little mail they have: all that an operator may wonder about.
+        let steered: Vec<&QueueStatus> =
+            all.iter().filter(|q| q.mode.is_backoff() || !q.disabled_sources.is_empty()).collect();
+        let backing_off: Vec<_> = steered
+            .iter()
+            .take(MAX_QUEUES)
+            .map(|q| {
+                json!({
+                    "queue": q.name,
+                    "mode": q.mode.mode().name(),
+                    "since": q.mode.changed().map(|(at, _)| text(at)),
+                    "why": q.mode.changed().map(|(_, why)| why),
+                    "disabledSources": disabled(q),
                 })
             })
             .collect();
@@ -136,6 +169,8 @@ impl Inner {
             "outputs": outputs,
             "queueCount": all.len(),
             "queues": queues,
+            "steeredQueueCount": steered.len(),
+            "steeredQueues": backing_off,
         })
     }
 
@@ -160,6 +195,12 @@ impl Inner {
             .collect();
         json!({ "templates": novelty.len(), "notWatched": novelty.overflow(), "alarms": alarms })
     }
+}
+
+/// The source addresses that a queue does not use.
+fn disabled(queue: &QueueStatus) -> Vec<Value> {
+    let one = |d: &Disabled| json!({ "source": d.ip.to_string(), "since": text(d.since), "until": d.until.map(text), "why": d.why });
+    queue.disabled_sources.iter().map(one).collect()
 }
 
 pub(super) fn text(time: Time) -> String {
@@ -201,6 +242,8 @@ pub(super) fn suppression(store: &Store, list: &Suppression, command: Command) -
         | Command::Status
         | Command::RotateAcct { .. }
         | Command::ReportQuarantine(_)
+        | Command::QueueMode { .. }
+        | Command::EnableSource { .. }
         | Command::Events { .. }
         | Command::Queued { .. } => Answer::error("no server is running on this store"),
     }

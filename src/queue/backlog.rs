@@ -168,6 +168,15 @@ impl Backlog {
         self.shrink();
     }
 
+    /// Takes out everybody, the recipients of one message together.
+    pub fn take_all(&mut self) -> Vec<Entry> {
+        let mut all: Vec<Entry> = std::mem::take(&mut self.ready).into();
+        all.extend(std::mem::take(&mut self.held).into_iter().map(|Reverse(entry)| entry));
+        all.sort_unstable_by_key(|entry| (entry.message, entry.index));
+        self.oldest = 0;
+        all
+    }
+
     fn shrink(&mut self) {
         if self.ready.capacity() > 64 && self.ready.len() < self.ready.capacity() / 4 {
             self.ready.shrink_to(self.ready.len() * 2);

@@ -6,12 +6,14 @@
 //! that is dropped, however its session ended, gives its slot back and returns to the queue what it had drawn.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+use crate::config::QueueMode;
 use crate::config::model::{Config, QueueSettings};
 use crate::event::{MessageId, Time};
 use crate::store::{Envelope, RcptState, Route};
@@ -19,7 +21,7 @@ use crate::store::{Envelope, RcptState, Route};
 use super::backlog::{Drawn, Fate};
 use super::key::QueueName;
 use super::limits::Limits;
-use super::machine::{Machine, Next, Purpose, QueueStatus, SessionId};
+use super::machine::{Machine, News, Next, Purpose, QueueStatus, SessionId, Steer};
 
 /// How long recipients are left alone whose session panicked.
 const AFTER_PANIC: std::time::Duration = std::time::Duration::from_secs(60);
@@ -94,7 +96,9 @@ impl Engine {
             (None, _) => false,
         };
         let open = machine.wants_open() || nearer;
+        let news = machine.take_news();
         drop(state);
+        tell(&news);
         if open {
             self.0.openings.notify_one();
         }
@@ -183,6 +187,22 @@ impl Engine {
         found
     }
 
+    /// Changes the mode of the queues whose name `matches`; how many there are, and how many changed.
+    pub fn set_mode(&self, matches: impl Fn(&str) -> bool, mode: QueueMode) -> (usize, usize) {
+        let mut state = self.lock();
+        let counts = state.machine.set_modes(matches, mode, now());
+        self.wake(state);
+        counts
+    }
+
+    /// Uses a disabled source address again for the queues whose name `matches`; for how many it was disabled.
+    pub fn enable_source(&self, matches: impl Fn(&str) -> bool, ip: IpAddr) -> usize {
+        let mut state = self.lock();
+        let count = state.machine.enable_source(matches, ip);
+        self.wake(state);
+        count
+    }
+
     /// The next connection that is to be opened; waits for one. `None` when stopping. For one caller only.
     pub async fn permit(&self) -> Option<Permit> {
         loop {
@@ -213,6 +233,7 @@ impl Engine {
                 }
                 state.deadline = state.machine.next_deadline();
                 let deadline = state.deadline;
+                tell(&state.machine.take_news());
                 // What `open` found out may concern idle sessions.
                 let State { machine, wakers, .. } = &mut *state;
                 for session in machine.drain_wakes() {
@@ -228,6 +249,25 @@ impl Engine {
                 }
                 None => self.0.openings.notified().await,
             }
+        }
+    }
+}
+
+/// The log hears of it.
+fn tell(news: &[(Arc<QueueName>, News)]) {
+    let until = |at: &Option<Time>| match at.and_then(|at| at.timestamp()) {
+        Some(at) => format!("until {at}"),
+        None => "for good".to_owned(),
+    };
+    for (queue, what) in news {
+        let queue = queue.as_str();
+        match what {
+            News::Mode(QueueMode::Backoff, why) => tracing::warn!(queue, "backoff mode begins: {why}"),
+            News::Mode(QueueMode::Normal, why) => tracing::info!(queue, "back to normal mode: {why}"),
+            News::Disabled(ip, at, why) => tracing::warn!(queue, "source {ip} is disabled {}: {why}", until(at)),
+            News::Enabled(ip) => tracing::info!(queue, "source {ip} is used again"),
+            News::Deferred(at, why) => tracing::info!(queue, "queue deferred {}: {why}", until(at)),
+            News::Condemned(n, why) => tracing::warn!(queue, "bounce-queue, {n} recipients: {why}"),
         }
     }
 }
@@ -264,7 +304,7 @@ impl Permit {
         let mut state = self.engine.lock();
         state.machine.settle(self.session, &mut self.drawn, delivered, now);
         let next = state.machine.next(self.session, purpose, &mut self.drawn, now);
-        if let Some(settings) = state.machine.settings(self.session)
+        if let Some(settings) = state.machine.settings(self.session, now)
             && !Arc::ptr_eq(&settings, &self.settings)
         {
             self.settings = settings;
@@ -288,6 +328,46 @@ impl Permit {
         let first = state.machine.failed(self.session, error, now());
         self.engine.wake(state);
         first
+    }
+
+    /// Does with the queue what a reply asks for.
+    pub fn steer(&mut self, steer: &Steer<'_>) {
+        let mut state = self.engine.lock();
+        state.machine.steer(self.session, steer, now());
+        self.engine.wake(state);
+    }
+
+    /// The connection comes from this address.
+    pub fn connected_from(&mut self, source: Option<IpAddr>) {
+        self.engine.lock().machine.connected_from(self.session, source);
+    }
+
+    /// The source addresses that the queue does not use now.
+    pub fn disabled_sources(&mut self) -> Vec<IpAddr> {
+        let mut state = self.engine.lock();
+        let disabled = state.machine.disabled_sources(self.session, now());
+        self.engine.wake(state);
+        disabled
+    }
+
+    /// Takes all recipients of the queue that no other session has drawn, to be ended: [`Permit::next_condemned`] gives
+    /// them. What was drawn before is settled.
+    pub fn condemn(&mut self, why: &str) {
+        let now = now();
+        let delivered = std::mem::take(&mut self.delivered);
+        let mut state = self.engine.lock();
+        state.machine.settle(self.session, &mut self.drawn, delivered, now);
+        state.machine.condemn(self.session, why);
+        self.engine.wake(state);
+    }
+
+    /// Settles what was drawn and draws some of the condemned; none when all are dealt with.
+    pub fn next_condemned(&mut self) {
+        let now = now();
+        let mut state = self.engine.lock();
+        state.machine.settle(self.session, &mut self.drawn, false, now);
+        state.machine.next_condemned(self.session, &mut self.drawn);
+        self.engine.wake(state);
     }
 
     /// Returns when there may be mail, or the session is to close. For sessions told to be idle.

@@ -12,16 +12,19 @@
 //! All that must wait for a time stands in one timer heap; [`Machine::next_deadline`] is its top.
 
 mod sessions;
+mod steer;
 #[cfg(test)]
 mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 
+use crate::config::QueueMode;
 use crate::config::model::{QueueSettings, VirtualMta};
 use crate::event::{MessageId, Time};
 use crate::store::RcptState;
@@ -29,8 +32,12 @@ use crate::store::RcptState;
 use super::backlog::{Backlog, Entry};
 use super::key::{QueueName, destination};
 use super::limits::Limits;
+use super::mode::Mode;
 use super::retry::Retry;
+use super::sources::{Disabled, Sources};
 use super::throttle::Throttle;
+
+pub use steer::Steer;
 
 /// Transactions after which a session gives way when other queues wait for its slot.
 pub const QUANTUM: u32 = 50;
@@ -96,13 +103,39 @@ pub struct QueueStatus {
     pub last_error: String,
     /// Until when the queue sleeps.
     pub next_retry: Option<Time>,
+    /// Its mode, and since when and why if it has ever changed.
+    pub mode: Mode,
+    /// Source addresses that it does not use now.
+    pub disabled_sources: Vec<Disabled>,
+}
+
+/// Something that happened to a queue and that the log is to tell of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// It is in another mode now, for this reason.
+    Mode(QueueMode, Box<str>),
+    /// This source address is not used any more, until then, for this reason.
+    Disabled(IpAddr, Option<Time>, Box<str>),
+    /// This one is used again.
+    Enabled(IpAddr),
+    /// It sleeps until then, for this reason.
+    Deferred(Option<Time>, Box<str>),
+    /// So many of its recipients are bounced at once, for this reason.
+    Condemned(usize, Box<str>),
 }
 
 struct Queue {
     name: Arc<QueueName>,
     vmta: usize,
+    /// As configured.
+    normal: Arc<QueueSettings>,
+    /// As they hold in its mode.
     settings: Arc<QueueSettings>,
     generation: u32,
+    mode: Mode,
+    sources: Sources,
+    /// It was put to sleep though connections got through: they end too.
+    deferred: bool,
     backlog: Backlog,
     retry: Retry,
     open_pause: Option<Time>,
@@ -147,6 +180,10 @@ struct Session {
     transactions: u32,
     /// When its idleness ends.
     idle_until: Time,
+    /// Where its connection comes from.
+    source: Option<IpAddr>,
+    /// Recipients to be ended without an attempt.
+    condemned: Vec<Entry>,
 }
 
 /// The queues.
@@ -167,6 +204,7 @@ pub struct Machine {
     runnable: VecDeque<QueueId>,
     timers: BinaryHeap<Reverse<(Time, QueueId)>>,
     wakes: Vec<SessionId>,
+    news: Vec<(Arc<QueueName>, News)>,
     recipients: u64,
     key: String,
 }
@@ -200,6 +238,7 @@ impl Machine {
             runnable: VecDeque::new(),
             timers: BinaryHeap::new(),
             wakes: Vec::new(),
+            news: Vec::new(),
             recipients: 0,
             key: String::new(),
         }
@@ -245,6 +284,11 @@ impl Machine {
     /// Sessions to be woken since the last call.
     pub fn drain_wakes(&mut self) -> impl Iterator<Item = SessionId> {
         self.wakes.drain(..)
+    }
+
+    /// What happened to queues since the last call.
+    pub fn take_news(&mut self) -> Vec<(Arc<QueueName>, News)> {
+        std::mem::take(&mut self.news)
     }
 
     /// Whether [`Machine::open`] may have something now.
@@ -324,11 +368,16 @@ impl Machine {
                 self.vmtas.len() - 1
             }
         };
+        let settings = self.limits.queue_settings(domain, vmta);
         let queue = Queue {
             name: Arc::new(QueueName::new(domain, vmta)),
             vmta: vmta_id,
-            settings: self.limits.queue_settings(domain, vmta),
+            normal: settings.clone(),
+            settings,
             generation: self.generation,
+            mode: Mode::default(),
+            sources: Sources::default(),
+            deferred: false,
             backlog: Backlog::default(),
             retry: Retry::default(),
             open_pause: None,
@@ -427,7 +476,7 @@ impl Machine {
 
     /// Looks at one queue: opens a connection, wakes sessions, sets its timer, or forgets it.
     fn consider(&mut self, id: QueueId, now: Time) -> Option<Grant> {
-        self.refresh(id);
+        self.refresh(id, now);
         let queue = self.queues[id as usize].as_mut()?;
         queue.backlog.release_due(now);
         let next_due = queue.backlog.next_due();
@@ -486,8 +535,15 @@ impl Machine {
         self.connections += 1;
         let grant_queue = queue.name.clone();
         let settings = queue.settings.clone();
-        let session =
-            Session { queue: id, doing: Doing::Opening, connected: false, transactions: 0, idle_until: Time::UNKNOWN };
+        let session = Session {
+            queue: id,
+            doing: Doing::Opening,
+            connected: false,
+            transactions: 0,
+            idle_until: Time::UNKNOWN,
+            source: None,
+            condemned: Vec::new(),
+        };
         let number = match self.free_sessions.pop() {
             Some(n) => {
                 self.sessions[n as usize] = Some(session);
@@ -553,18 +609,44 @@ impl Machine {
         }
     }
 
-    fn refresh(&mut self, id: QueueId) {
-        if let Some(queue) = self.queues[id as usize].as_mut()
-            && queue.generation != self.generation
-        {
-            queue.settings = self.limits.queue_settings(queue.name.domain(), queue.name.vmta());
+    /// Brings the queue up to date: with the configuration, and with what time alone changes.
+    fn refresh(&mut self, id: QueueId, now: Time) {
+        let Some(queue) = self.queues[id as usize].as_mut() else { return };
+        if queue.generation != self.generation {
+            queue.normal = self.limits.queue_settings(queue.name.domain(), queue.name.vmta());
+            queue.settings = queue.mode.effective(&queue.normal);
             queue.generation = self.generation;
+        }
+        if queue.mode.is_backoff() {
+            if queue.mode.elapsed(&queue.normal, now) {
+                self.mode_changed(id, now);
+            } else if let Some(end) = queue.mode.ends(&queue.normal) {
+                self.arm(id, end);
+            }
+        }
+        let Some(queue) = self.queues[id as usize].as_mut() else { return };
+        if !queue.sources.all().is_empty() {
+            let had_none = queue.sources.leave_none_of(self.vmtas[queue.vmta].settings.as_deref());
+            for ip in queue.sources.release(now) {
+                self.news.push((queue.name.clone(), News::Enabled(ip)));
+                if had_none {
+                    // It slept for want of an address.
+                    queue.retry.wake();
+                }
+            }
+            if let Some(at) = queue.sources.next_release() {
+                self.arm(id, at);
+            }
         }
     }
 
     fn forget_if_quiet(&mut self, id: QueueId, now: Time) {
         let Some(queue) = self.queues[id as usize].as_mut() else { return };
         if queue.connections > 0 || queue.in_flight > 0 || !queue.backlog.is_empty() {
+            return;
+        }
+        // Its mode and its disabled addresses last as long as they were meant to.
+        if queue.mode.is_backoff() || !queue.sources.all().is_empty() {
             return;
         }
         let since = *queue.quiet.get_or_insert(now);
@@ -591,16 +673,24 @@ impl Machine {
 
     /// All queues, in no order.
     pub fn status(&self, now: Time) -> Vec<QueueStatus> {
+        let mut condemned: HashMap<&str, u64> = HashMap::new();
+        for session in self.sessions.iter().flatten().filter(|s| !s.condemned.is_empty()) {
+            if let Some(queue) = self.queues[session.queue as usize].as_ref() {
+                *condemned.entry(queue.name.as_str()).or_default() += session.condemned.len() as u64;
+            }
+        }
         self.queues
             .iter()
             .flatten()
             .map(|q| QueueStatus {
                 name: q.name.as_str().to_owned(),
-                ready: q.backlog.ready() as u64 + u64::from(q.in_flight),
+                ready: q.backlog.ready() as u64 + u64::from(q.in_flight) + condemned.get(q.name.as_str()).unwrap_or(&0),
                 held: q.backlog.held() as u64,
                 connections: q.connections,
                 last_error: q.last_error.to_string(),
                 next_retry: q.retry.sleeping_until(now),
+                mode: q.mode.clone(),
+                disabled_sources: q.sources.all().to_vec(),
             })
             .collect()
     }

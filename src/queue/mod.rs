@@ -9,11 +9,15 @@ pub mod engine;
 pub mod key;
 pub mod limits;
 pub mod machine;
+pub mod mode;
 pub mod retry;
+pub mod sources;
 pub mod throttle;
 
 pub use backlog::{Drawn, Fate};
 pub use engine::{Engine, Permit};
-pub use key::{QueueName, destination};
+pub use key::{QueueName, destination, is_meant};
 pub use limits::Limits;
-pub use machine::{Next, Purpose, QueueStatus};
+pub use machine::{Next, Purpose, QueueStatus, Steer};
+pub use mode::Mode;
+pub use sources::Disabled;

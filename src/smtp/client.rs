@@ -187,6 +187,13 @@ pub struct TransactionResult {
     pub stage: Option<Stage>,
 }
 
+impl TransactionResult {
+    /// What the server said against the session rather than against one recipient or one message.
+    pub fn session_failure(&self) -> Option<&str> {
+        self.closing.as_ref().or(self.mail.as_ref()).map(|reply| &*reply.text)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Awaiting {
     Reset,

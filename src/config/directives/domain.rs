@@ -48,6 +48,17 @@ pub const DOMAIN: &[D] = &[
     D::one("log-commands", Set::Bool(|q, v| q.log_commands = v), "no", "Log the SMTP dialogue"),
     D::one("log-messages", Set::Bool(|q, v| q.log_messages = v), "no", "In <domain {bounce}> and <domain {feedbackLoop}>: log each mail that the processor reads"),
     D::one("add-token-header", Set::Bool(|q, v| q.add_token_header = v), "no", "Put the signed token of <return-path-token> into the header that it names; each recipient gets a transaction of his own"),
+    D::many("smtp-pattern-list", Set::Other("LIST of names", "builtin", pattern_lists), "Lists of reply patterns that steer the queue, consulted before those of wider patterns; builtin is the one that ships with Carom, \"\" takes those of wider patterns away"),
+    D::one("backoff-retry-after", Set::Times(|q, v| q.backoff_retry_after = v), "1h", "retry-after in backoff mode"),
+    D::one("backoff-max-smtp-out", Set::Limit("unlimited", |q, v| q.backoff_max_smtp_out = whole(v, u32::MAX)), "20", "max-smtp-out in backoff mode"),
+    D::one("backoff-max-msg-rate", Set::Rate(|q, v| q.backoff_max_msg_rate = Some(v)), "", "max-msg-rate in backoff mode; without it the normal one"),
+    D::one("backoff-max-msg-per-hour", Set::Other("INT", "1000", backoff_per_hour), "", "Deprecated: sets backoff-max-msg-rate, of which the last one given holds"),
+    D::one("backoff-max-connect-rate", Set::Rate(|q, v| q.backoff_max_connect_rate = Some(v)), "", "max-connect-rate in backoff mode; without it the normal one"),
+    D::one("backoff-to-normal-after", Set::TimeOrNever(|q, v| q.backoff_to_normal_after = v), "never", "Backoff mode ends so long after it began"),
+    D::one("backoff-to-normal-after-delivery", Set::Bool(|q, v| q.backoff_to_normal_after_delivery = v), "no", "Backoff mode ends with the first delivery"),
+    D::one("backoff-upon-all-sources-disabled", Set::Bool(|q, v| q.backoff_upon_all_sources_disabled = v), "no", "Backoff mode begins when disable-source-ip has left no source address"),
+    D::one("reenable-source-ip-after", Set::TimeOrNever(|q, v| q.reenable_source_ip_after = v), "never", "How long disable-source-ip lasts where the pattern has no reenable-after"),
+    D::one("max-errors-per-domain", Set::Int(0, MOST, |q, v| q.max_errors_per_domain = u32::try_from(v).unwrap_or(u32::MAX)), "0", "Backoff mode begins after so many failures of connections and sessions in a row; 0 is never"),
     D::one("log-transfer-failures", Set::Bool(|q, v| q.log_transfer_failures = v), "no", "Log a warning when a connection breaks within a message"),
 ];
 
@@ -77,10 +88,33 @@ fn missing() -> ValueError {
 }
 
 fn per_hour(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<QueueSettings>, ValueError> {
+    let rate = hourly(args)?;
+    Ok(Arc::new(move |q| q.max_msg_rate = rate))
+}
+
+fn backoff_per_hour(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<QueueSettings>, ValueError> {
+    let rate = hourly(args)?;
+    Ok(Arc::new(move |q| q.backoff_max_msg_rate = Some(rate)))
+}
+
+fn hourly(args: &mut Args<'_>) -> Result<Option<Rate>, ValueError> {
     let word = args.word().map(|w| w.text).unwrap_or_default();
     let count = if word.eq_ignore_ascii_case("unlimited") { 0 } else { values::integer(&word, 0, MOST)? };
-    let rate = (count > 0).then_some(Rate { count, per: std::time::Duration::from_secs(3600) });
-    Ok(Arc::new(move |q| q.max_msg_rate = rate))
+    Ok((count > 0).then_some(Rate { count, per: std::time::Duration::from_secs(3600) }))
+}
+
+/// Names of lists, to be put before those of wider patterns; whether they exist is checked at the end. An empty word
+/// takes the lists of wider patterns away.
+fn pattern_lists(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<QueueSettings>, ValueError> {
+    let text = args.rest().map(|w| w.text).unwrap_or_default();
+    let names: Vec<String> = values::list(&text).map(str::to_lowercase).collect();
+    if names.is_empty() {
+        return Ok(Arc::new(|q| q.smtp_pattern_lists.clear()));
+    }
+    Ok(Arc::new(move |q| {
+        q.smtp_pattern_lists.retain(|known| !names.contains(known));
+        q.smtp_pattern_lists.splice(0..0, names.iter().cloned());
+    }))
 }
 
 fn hosts(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<QueueSettings>, ValueError> {

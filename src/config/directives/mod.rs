@@ -225,6 +225,8 @@ pub const BLOCKS: &[(&str, &str, &[Scope])] = &[
     ("address-list", "", &[Scope::Processor]),
     ("email-patterns", "", &[Scope::Processor]),
     ("return-path-token", "", &[Scope::Global]),
+    ("smtp-pattern-list", "NAME", &[Scope::Global]),
+    ("smtp-pattern", "NAME", &[Scope::Global]),
 ];
 
 #[cfg(test)]

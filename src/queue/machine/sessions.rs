@@ -24,9 +24,9 @@ const EXPIRED_AT_ONCE: usize = 1000;
 
 impl Machine {
     /// The settings the session's queue has now.
-    pub fn settings(&mut self, session: SessionId) -> Option<Arc<QueueSettings>> {
+    pub fn settings(&mut self, session: SessionId, now: Time) -> Option<Arc<QueueSettings>> {
         let id = self.sessions.get(session.0 as usize)?.as_ref()?.queue;
-        self.refresh(id);
+        self.refresh(id, now);
         Some(self.queues[id as usize].as_ref()?.settings.clone())
     }
 
@@ -50,10 +50,18 @@ impl Machine {
         queue.backlog.put_back(drawn.iter().filter(|d| d.fate == Fate::Again).map(|d| d.entry));
         drawn.clear();
         if delivered {
-            queue.retry.delivered();
+            // One that was put to sleep on purpose sleeps on.
+            if !queue.deferred || queue.retry.sleeping_until(now).is_none() {
+                queue.retry.delivered();
+                queue.deferred = false;
+                queue.last_error = "".into();
+            }
             queue.open_pause = None;
-            queue.last_error = "".into();
+            if queue.mode.delivered(&queue.normal, now) {
+                self.mode_changed(id, now);
+            }
         }
+        let Some(queue) = self.queues[id as usize].as_mut() else { return };
         if held && let Some(due) = queue.backlog.next_due() {
             self.arm(id, due);
         }
@@ -67,7 +75,8 @@ impl Machine {
         let newly_connected = purpose == Purpose::Deliver && !std::mem::replace(&mut s.connected, true);
         let transactions = s.transactions;
         let idle_until = s.idle_until;
-        self.refresh(id);
+        let source = s.source;
+        self.refresh(id, now);
         let others_wait = {
             let vmta = self.queues[id as usize].as_ref().map_or(0, |q| q.vmta);
             // A queue that waits for more connections itself does not make its own give way.
@@ -93,6 +102,11 @@ impl Machine {
         let Some(queue) = self.queues[id as usize].as_mut() else { return Next::Close };
         if purpose == Purpose::Dispose {
             return self.draw(session, id, usize::MAX, false, drawn, now).unwrap_or(Next::Close);
+        }
+        if source.is_some_and(|ip| queue.sources.is_disabled(ip))
+            || (queue.deferred && queue.retry.sleeping_until(now).is_some())
+        {
+            return Next::Close;
         }
         let limit = queue.settings.max_msg_per_connection;
         if (limit > 0 && transactions >= limit)
@@ -192,11 +206,19 @@ impl Machine {
         let Some(Some(s)) = self.sessions.get(session.0 as usize) else { return false };
         let Some(queue) = self.queues[s.queue as usize].as_mut() else { return false };
         queue.last_error = error.into();
+        if queue.mode.failed(queue.normal.max_errors_per_domain, error, now) {
+            let id = s.queue;
+            self.mode_changed(id, now);
+        }
+        let Some(Some(s)) = self.sessions.get(session.0 as usize) else { return false };
+        let Some(queue) = self.queues[s.queue as usize].as_mut() else { return false };
         if queue.connected > u32::from(s.connected) {
             queue.open_pause = Some(now + OPEN_PAUSE);
             return false;
         }
-        queue.retry.failed(&queue.settings.retry_after, now)
+        let slept = queue.retry.failed(&queue.settings.retry_after, now);
+        queue.deferred &= !slept;
+        slept
     }
 
     /// The session is over: its slot goes to who waits for one.
@@ -205,6 +227,7 @@ impl Machine {
         self.free_sessions.push(session.0);
         self.connections -= 1;
         let Some(queue) = self.queues[s.queue as usize].as_mut() else { return };
+        queue.backlog.put_back(s.condemned.iter().copied());
         queue.connections -= 1;
         queue.connected -= u32::from(s.connected);
         match s.doing {

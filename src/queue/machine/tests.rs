@@ -1,5 +1,7 @@
 //! Limits, retry, expiry and fairness, with a clock of their own.
 
+mod steer;
+
 use super::sessions::LINGER;
 use super::*;
 use crate::config::model::Rate;
