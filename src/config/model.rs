@@ -346,6 +346,8 @@ pub struct QueueSettings {
     pub ignore_pipelining: bool,
     /// `ignore-8bitmime`: never declare 8-bit content.
     pub ignore_8bitmime: bool,
+    /// `ignore-dsn`: never use DSN parameters (RFC 3461).
+    pub ignore_dsn: bool,
     /// `disable-acct-records`: record types that are not written for the queue (of d, b, t, tq).
     pub disable_acct_records: Kinds,
     /// `log-connections`: log when outbound sessions begin and end.
@@ -387,6 +389,7 @@ impl Default for QueueSettings {
             smtp_data_termination_timeout: Duration::from_secs(600),
             ignore_pipelining: false,
             ignore_8bitmime: false,
+            ignore_dsn: false,
             disable_acct_records: Kinds::default(),
             log_connections: false,
             log_commands: false,

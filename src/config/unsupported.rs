@@ -284,7 +284,6 @@ const DOMAIN: &[&str] = &[
     "http-delivery-extra-headers",
     "http-delivery-url",
     "ignore-chunking",
-    "ignore-dsn",
     "log-data",
     "log-disabled-ips",
     "log-resolution",

@@ -42,6 +42,7 @@ pub const DOMAIN: &[D] = &[
     D::one("smtp-data-termination-timeout", Set::Time(1, WEEK, |q, v| q.smtp_data_termination_timeout = v), "10m", "Wait for the reply after the final dot"),
     D::one("ignore-pipelining", Set::Bool(|q, v| q.ignore_pipelining = v), "no", "Never pipeline commands"),
     D::one("ignore-8bitmime", Set::Bool(|q, v| q.ignore_8bitmime = v), "no", "Never declare 8-bit content"),
+    D::one("ignore-dsn", Set::Bool(|q, v| q.ignore_dsn = v), "no", "Never pass on RET, ENVID, NOTIFY and ORCPT"),
     D::many("bounce-pattern-file", Set::Other("FILE", "/etc/carom/patterns.conf", bounce_pattern_file), "Patterns that give bounces of this domain their category, before the global ones"),
     D::one("disable-acct-records", Set::Kinds(|q, v| q.disable_acct_records = v), "", "Record types that are not written for the queue (of d, b, t, tq)"),
     D::one("log-connections", Set::Bool(|q, v| q.log_connections = v), "no", "Log when outbound sessions begin and end"),
