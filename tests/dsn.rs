@@ -455,6 +455,29 @@ async fn notify_says_of_what_the_sender_hears_and_its_own_names_are_given_back()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_of_a_domain_with_type_file_ends_in_files_and_is_recorded_as_delivered() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().display();
+    let domains = format!(
+        "<domain box.example>\ntype file\nfile-format append-mbox\nfile-destination {at}/$user\n</domain>\n\
+         <domain new.example>\ntype file\nfile-destination {at}/new\n</domain>"
+    );
+    let house = House::start("", &domains).await;
+    let success = "<a/Ann+x@box.example> NOTIFY=SUCCESS";
+    house.send_with("<news@sender.example>", &[success, "<bob@box.example>", "<ann@new.example>"]).await;
+    let mbox = std::fs::read_to_string(dir.path().join("a_ann")).unwrap();
+    assert!(mbox.starts_with("From news@sender.example ") && mbox.ends_with("\n\nText\n\n"), "{mbox}");
+    assert!(std::fs::read_to_string(dir.path().join("bob")).unwrap().contains("Subject: Hello\n"));
+    assert_eq!(std::fs::read_dir(dir.path().join("new")).unwrap().count(), 1);
+    let reports = house.mx.reports();
+    assert_eq!(reports.len(), 1, "{reports:?}");
+    assert_eq!(reports[0].1.results[0].action, Some(Action::Delivered));
+    // Three in files, and the report by SMTP.
+    assert_eq!(house.count(Kind::Delivered).await, 4);
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_report_that_bounces_and_mail_of_the_null_sender_are_not_reported() {
     let house = House::start("", "").await;
     house.send("bad-sender@sender.example", &["bad@example.net"]).await;

@@ -297,8 +297,14 @@ pub enum DomainPattern {
 /// Where mail of one queue goes and how (`show settings`).
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueueSettings {
-    /// `type smtp` or `type discard`.
+    /// `type discard`; `type smtp` when it is neither this nor `to_file`.
     pub discard: bool,
+    /// `type file`.
+    pub to_file: bool,
+    /// `file-format`: what a mail becomes there.
+    pub file_format: FileFormat,
+    /// `file-destination`: folder or mailbox, with macros; without one `type file` can't deliver.
+    pub file_destination: Option<String>,
     /// `discard-as-bounce`: A discarding queue records b instead of d.
     pub discard_as_bounce: bool,
     /// `bounce-after`: age at which mail bounces that is still queued.
@@ -366,6 +372,9 @@ impl Default for QueueSettings {
     fn default() -> QueueSettings {
         QueueSettings {
             discard: false,
+            to_file: false,
+            file_format: FileFormat::New { envelope: false },
+            file_destination: None,
             discard_as_bounce: false,
             bounce_after: Duration::from_secs(4 * 86_400 + 12 * 3600),
             retry_after: vec![Duration::from_secs(600)],
@@ -398,6 +407,18 @@ impl Default for QueueSettings {
             add_token_header: false,
         }
     }
+}
+
+/// `file-format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileFormat {
+    /// A file of its own for each mail and recipient.
+    New {
+        /// With the envelope in front, as x-sender and x-receiver.
+        envelope: bool,
+    },
+    /// One mailbox that grows.
+    Mbox,
 }
 
 /// One item of `smtp-hosts`.

@@ -279,8 +279,6 @@ const DOMAIN: &[&str] = &[
     "dkim-sign",
     "dns-timeout",
     "dsn-format",
-    "file-destination",
-    "file-format",
     "http-delivery-extra-headers",
     "http-delivery-url",
     "ignore-chunking",

@@ -98,7 +98,8 @@ impl Attempt<'_> {
             attempt: attempts,
             stage: Some(outcome.stage),
             action: Some(match kind {
-                Kind::Delivered if self.facts.delivery == Some(DeliveryType::Discard) => Action::Delivered,
+                // Nobody behind us: the final delivery is ours (RFC 3464, 2.3.3).
+                Kind::Delivered if self.facts.delivery != Some(DeliveryType::Smtp) => Action::Delivered,
                 Kind::Delivered => Action::Relayed,
                 Kind::Transient => Action::Delayed,
                 _ => Action::Failed,

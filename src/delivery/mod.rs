@@ -9,6 +9,7 @@ pub mod attempt;
 pub mod connect;
 pub mod dialogue;
 mod discard;
+mod file;
 pub mod notify;
 pub mod outcome;
 pub mod plan;

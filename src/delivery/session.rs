@@ -66,6 +66,9 @@ impl Session {
         if settings.discard {
             return super::discard::run(self).await;
         }
+        if settings.to_file {
+            return super::file::run(self).await;
+        }
         let config = self.context.config.load_full();
         let queue = self.permit.queue().clone();
         let Some(vmta) = Limits::virtual_mta(&*config, queue.vmta()) else {
@@ -386,7 +389,7 @@ impl Session {
     }
 
     /// Tells the store: what ends, with the report about what failed, in one record; what is deferred in another.
-    async fn hand_over(&mut self, message: &Message, mut told: Ledgered) {
+    pub(super) async fn hand_over(&mut self, message: &Message, mut told: Ledgered) {
         self.permit.delivered |= told.delivered;
         if told.finished {
             let (failures, successes) = (std::mem::take(&mut told.failures), std::mem::take(&mut told.successes));
@@ -454,6 +457,16 @@ impl Session {
                 self.context.engine.stop();
             }
         }
+    }
+
+    /// A delivery without a dialogue begins, which may be done when we are cut off.
+    pub(super) fn under_way(&mut self, message: &Arc<Message>, facts: &Facts) {
+        (self.current, self.facts, self.at_dot) = (Some(message.clone()), facts.clone(), true);
+    }
+
+    /// It has ended, and what came of it is known.
+    pub(super) fn no_longer_under_way(&mut self) {
+        (self.current, self.at_dot) = (None, false);
     }
 
     /// The stop does not wait any longer. What is in doubt is said so; the rest returns to the queue.
