@@ -274,7 +274,8 @@ fn a_replay_happens_once_however_often_the_server_is_killed_in_it() {
     assert_eq!(server.wait(STOPS_WITHIN), 0, "{}", place.log());
     let mut recorded: Vec<String> = rows(&place, "rb").iter().map(|r| r["rcpt"].clone()).collect();
     let mut all: Vec<String> = (0..count).map(|n| format!("u{n}@there.example")).collect();
-    (recorded.sort(), all.sort());
+    recorded.sort();
+    all.sort();
     assert_eq!(recorded, all, "one record for each, in all files together; the last replay said: {said}");
 }
 

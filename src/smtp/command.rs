@@ -213,7 +213,7 @@ fn mail<'a>(path: &'a [u8], from: &proto::MailFrom<Cow<'_, str>>, after: &[u8]) 
             proto::MAIL_RET_HDRS => Some(Return::Headers),
             _ => return Err(invalid("RET")),
         },
-        env_id: dsn::env_id(after).map_err(|()| invalid("ENVID"))?,
+        env_id: dsn::env_id(after).map_err(|_| invalid("ENVID"))?,
     })
 }
 
@@ -235,7 +235,7 @@ fn rcpt(path: &[u8], to: &proto::RcptTo<Cow<'_, str>>, after: &[u8]) -> Result<R
     if notify & dsn::NEVER != 0 && notify != dsn::NEVER {
         return Err(invalid("NOTIFY"));
     }
-    let orcpt = dsn::orcpt(after).map_err(|()| invalid("ORCPT"))?;
+    let orcpt = dsn::orcpt(after).map_err(|_| invalid("ORCPT"))?;
     let to = if path.eq_ignore_ascii_case("postmaster") {
         To::Postmaster
     } else {

@@ -19,6 +19,11 @@ const MAX_ENV_ID: usize = 100;
 /// Longest ORCPT, as it stands in the command (RFC 3461, 4.2).
 const MAX_ORCPT: usize = 500;
 
+/// The value of a parameter is not what RFC 3461 says, or it is given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed parameter")]
+pub struct Malformed;
+
 /// RET: what a report is to return (RFC 3461, 4.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Return {
@@ -49,36 +54,36 @@ pub struct Dsn<'a> {
 }
 
 /// The value of a parameter in what stands behind a path; the error is a parameter that is given twice.
-fn value<'a>(behind: &'a [u8], name: &str) -> Result<Option<&'a [u8]>, ()> {
+fn value<'a>(behind: &'a [u8], name: &str) -> Result<Option<&'a [u8]>, Malformed> {
     let mut values = behind.split(|b| matches!(b, b' ' | b'\t')).filter_map(|word| {
         let (given, value) = word.split_at_checked(name.len())?;
         given.eq_ignore_ascii_case(name.as_bytes()).then(|| value.strip_prefix(b"=")).flatten()
     });
     match (values.next(), values.next()) {
-        (_, Some(_)) => Err(()),
+        (_, Some(_)) => Err(Malformed),
         (first, None) => Ok(first),
     }
 }
 
 /// ENVID in what stands behind the path of MAIL; empty when it is not there. The error is one that is malformed.
-pub fn env_id(behind: &[u8]) -> Result<Box<str>, ()> {
+pub fn env_id(behind: &[u8]) -> Result<Box<str>, Malformed> {
     match value(behind, "ENVID")? {
         None => Ok("".into()),
-        Some(xtext) if xtext.len() > MAX_ENV_ID => Err(()),
-        Some(xtext) => decoded(xtext).filter(|id| !id.is_empty()).map(Box::from).ok_or(()),
+        Some(xtext) if xtext.len() > MAX_ENV_ID => Err(Malformed),
+        Some(xtext) => decoded(xtext).filter(|id| !id.is_empty()).map(Box::from).ok_or(Malformed),
     }
 }
 
 /// ORCPT in what stands behind the path of RCPT, as `type;address`; empty when it is not there.
-pub fn orcpt(behind: &[u8]) -> Result<Box<str>, ()> {
+pub fn orcpt(behind: &[u8]) -> Result<Box<str>, Malformed> {
     let Some(given) = value(behind, "ORCPT")? else { return Ok("".into()) };
-    let semicolon = given.iter().position(|b| *b == b';').ok_or(())?;
+    let semicolon = given.iter().position(|b| *b == b';').ok_or(Malformed)?;
     let (kind, xtext) = (&given[..semicolon], &given[semicolon + 1..]);
     // RFC 3461, 4.2: the type is an atom.
     let is_atom = !kind.is_empty() && kind.iter().all(|b| b.is_ascii_graphic() && !b"()<>@,;:\\\".[]+=".contains(b));
-    let address = decoded(xtext).filter(|address| !address.is_empty()).ok_or(())?;
-    let kind = std::str::from_utf8(kind).map_err(|_| ())?;
-    if is_atom && given.len() <= MAX_ORCPT { Ok([kind, ";", &address].concat().into()) } else { Err(()) }
+    let address = decoded(xtext).filter(|address| !address.is_empty()).ok_or(Malformed)?;
+    let kind = std::str::from_utf8(kind).map_err(|_| Malformed)?;
+    if is_atom && given.len() <= MAX_ORCPT { Ok([kind, ";", &address].concat().into()) } else { Err(Malformed) }
 }
 
 /// Xtext as the text it stands for (RFC 3461, 4); `None` when it is malformed or stands for what can't be printed. `=` is
@@ -184,12 +189,12 @@ mod tests {
         for bad in
             ["> ENVID=", "> ENVID=a+2", "> ENVID=a+zz", "> ENVID=a+0D+0A", "> ENVID=a ENVID=b", "> ENVID=ü", &long]
         {
-            assert_eq!(env_id(bad.as_bytes()), Err(()), "{bad}");
+            assert_eq!(env_id(bad.as_bytes()), Err(Malformed), "{bad}");
         }
         let long = format!("> ORCPT=rfc822;{}", "x".repeat(494));
         for bad in ["> ORCPT=a@b", "> ORCPT=;a@b", "> ORCPT=rfc822;", "> ORCPT=rf(c;a@b", "> ORCPT=rfc822;a+0Ab", &long]
         {
-            assert_eq!(orcpt(bad.as_bytes()), Err(()), "{bad}");
+            assert_eq!(orcpt(bad.as_bytes()), Err(Malformed), "{bad}");
         }
     }
 
