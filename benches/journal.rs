@@ -39,6 +39,7 @@ fn message(id: MessageId, body: &Bytes) -> Arc<Message> {
             route: Route::Deliver,
             no_dsn: false,
             return_full: false,
+            ret_given: false,
             rcpts: vec![Recipient { address: "someone.longer@example.net".into(), orcpt: "".into(), notify: 0 }],
         },
         body: body.clone(),

@@ -57,7 +57,8 @@ CREATE TABLE acct
     `enhancedStatus` LowCardinality(Nullable(String)),
     `smtpStage` LowCardinality(Nullable(String)),
     `dsnMtaHost` LowCardinality(Nullable(String)),
-    `dsnMtaIp` LowCardinality(Nullable(String))
+    `dsnMtaIp` LowCardinality(Nullable(String)),
+    `latencyMs` Nullable(Int64)
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(timeLogged)

@@ -59,6 +59,7 @@ CREATE TABLE acct
     `smtpStage` STRING,
     `dsnMtaHost` STRING,
     `dsnMtaIp` STRING,
+    `latencyMs` BIGINT,
     `date` DATE
 )
 USING PARQUET

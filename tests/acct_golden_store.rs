@@ -48,6 +48,7 @@ fn message(id: u64, rcpts: usize, body: &[u8]) -> Message {
             route: Route::Deliver,
             no_dsn: id == 4,
             return_full: false,
+            ret_given: false,
             rcpts: (0..rcpts)
                 .map(|i| Recipient {
                     address: format!("r{i}@example.net").into(),

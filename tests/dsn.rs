@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use carom::config::Config;
-use carom::delivery::notify::{self, Failure};
+use carom::delivery::notify::{self, Ending};
 use carom::event::record::PairsBuf;
 use carom::event::{Action, AddressKey, Event, EventId, Events, Kind, MessageId, SourceType, StoreId, Time};
 use carom::node::{Node, Options};
@@ -52,15 +52,17 @@ fn message(rcpts: &[&str], body: &[u8]) -> Message {
             route: Route::Deliver,
             no_dsn: false,
             return_full: false,
+            ret_given: false,
             rcpts: rcpts.iter().map(|r| Recipient { address: (*r).into(), orcpt: "".into(), notify: 0 }).collect(),
         },
         body: body.to_vec().into(),
     }
 }
 
-fn refused(rcpt: u16, text: &str) -> Failure {
-    Failure {
+fn refused(rcpt: u16, text: &str) -> Ending {
+    Ending {
         rcpt,
+        action: Action::Failed,
         status: "5.1.1".parse().unwrap(),
         text: text.into(),
         is_reply: true,
@@ -70,7 +72,7 @@ fn refused(rcpt: u16, text: &str) -> Failure {
     }
 }
 
-fn report_on(config: &Config, message: &Message, failures: &[Failure]) -> (Arc<Message>, String, Recognised) {
+fn report_on(config: &Config, message: &Message, failures: &[Ending]) -> (Arc<Message>, String, Recognised) {
     let ids = (StoreId(0xab), MessageId(9));
     let (report, received) = notify::report(config, message, failures, ids, Time::from_secs(1_700_000_200));
     assert_eq!(received.len(), 1);
@@ -83,7 +85,7 @@ fn report_on(config: &Config, message: &Message, failures: &[Failure]) -> (Arc<M
 fn a_report_says_who_failed_and_why_and_is_understood_by_our_own_report_room() {
     let mut mail = message(&["ann@example.net", "bob@example.net"], MAIL.as_bytes());
     mail.envelope.rcpts[1].orcpt = "rfc822;robert@example.net".into();
-    let expired = Failure {
+    let expired = Ending {
         status: "4.4.7".parse().unwrap(),
         text: "delivery time expired: not delivered within 60 s, after 1 attempt".into(),
         is_reply: false,
@@ -336,10 +338,16 @@ impl House {
 
     /// Hands a message in and waits until all that follows from it is done.
     async fn send(&self, from: &str, to: &[&str]) {
+        let to: Vec<String> = to.iter().map(|r| format!("<{r}>")).collect();
+        self.send_with(&format!("<{from}>"), &to.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    }
+
+    /// As [`House::send`], with paths and parameters as they stand in the commands.
+    async fn send_with(&self, from: &str, to: &[&str]) {
         let stream = TcpStream::connect(self.node.smtp_addresses()[0]).await.unwrap();
         let mut stream = BufReader::new(stream);
-        let mut commands = vec!["EHLO feeder.sender.example".to_owned(), format!("MAIL FROM:<{from}>")];
-        commands.extend(to.iter().map(|r| format!("RCPT TO:<{r}>")));
+        let mut commands = vec!["EHLO feeder.sender.example".to_owned(), format!("MAIL FROM:{from}")];
+        commands.extend(to.iter().map(|r| format!("RCPT TO:{r}")));
         commands.extend(["DATA".to_owned(), format!("{MAIL}.")]);
         self::line(&mut stream).await.unwrap();
         for command in commands {
@@ -400,6 +408,72 @@ async fn the_sender_gets_one_report_about_all_recipients_that_failed_together() 
         (house.count(Kind::Received).await, house.count(Kind::Bounced).await, house.count(Kind::Delivered).await);
     assert_eq!(counts, (4, 2, 2));
     assert_eq!(house.node.store().usage().queued_recipients, 0);
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notify_says_of_what_the_sender_hears_and_its_own_names_are_given_back() {
+    let house = House::start("", "").await;
+    let from = "<news@sender.example> ENVID=spring+2B7 RET=FULL";
+    let to = [
+        "<bad1@example.net> NOTIFY=NEVER",
+        "<bad2@example.net> NOTIFY=SUCCESS",
+        "<bad3@example.net> NOTIFY=FAILURE ORCPT=rfc822;Bad+2BThree@old.example",
+        "<good1@example.net> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;one@old.example",
+        "<good2@example.net>",
+    ];
+    house.send_with(from, &to).await;
+    let taken = house.mx.0.lock().unwrap().clone();
+    let raw: Vec<_> = taken.iter().filter(|(s, ..)| s.is_empty()).map(|t| String::from_utf8_lossy(&t.2)).collect();
+    let reports = house.mx.reports();
+    assert_eq!(reports.len(), 2, "one about the failure, one about the success: {reports:?}");
+    let of = |kind| reports.iter().position(|(_, r)| r.kind == kind).unwrap();
+    let (bounce, status) = (of(ReportKind::Bounce), of(ReportKind::Status));
+    for at in [bounce, status] {
+        let read = &reports[at].1;
+        assert_eq!((read.env_id.as_str(), read.results.len()), ("spring+7", 1));
+    }
+    let failed = &reports[bounce].1.results[0];
+    assert_eq!((failed.rcpt.as_str(), failed.orcpt.as_str()), ("bad3@example.net", "rfc822;Bad+Three@old.example"));
+    assert!(
+        raw[bounce].contains("message/rfc822") && raw[bounce].contains("\r\nText\r\n"),
+        "RET=FULL: {}",
+        raw[bounce]
+    );
+    let passed_on = &reports[status].1.results[0];
+    assert_eq!(
+        (passed_on.rcpt.as_str(), passed_on.orcpt.as_str(), passed_on.action, passed_on.diag.as_str()),
+        ("good1@example.net", "rfc822;one@old.example", Some(Action::Relayed), "250 2.0.0 taken")
+    );
+    assert!(raw[status].contains("text/rfc822-headers") && raw[status].contains("passed on for this recipient"));
+    house.stop().await;
+    // Who sends in bulk wants none of it.
+    let quiet = House::start("suppress-local-dsn yes", "").await;
+    quiet.send_with(from, &to).await;
+    assert_eq!(quiet.mx.reports().len(), 0);
+    quiet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_of_a_domain_with_type_file_ends_in_files_and_is_recorded_as_delivered() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().display();
+    let domains = format!(
+        "<domain box.example>\ntype file\nfile-format append-mbox\nfile-destination {at}/$user\n</domain>\n\
+         <domain new.example>\ntype file\nfile-destination {at}/new\n</domain>"
+    );
+    let house = House::start("", &domains).await;
+    let success = "<a/Ann+x@box.example> NOTIFY=SUCCESS";
+    house.send_with("<news@sender.example>", &[success, "<bob@box.example>", "<ann@new.example>"]).await;
+    let mbox = std::fs::read_to_string(dir.path().join("a_ann")).unwrap();
+    assert!(mbox.starts_with("From news@sender.example ") && mbox.ends_with("\n\nText\n\n"), "{mbox}");
+    assert!(std::fs::read_to_string(dir.path().join("bob")).unwrap().contains("Subject: Hello\n"));
+    assert_eq!(std::fs::read_dir(dir.path().join("new")).unwrap().count(), 1);
+    let reports = house.mx.reports();
+    assert_eq!(reports.len(), 1, "{reports:?}");
+    assert_eq!(reports[0].1.results[0].action, Some(Action::Delivered));
+    // Three in files, and the report by SMTP.
+    assert_eq!(house.count(Kind::Delivered).await, 4);
     house.stop().await;
 }
 

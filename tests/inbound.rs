@@ -120,6 +120,165 @@ fn a_complaint_without_any_address_is_tied_by_the_token_in_the_header_and_ends_t
     assert_eq!(server.wait(STOPS_WITHIN), 0, "{}", place.log());
 }
 
+/// What a host that speaks DSN (RFC 3461) reports of a mail that it passed on to another, who refused it: it names what
+/// it was given, and returns nothing of the mail.
+fn dsn_of(commands: &[String], final_rcpt: &str) -> String {
+    let parameter = |name: &str| {
+        let mut words = commands.iter().rev().flat_map(|c| c.split(' '));
+        words.find_map(|w| w.strip_prefix(name)).unwrap_or("").replace("+2B", "+")
+    };
+    let named = dsn(final_rcpt)
+        .replace("Final-Recipient", &format!("Original-Recipient: {}\r\nFinal-Recipient", parameter("ORCPT=")));
+    let names = format!("Original-Envelope-Id: {}\r\nReporting-MTA", parameter("ENVID="));
+    named.replace("Reporting-MTA", &names)
+}
+
+#[test]
+fn a_bounce_of_mail_that_was_passed_on_is_tied_by_envid_and_orcpt_and_suppresses_nobody() {
+    let hop = NextHop::start();
+    hop.offer_dsn();
+    let place = Place::new(&hop, PROCESSORS);
+    let mut server = place.start();
+    let mut client = Client::connect(place.smtp_port());
+    let mail = "From: <news@from.example>\r\nSubject: hello\r\n\r\nhello\r\n";
+    let (from, to) = (
+        "<news@bounce.running.example> RET=HDRS ENVID=spring+2B7",
+        "<ann@there.example> NOTIFY=FAILURE,DELAY ORCPT=rfc822;ann+2Bold@old.example",
+    );
+    assert_eq!(client.mail_with(from, to, mail), 250);
+    place.wait_for("an empty queue", |s| s["queuedRecipients"] == 0);
+    let said = hop.said();
+    assert_eq!(
+        said,
+        [
+            "MAIL FROM:<news@bounce.running.example> RET=HDRS ENVID=spring+2B7",
+            "RCPT TO:<ann@there.example> NOTIFY=FAILURE,DELAY ORCPT=rfc822;ann+2Bold@old.example"
+        ]
+    );
+    let bounce = dsn_of(&said, "third@elsewhere.example");
+    assert_eq!(client.mail("", "news@bounce.running.example", &bounce), 250);
+    let rb = records(&place, "rb", 1).remove(0);
+    assert_eq!(
+        ["attributedBy", "envId", "orig", "orcpt", "rcpt"].map(|c| rb[c].as_str()),
+        [
+            "envelope-id",
+            "spring+7",
+            "news@bounce.running.example",
+            "rfc822;ann+old@old.example",
+            "third@elsewhere.example"
+        ]
+    );
+    let d = loop {
+        match rows(&place, "d").pop() {
+            Some(d) => break d,
+            None => std::thread::sleep(Duration::from_millis(50)),
+        }
+    };
+    assert_eq!(["envId", "orcpt"].map(|c| d[c].as_str()), ["spring+7", "rfc822;ann+old@old.example"]);
+    assert_eq!(rb["messageId"], d["messageId"]);
+    for address in ["ann@there.example", "third@elsewhere.example"] {
+        assert_eq!(
+            place.carom(&["suppress", "check", address]).0,
+            0,
+            "{address}: whoever knows an ENVID may write this"
+        );
+    }
+    // Of a sender that gives neither, only the recipient goes along: RFC 3461, 5.2.1 forbids a relay to make up more.
+    assert_eq!(client.mail("news@bounce.running.example", "bob+x@there.example", mail), 250);
+    place.wait_for("an empty queue", |s| s["queuedRecipients"] == 0);
+    assert_eq!(
+        hop.said()[2..],
+        ["MAIL FROM:<news@bounce.running.example>", "RCPT TO:<bob+x@there.example> ORCPT=rfc822;bob+2Bx@there.example"]
+    );
+    // ignore-dsn keeps all of it back.
+    place.write(&place.config().replacen("<domain *>\n", "<domain *>\nignore-dsn yes\n", 1));
+    assert_eq!(place.carom(&["reload"]).0, 0);
+    place.wait_for("idle connections to end", |s| s["queuedRecipients"] == 0);
+    server.signal("TERM");
+    assert_eq!(server.wait(STOPS_WITHIN), 0, "{}", place.log());
+    let mut server = place.start();
+    let mut client = Client::connect(place.smtp_port());
+    assert_eq!(client.mail_with(from, to, mail), 250);
+    place.wait_for("an empty queue", |s| s["queuedRecipients"] == 0);
+    assert_eq!(hop.said()[4..], ["MAIL FROM:<news@bounce.running.example>", "RCPT TO:<ann@there.example>"]);
+    server.signal("TERM");
+    assert_eq!(server.wait(STOPS_WITHIN), 0, "{}", place.log());
+}
+
+#[test]
+fn a_header_of_the_returned_mail_takes_the_place_of_a_field_where_the_operator_says_so() {
+    let hop = NextHop::start();
+    let mapped = "<acct-file acct/jmrp.csv>\nrecords f\nrecord-fields f *,header_X-HmXmrOriginalRecipient,header_Subject\n\
+                  map-header-to-field f header_X-Campaign userAgent\n\
+                  map-header-to-field f header_X-HmXmrOriginalRecipient rcpt\n</acct-file>\n";
+    let place = Place::new(
+        &hop,
+        &PROCESSORS.replace("records rb,rs,f", "records rb,rs").replacen('\n', &format!("\n{mapped}"), 1),
+    );
+    let _server = place.start();
+    let mut client = Client::connect(place.smtp_port());
+    let complaint = "From: staff@hotmail.example\r\nSubject: complaint about message from 192.0.2.20\r\nMIME-Version: 1.0\r\n\
+                     Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: message/rfc822\r\n\r\n\
+                     X-HmXmrOriginalRecipient: ann@hotmail.example\r\nX-Campaign: c7\r\nMessage-ID: <m@example.com>\r\n\
+                     From: news@example.com\r\nTo: undisclosed@hotmail.example\r\nSubject: May\r\n\r\nHello\r\n--b--\r\n";
+    assert_eq!(client.mail("staff@hotmail.example", "fbl@running.example", complaint), 250);
+    let f = records(&place, "f", 1).remove(0);
+    assert_eq!(
+        ["rcpt", "userAgent", "header_X-HmXmrOriginalRecipient", "header_Subject", "format"].map(|c| f[c].as_str()),
+        ["ann@hotmail.example", "c7", "ann@hotmail.example", "May", "jmrp"]
+    );
+}
+
+#[test]
+fn a_replay_happens_once_however_often_the_server_is_killed_in_it() {
+    let hop = NextHop::start();
+    let place = Place::new(&hop, PROCESSORS);
+    let mut server = place.start();
+    let mut client = Client::connect(place.smtp_port());
+    let count: u64 = 200;
+    for n in 0..count {
+        let mail =
+            format!("From: gw@acme.example\r\nSubject: Notice\r\n\r\nrecipient u{n}@there.example: 550 gone\r\n");
+        assert_eq!(client.mail("gw@acme.example", "bounces-17@bounce.running.example", &mail), 250);
+    }
+    place.wait_for("all in the quarantine", |s| s["reportQuarantine"]["mails"] == count);
+    let with_pattern = PROCESSORS.replacen(
+        "<address-list>",
+        "<email-patterns>\nbody-pattern-file acme.pattern\n</email-patterns>\n<address-list>",
+        1,
+    );
+    std::fs::write(place.path("acme.pattern"), "recipient (?<r>\\S+): (?<diag>.*)\n").unwrap();
+    place.write(&place.config().replace(PROCESSORS, &with_pattern));
+    assert_eq!(place.carom(&["reload"]).0, 0);
+    // Killed while it replays, at other places each time; what was not reached stays and is replayed by the next.
+    let replayed = || place.log().matches("report replayed from the quarantine").count();
+    let mut left = vec![count];
+    for after in [1, 10, 25] {
+        std::thread::scope(|scope| {
+            let begun = replayed();
+            let replay = scope.spawn(|| place.carom(&["report", "quarantine", "replay", "--all"]));
+            while replayed() < begun + after && !replay.is_finished() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            server.signal("KILL");
+            server.wait(STOPS_WITHIN);
+        });
+        std::fs::remove_file(place.path("spool/carom.sock")).ok();
+        server = place.start();
+        left.push(place.status()["store"]["queuedMessages"].as_u64().unwrap());
+    }
+    assert!(left.windows(2).any(|w| 0 < w[1] && w[1] < w[0]), "no kill came in the middle of a replay: {left:?}");
+    let (_, said) = place.carom(&["report", "quarantine", "replay", "--all"]);
+    place.wait_for("an empty quarantine", |s| s["store"]["queuedMessages"] == 0);
+    server.signal("TERM");
+    assert_eq!(server.wait(STOPS_WITHIN), 0, "{}", place.log());
+    let mut recorded: Vec<String> = rows(&place, "rb").iter().map(|r| r["rcpt"].clone()).collect();
+    let mut all: Vec<String> = (0..count).map(|n| format!("u{n}@there.example")).collect();
+    recorded.sort();
+    all.sort();
+    assert_eq!(recorded, all, "one record for each, in all files together; the last replay said: {said}");
+}
+
 #[test]
 fn what_is_not_understood_is_quarantined_and_replayed_when_a_pattern_has_been_added() {
     let hop = NextHop::start();

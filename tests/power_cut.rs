@@ -61,6 +61,7 @@ fn message(id: MessageId, rcpts: u16, len: usize) -> Arc<Message> {
             route: Route::Deliver,
             no_dsn: false,
             return_full: false,
+            ret_given: false,
             rcpts: (0..rcpts)
                 .map(|r| Recipient { address: format!("r{r}@example.net").into(), orcpt: "".into(), notify: 0 })
                 .collect(),

@@ -343,8 +343,13 @@ fn recipients_are_bounded_even_where_the_configuration_does_not_bound_them() {
 fn submission(config: Config, content: &str) -> Submission {
     let ip = "192.0.2.5".parse().unwrap();
     let source = config.source(ip, None, None);
-    let rcpt =
-        |address: &str| Accepted { address: address.into(), orcpt: "".into(), route: Route::Deliver, suppressed: None };
+    let rcpt = |address: &str| Accepted {
+        address: address.into(),
+        orcpt: "".into(),
+        notify: 0,
+        route: Route::Deliver,
+        suppressed: None,
+    };
     Submission {
         config: Arc::new(config),
         source,
@@ -355,6 +360,8 @@ fn submission(config: Config, content: &str) -> Submission {
         user: "ann".into(),
         with: "ESMTPSA",
         from: "news@example.com".into(),
+        ret: None,
+        env_id: "".into(),
         rcpts: vec![rcpt("ann@example.net"), rcpt("Bob@Example.org")],
         content: Content { bytes: content.replace('\n', "\r\n").into_bytes(), eight_bit: false },
         now: Time::from_secs(1_714_550_400),

@@ -301,8 +301,14 @@ pub enum DomainPattern {
 /// Where mail of one queue goes and how (`show settings`).
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueueSettings {
-    /// `type smtp` or `type discard`.
+    /// `type discard`; `type smtp` when it is neither this nor `to_file`.
     pub discard: bool,
+    /// `type file`.
+    pub to_file: bool,
+    /// `file-format`: what a mail becomes there.
+    pub file_format: FileFormat,
+    /// `file-destination`: folder or mailbox, with macros; without one `type file` can't deliver.
+    pub file_destination: Option<String>,
     /// `discard-as-bounce`: A discarding queue records b instead of d.
     pub discard_as_bounce: bool,
     /// `bounce-after`: age at which mail bounces that is still queued.
@@ -350,6 +356,8 @@ pub struct QueueSettings {
     pub ignore_pipelining: bool,
     /// `ignore-8bitmime`: never declare 8-bit content.
     pub ignore_8bitmime: bool,
+    /// `ignore-dsn`: never use DSN parameters (RFC 3461).
+    pub ignore_dsn: bool,
     /// `disable-acct-records`: record types that are not written for the queue (of d, b, t, tq).
     pub disable_acct_records: Kinds,
     /// `log-connections`: log when outbound sessions begin and end.
@@ -390,6 +398,9 @@ impl Default for QueueSettings {
     fn default() -> QueueSettings {
         QueueSettings {
             discard: false,
+            to_file: false,
+            file_format: FileFormat::New { envelope: false },
+            file_destination: None,
             discard_as_bounce: false,
             bounce_after: Duration::from_secs(4 * 86_400 + 12 * 3600),
             retry_after: vec![Duration::from_secs(600)],
@@ -413,6 +424,7 @@ impl Default for QueueSettings {
             smtp_data_termination_timeout: Duration::from_secs(600),
             ignore_pipelining: false,
             ignore_8bitmime: false,
+            ignore_dsn: false,
             disable_acct_records: Kinds::default(),
             log_connections: false,
             log_commands: false,
@@ -431,6 +443,18 @@ impl Default for QueueSettings {
             max_errors_per_domain: 0,
         }
     }
+}
+
+/// `file-format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileFormat {
+    /// A file of its own for each mail and recipient.
+    New {
+        /// With the envelope in front, as x-sender and x-receiver.
+        envelope: bool,
+    },
+    /// One mailbox that grows.
+    Mbox,
 }
 
 /// One item of `smtp-hosts`.

@@ -15,7 +15,7 @@ use crate::queue::{Drawn, Fate, QueueName};
 use crate::store::{Envelope, Finish, RcptState};
 use crate::suppress::Suppressed;
 
-use super::notify::{self, Failure};
+use super::notify::{self, Ending};
 use super::outcome::{Outcome, Verdict, status};
 
 /// What events say of the connection.
@@ -31,6 +31,8 @@ pub struct Facts {
     pub source_ip: Option<IpAddr>,
     /// What it offered in EHLO.
     pub esmtp: String,
+    /// It was told what the sender wants to hear (RFC 3461): reports are its business now.
+    pub reports: bool,
     /// TLS version; empty in plaintext.
     pub tls_protocol: &'static str,
     /// TLS cipher suite.
@@ -51,7 +53,9 @@ pub struct Ledgered {
     /// Something was delivered.
     pub delivered: bool,
     /// Of those in `finish`, the ones whose sender may want a report.
-    pub failures: Vec<Failure>,
+    pub failures: Vec<Ending>,
+    /// Of those in `finish`, the ones that went well and whose sender asked to be told of it by us.
+    pub successes: Vec<Ending>,
     diag: String,
 }
 
@@ -84,7 +88,7 @@ impl Attempt<'_> {
             Verdict::Deferred if expired => Kind::Bounced,
             Verdict::Deferred => Kind::Transient,
         };
-        let Ledgered { finish, finished, states, events, delivered, failures, diag } = ledgered;
+        let Ledgered { finish, finished, states, events, delivered, failures, successes, diag } = ledgered;
         diag.clear();
         if outcome.is_reply {
             diag.push_str("smtp;");
@@ -94,7 +98,8 @@ impl Attempt<'_> {
             attempt: attempts,
             stage: Some(outcome.stage),
             action: Some(match kind {
-                Kind::Delivered if self.facts.delivery == Some(DeliveryType::Discard) => Action::Delivered,
+                // Nobody behind us: the final delivery is ours (RFC 3464, 2.3.3).
+                Kind::Delivered if self.facts.delivery != Some(DeliveryType::Smtp) => Action::Delivered,
                 Kind::Delivered => Action::Relayed,
                 Kind::Transient => Action::Delayed,
                 _ => Action::Failed,
@@ -123,11 +128,14 @@ impl Attempt<'_> {
             finish.recipient(self.envelope.id, state.index);
             *finished = true;
             *delivered |= kind == Kind::Delivered;
-            // What an operator has thrown away on purpose was not refused by anybody.
-            if kind == Kind::Bounced && self.facts.delivery != Some(DeliveryType::Discard) {
-                let status = event.status.unwrap_or(outcome.status);
-                let (text, is_reply) = (outcome.text, outcome.is_reply);
-                failures.extend(self.failure(state.index, status, text, is_reply, self.now));
+            let status = event.status.unwrap_or(outcome.status);
+            let ending = |action| self.ending(state.index, action, status, outcome.text, outcome.is_reply, self.now);
+            // What an operator has thrown away on purpose was not refused by anybody, and reached nobody.
+            match (kind, event.action) {
+                _ if self.facts.delivery == Some(DeliveryType::Discard) => {}
+                (Kind::Bounced, _) => failures.extend(ending(Action::Failed)),
+                (_, Some(action)) if !self.facts.reports => successes.extend(ending(action)),
+                _ => {}
             }
             if !self.settings.disable_acct_records.contains(kind) {
                 finish.event(&event);
@@ -181,21 +189,27 @@ impl Attempt<'_> {
         }
         self.end_without_attempt(drawn, status(4, 4, 7), &diag, "message-expired", 0, ledgered);
         let index = drawn.entry.state().index;
-        ledgered.failures.extend(self.failure(index, status(4, 4, 7), &diag, false, Time::UNKNOWN));
+        ledgered.failures.extend(self.ending(index, Action::Failed, status(4, 4, 7), &diag, false, Time::UNKNOWN));
     }
 
     /// What a report would say of a recipient that has ended; `None` where none is asked for.
-    fn failure(
+    fn ending(
         &self,
         index: u16,
+        action: Action,
         status: EnhancedStatus,
         text: &str,
         is_reply: bool,
         last_attempt: Time,
-    ) -> Option<Failure> {
+    ) -> Option<Ending> {
         let rcpt = self.envelope.rcpts.get(usize::from(index))?;
-        notify::asked_for(self.envelope, rcpt).then(|| Failure {
+        let asked = match action {
+            Action::Failed => notify::asked_for(self.envelope, rcpt),
+            _ => notify::success_asked_for(self.envelope, rcpt),
+        };
+        asked.then(|| Ending {
             rcpt: index,
+            action,
             status,
             text: text.into(),
             is_reply,

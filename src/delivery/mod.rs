@@ -9,6 +9,7 @@ pub mod attempt;
 pub mod connect;
 pub mod dialogue;
 mod discard;
+mod file;
 pub mod notify;
 mod obey;
 pub mod outcome;

@@ -1,18 +1,19 @@
-//! The report that tells a sender whose mail failed: a delivery status notification (RFC 3464 in RFC 6522). Pure.
+//! The report that tells a sender what became of its mail: a delivery status notification (RFC 3464 in RFC 6522). Pure.
 //!
 //! Promises:
 //! - [`wanted`] never lets a report be made about mail of the null sender (so none about a report: RFC 5321, 6.1), nor to
 //!   an address whose mail our own processors read, where it would be counted as a second bounce.
-//! - One report names all recipients that failed together; [`report`] gives it with its `r` event, to go into the same
-//!   record as their `b` events. Nothing here fails: what does not fit is left out, and the text says so.
+//! - One report names all recipients that ended together in the same way; [`report`] gives it with its `r` event, to go
+//!   into the same record as their `b` or `d` events. Nothing here fails: what does not fit is left out, and the text says so.
 //! - Replies, addresses and the returned message come from outside. They stand in the report as text that can neither end
 //!   a line, nor a field, nor a part: control characters become blanks, the machine-readable part is ASCII, lines are
 //!   folded, the boundary is one that the returned message does not hold.
 //!
-//! Only failures are reported: those of recipients that were refused or whose time is over. What is suppressed was not
-//! tried, what `type discard` threw away nobody refused; a message that can't be read from the disk names no sender any
-//! more. Not supported are delay notices (NOTIFY=DELAY, `notify-of-delay-every`), reports of success, and `dsn-format
-//! plain-text`.
+//! Failures are reported unless NOTIFY leaves them out: those of recipients that were refused or whose time is over. What
+//! is suppressed was not tried, what `type discard` threw away nobody refused; a message that can't be read from the disk
+//! names no sender any more. Success is reported where NOTIFY=SUCCESS asks for it and nobody behind us will do so: the
+//! next hop was not told of the wish (RFC 3461, 5.2.2), or there is none. Not supported are delay notices (NOTIFY=DELAY,
+//! `notify-of-delay-every`) and `dsn-format plain-text`.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -28,13 +29,9 @@ use mail_builder::mime::{BodyPart, MimePart};
 use crate::config::{Config, Entries};
 use crate::event::address::canonical_domain;
 use crate::event::record::PairsBuf;
-use crate::event::{Address, EnhancedStatus, Event, Events, Kind, MessageId, SourceType, StoreId, Time};
+use crate::event::{Action, Address, EnhancedStatus, Event, Events, Kind, MessageId, SourceType, StoreId, Time};
+use crate::smtp::dsn::{FAILURE, NEVER, SUCCESS};
 use crate::store::{Envelope, Message, Recipient, Route};
-
-/// NOTIFY=NEVER (RFC 3461, 4.1), as [`Recipient::notify`] has it.
-const NEVER: u8 = 1;
-/// NOTIFY=FAILURE.
-const FAILURE: u8 = 4;
 
 /// Bytes of one recipient's reply.
 const MAX_REPLY: usize = 2000;
@@ -47,12 +44,14 @@ const MAX_HEADER: usize = 64 << 10;
 /// Largest message that is returned whole; of a larger one the header is.
 const MAX_RETURNED: usize = 1 << 20;
 
-/// A recipient that failed for good.
+/// A recipient that has ended, as its sender is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct Ending {
     /// Its index in [`Envelope::rcpts`].
     pub rcpt: u16,
-    /// As its `b` event has it.
+    /// Failed, relayed (to a host that will not report) or delivered.
+    pub action: Action,
+    /// As its event has it.
     pub status: EnhancedStatus,
     /// The reply, or what else is known.
     pub text: Box<str>,
@@ -72,6 +71,11 @@ pub fn asked_for(envelope: &Envelope, rcpt: &Recipient) -> bool {
     !envelope.no_dsn && !envelope.orig.is_empty() && (rcpt.notify == 0 || rcpt.notify & FAILURE != 0)
 }
 
+/// Whether a success is to be reported, as far as message and recipient say.
+pub fn success_asked_for(envelope: &Envelope, rcpt: &Recipient) -> bool {
+    !envelope.no_dsn && !envelope.orig.is_empty() && rcpt.notify & SUCCESS != 0
+}
+
 /// Whether a report can be sent to the sender of this message: not to the null sender, not to what is no address, and
 /// not to an address that a processor of ours reads.
 pub fn wanted(config: &Config, envelope: &Envelope) -> bool {
@@ -83,23 +87,24 @@ pub fn wanted(config: &Config, envelope: &Envelope) -> bool {
         && !processors.into_iter().flatten().any(|p| p.takes(&sender, Entries::All))
 }
 
-/// The report about these failures of `message`, to its sender, with its `r` event. It has the null sender, and no
-/// report is ever made about it. Call it only where [`wanted`] says so; `store` and `id` make its Message-ID.
+/// The report about these endings of `message`, either failures or successes, to its sender, with its `r` event. It has
+/// the null sender, and no report is ever made about it. Call it only where [`wanted`] says so; `store` and `id` make its Message-ID.
 pub fn report(
     config: &Config,
     message: &Message,
-    failures: &[Failure],
+    endings: &[Ending],
     (store, id): (StoreId, MessageId),
     now: Time,
 ) -> (Arc<Message>, Events) {
     let host = canonical_domain(config.host_names.first().map_or("localhost", String::as_str)).into_owned();
     let message_id_header = format!("{store}.{id}.dsn@{host}");
-    let whole = message.envelope.return_full && message.body.len() <= MAX_RETURNED;
+    let failed = endings.iter().any(|e| e.action == Action::Failed);
+    let whole = returned_whole(message, failed);
     let returned = if whole { &message.body[..] } else { header(&message.body) };
     // A whole message may not be encoded (RFC 2046, 5.2.1); a header alone is text like any other.
     let eight_bit = whole && !returned.is_ascii();
-    let (status, listed) = status_part(&host, message, failures);
-    let text = text_part(&host, message, &failures[..listed], failures.len());
+    let (status, listed) = status_part(&host, message, endings);
+    let text = text_part(&host, message, &endings[..listed], endings.len());
 
     let transfer = if eight_bit { "8bit" } else { "7bit" };
     let third = match whole {
@@ -127,7 +132,7 @@ pub fn report(
     MessageBuilder::new()
         .from(from)
         .header("To", Raw::new(to(&message.envelope.orig)))
-        .subject("Your message could not be delivered")
+        .subject(if failed { "Your message could not be delivered" } else { "Your message was passed on" })
         .date(Date::new(now.secs()))
         .message_id(message_id_header.as_str())
         .header("Auto-Submitted", Raw::new("auto-replied"))
@@ -155,6 +160,7 @@ pub fn report(
         route: Route::Deliver,
         no_dsn: true,
         return_full: false,
+        ret_given: false,
         // RFC 3461, 4.1: the next hop is not to report on it either.
         rcpts: vec![Recipient { address: message.envelope.orig.clone(), orcpt: "".into(), notify: NEVER }],
     };
@@ -169,6 +175,11 @@ pub fn report(
         ..Event::new(Kind::Received, now)
     });
     (Arc::new(Message { envelope, body: built.into() }), received)
+}
+
+/// RFC 3461, 4.3: RET=FULL is about failures only.
+fn returned_whole(message: &Message, failed: bool) -> bool {
+    failed && message.envelope.return_full && message.body.len() <= MAX_RETURNED
 }
 
 /// The sender as To shows it. Beyond ASCII a header can't hold an address without SMTPUTF8; the envelope has it.
@@ -201,10 +212,10 @@ fn header(body: &[u8]) -> &[u8] {
     &body[..lines]
 }
 
-/// The part for programs (RFC 3464, 2.1), and how many of the failures it has.
-fn status_part(host: &str, message: &Message, failures: &[Failure]) -> (String, usize) {
+/// The part for programs (RFC 3464, 2.1), and how many of the endings it has.
+fn status_part(host: &str, message: &Message, endings: &[Ending]) -> (String, usize) {
     let envelope = &message.envelope;
-    let mut out = String::with_capacity(256 + 400 * failures.len().min(1000));
+    let mut out = String::with_capacity(256 + 400 * endings.len().min(1000));
     if !envelope.env_id.is_empty() {
         field(&mut out, "Original-Envelope-Id", &ascii(&envelope.env_id));
     }
@@ -212,36 +223,36 @@ fn status_part(host: &str, message: &Message, failures: &[Failure]) -> (String, 
     if envelope.time_queued.is_known() {
         field(&mut out, "Arrival-Date", &date(envelope.time_queued));
     }
-    for (n, failure) in failures.iter().enumerate() {
+    for (n, ending) in endings.iter().enumerate() {
         if out.len() > MAX_STATUS {
             return (out, n);
         }
         out.push_str("\r\n");
-        if let Some(rcpt) = envelope.rcpts.get(usize::from(failure.rcpt)) {
+        if let Some(rcpt) = envelope.rcpts.get(usize::from(ending.rcpt)) {
             if rcpt.orcpt.contains(';') {
                 field(&mut out, "Original-Recipient", &ascii(&rcpt.orcpt));
             }
             field(&mut out, "Final-Recipient", &typed_address(&rcpt.address));
         }
-        field(&mut out, "Action", "failed");
-        field(&mut out, "Status", &failure.status.to_string());
-        if !failure.mta.is_empty() {
-            field(&mut out, "Remote-MTA", &format!("dns; {}", mta(failure, false)));
+        field(&mut out, "Action", ending.action.name());
+        field(&mut out, "Status", &ending.status.to_string());
+        if !ending.mta.is_empty() {
+            field(&mut out, "Remote-MTA", &format!("dns; {}", mta(ending, false)));
         }
-        if !failure.text.is_empty() {
+        if !ending.text.is_empty() {
             // A text that is no reply has a type of our own (RFC 3464, 2.1.2).
-            let kind = if failure.is_reply { "smtp" } else { "X-Carom" };
-            field(&mut out, "Diagnostic-Code", &format!("{kind}; {}", ascii(short(&failure.text))));
+            let kind = if ending.is_reply { "smtp" } else { "X-Carom" };
+            field(&mut out, "Diagnostic-Code", &format!("{kind}; {}", ascii(short(&ending.text))));
         }
-        if failure.last_attempt.is_known() {
-            field(&mut out, "Last-Attempt-Date", &date(failure.last_attempt));
+        if ending.last_attempt.is_known() {
+            field(&mut out, "Last-Attempt-Date", &date(ending.last_attempt));
         }
     }
-    (out, failures.len())
+    (out, endings.len())
 }
 
 /// The part for people.
-fn text_part(host: &str, message: &Message, listed: &[Failure], all: usize) -> String {
+fn text_part(host: &str, message: &Message, listed: &[Ending], all: usize) -> String {
     let envelope = &message.envelope;
     let mut out = format!("This is the mail system at {host}.\r\n\r\n");
     out.push_str("Your message");
@@ -249,15 +260,22 @@ fn text_part(host: &str, message: &Message, listed: &[Failure], all: usize) -> S
         let _ = write!(out, " of {}", date(envelope.time_queued));
     }
     let recipients = if all == 1 { "this recipient".to_owned() } else { format!("these {all} recipients") };
-    let _ = write!(out, "\r\ncould not be delivered to {recipients}, and will not be tried again:\r\n");
-    let named = &listed[..listed.len().min(MAX_NAMED)];
-    for failure in named {
-        let address = envelope.rcpts.get(usize::from(failure.rcpt)).map_or("", |r| &r.address);
-        let _ = write!(out, "\r\n  <{}>\r\n", plain(address));
-        if failure.is_reply {
-            let _ = write!(out, "    {} said:\r\n", mta(failure, true));
+    let failed = listed.iter().any(|e| e.action == Action::Failed);
+    let _ = match listed.first().map(|e| e.action) {
+        Some(Action::Delivered) => write!(out, "\r\nwas delivered to {recipients}:\r\n"),
+        Some(Action::Relayed) => {
+            write!(out, "\r\nwas passed on for {recipients}, to hosts that may not report what becomes of it:\r\n")
         }
-        wrap(&mut out, &plain(short(&failure.text)));
+        _ => write!(out, "\r\ncould not be delivered to {recipients}, and will not be tried again:\r\n"),
+    };
+    let named = &listed[..listed.len().min(MAX_NAMED)];
+    for ending in named {
+        let address = envelope.rcpts.get(usize::from(ending.rcpt)).map_or("", |r| &r.address);
+        let _ = write!(out, "\r\n  <{}>\r\n", plain(address));
+        if ending.is_reply {
+            let _ = write!(out, "    {} said:\r\n", mta(ending, true));
+        }
+        wrap(&mut out, &plain(short(&ending.text)));
     }
     if named.len() < listed.len() {
         out.push_str("\r\nThe others are listed in the report for programs that comes with this text.\r\n");
@@ -265,15 +283,15 @@ fn text_part(host: &str, message: &Message, listed: &[Failure], all: usize) -> S
     if listed.len() < all {
         let _ = write!(out, "\r\n{} of the recipients are too many for this report.\r\n", all - listed.len());
     }
-    let what = if envelope.return_full && message.body.len() <= MAX_RETURNED { "Your message" } else { "Its header" };
+    let what = if returned_whole(message, failed) { "Your message" } else { "Its header" };
     let _ = write!(out, "\r\n{what} is attached.\r\n");
     out
 }
 
 /// The remote host: an address literal where it has no name of its own.
-fn mta(failure: &Failure, with_address: bool) -> String {
-    let name = ascii(&failure.mta);
-    match failure.mta_ip {
+fn mta(ending: &Ending, with_address: bool) -> String {
+    let name = ascii(&ending.mta);
+    match ending.mta_ip {
         Some(ip) if name.is_empty() || name.parse::<IpAddr>().is_ok() => format!("[{ip}]"),
         Some(ip) if with_address => format!("{name} ({ip})"),
         None if name.is_empty() => "the remote host".to_owned(),

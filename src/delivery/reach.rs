@@ -223,6 +223,7 @@ async fn greet(
             Opened::Ready => {
                 connection.ehlo = opening.into_ehlo();
                 connection.facts.esmtp = connection.ehlo.keywords.clone();
+                connection.facts.reports = connection.ehlo.dsn && !settings.ignore_dsn;
                 return Ok(connection);
             }
             Opened::Refused(stage, reply) => {

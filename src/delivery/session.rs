@@ -15,11 +15,12 @@ use crate::event::{Action, Event, Events, Kind, MessageId, Stage, Time};
 use crate::net::dns::RouteError;
 use crate::queue::{Fate, Limits, Next, Permit, Purpose};
 use crate::smtp::client::{Mail, Transaction};
-use crate::store::{Finish, LoadError, Message, RcptState, StoreError};
+use crate::smtp::dsn::{Dsn, RcptDsn, Return};
+use crate::store::{Envelope, Finish, LoadError, Message, RcptState, StoreError};
 
 use super::attempt::{self, Attempt, Facts, Ledgered};
 use super::dialogue::Connection;
-use super::notify;
+use super::notify::{self, Ending};
 use super::outcome::{CONNECTION_LOST, Outcome, Verdict, of_recipient, status};
 use super::reach::{Unreached, Way, reach};
 use super::run::Context;
@@ -74,6 +75,9 @@ impl Session {
         let settings = self.permit.settings().clone();
         if settings.discard {
             return super::discard::run(self).await;
+        }
+        if settings.to_file {
+            return super::file::run(self).await;
         }
         let config = self.context.config.load_full();
         let queue = self.permit.queue().clone();
@@ -234,11 +238,18 @@ impl Session {
             _ => None,
         };
         let content = marked.as_ref().unwrap_or(&message.body);
+        let wishes = self.wishes(connection, envelope, &active);
+        let dsn = connection.facts.reports.then_some(Dsn {
+            ret: envelope.ret_given.then_some(if envelope.return_full { Return::Full } else { Return::Headers }),
+            env_id: &envelope.env_id,
+            rcpts: &wishes,
+        });
         let mail = Mail {
             sender: &sender,
             size: content.len() as u64,
             eight_bit: envelope.eight_bit && !settings.ignore_8bitmime,
             utf8: needs_utf8 || !sender.is_ascii(),
+            dsn,
             reset: std::mem::take(&mut connection.reset),
         };
         let output = std::mem::take(&mut self.output);
@@ -282,6 +293,21 @@ impl Session {
         let alive = lost.is_none() && result.closing.is_none();
         (self.skip, connection.leaving) = (orders.skip_mx, alive);
         alive && keep
+    }
+
+    /// What the next hop is to be told of each recipient's NOTIFY and ORCPT, where it understands it (RFC 3461, 5.2.1).
+    fn wishes<'e>(&self, connection: &Connection, envelope: &'e Envelope, active: &[usize]) -> Vec<RcptDsn<'e>> {
+        if !connection.facts.reports {
+            return Vec::new();
+        }
+        let rcpt = |place: &usize| {
+            let index = usize::from(self.permit.drawn[*place].entry.state().index);
+            envelope
+                .rcpts
+                .get(index)
+                .map_or(RcptDsn { notify: 0, orcpt: "" }, |r| RcptDsn { notify: r.notify, orcpt: &r.orcpt })
+        };
+        active.iter().map(rcpt).collect()
     }
 
     /// The sender to give: signed for this recipient where that is configured; the null sender is left alone.
@@ -423,12 +449,13 @@ impl Session {
     pub(super) async fn hand_over(&mut self, message: &Message, mut told: Ledgered) {
         self.permit.delivered |= told.delivered;
         if told.finished {
-            let report = self.report(message, &mut told);
-            if let (true, Some(report)) = (self.finish(told.finish).await, report) {
-                // Durable now. If the process dies before the next line, start-up finds it in the spool.
+            let (failures, successes) = (std::mem::take(&mut told.failures), std::mem::take(&mut told.successes));
+            let reports = [failures, successes].map(|endings| self.report(message, &endings, &mut told.finish));
+            if self.finish(told.finish).await {
+                // Durable now. If the process dies before the next line, start-up finds them in the spool.
                 let now = now();
                 let state = RcptState { index: 0, attempts: 0, not_before: now, in_doubt: false };
-                self.context.engine.admit(&report.envelope, &[state], now);
+                reports.iter().flatten().for_each(|r| self.context.engine.admit(&r.envelope, &[state], now));
             }
         }
         if !told.states.is_empty() {
@@ -437,9 +464,10 @@ impl Session {
         }
     }
 
-    /// The report to the sender about what failed, put into the record that ends it; `None` when there is none to make.
-    fn report(&self, message: &Message, told: &mut Ledgered) -> Option<Arc<Message>> {
-        if told.failures.is_empty() {
+    /// The report to the sender about what failed, or what went well, put into the record that ends it; `None` when there
+    /// is none to make.
+    fn report(&self, message: &Message, endings: &[Ending], finish: &mut Finish) -> Option<Arc<Message>> {
+        if endings.is_empty() {
             return None;
         }
         let (config, store) = (self.context.config.load(), &self.context.store);
@@ -447,9 +475,9 @@ impl Session {
             return None;
         }
         let ids = (store.id(), store.next_message_id());
-        let (report, received) = notify::report(&config, message, &told.failures, ids, now());
+        let (report, received) = notify::report(&config, message, endings, ids, now());
         tracing::debug!(message = message.envelope.id.0, report = ids.1.0, "the sender gets a report");
-        told.finish.message(report.clone(), received);
+        finish.message(report.clone(), received);
         Some(report)
     }
 
@@ -486,6 +514,16 @@ impl Session {
                 self.context.engine.stop();
             }
         }
+    }
+
+    /// A delivery without a dialogue begins, which may be done when we are cut off.
+    pub(super) fn under_way(&mut self, message: &Arc<Message>, facts: &Facts) {
+        (self.current, self.facts, self.at_dot) = (Some(message.clone()), facts.clone(), true);
+    }
+
+    /// It has ended, and what came of it is known.
+    pub(super) fn no_longer_under_way(&mut self) {
+        (self.current, self.at_dot) = (None, false);
     }
 
     /// The stop does not wait any longer. What is in doubt is said so; the rest returns to the queue.

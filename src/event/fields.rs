@@ -524,6 +524,13 @@ pub const FIELDS: &[Field] = &[
     ),
     ours("dsnMtaHost", Type::Word, &[D, B, T, TQ, RB, RS], NONE, "the name in dsnMta", |e| text(e.mta)),
     ours("dsnMtaIp", Type::Ip, &[D, B, T, TQ, RB, RS], NONE, "the address in dsnMta", |e| ip(e.mta_ip)),
+    ours("latencyMs", Type::Long, &[RB, RS, F], NONE, "milliseconds from timeSent to the arrival of the report", |e| {
+        if e.time_sent.is_known() {
+            Value::Number(u64::try_from(e.time.since(e.time_sent).as_millis()).unwrap_or(u64::MAX))
+        } else {
+            Value::Absent
+        }
+    }),
 ];
 
 #[cfg(test)]

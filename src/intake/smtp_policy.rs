@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::config::{Config, Source, User};
 use crate::event::{Address, SourceType, Time};
 use crate::smtp::answer::Answer;
-use crate::smtp::command::{Mail, Rcpt};
+use crate::smtp::command::{Mail, Rcpt, To};
 use crate::smtp::sasl::Credentials;
 use crate::smtp::server::{Hello, Offer, Policy, Received};
 use crate::smtp::transcript;
@@ -102,6 +102,8 @@ impl<S: Spool> SmtpPolicy<S> {
                 (true, true, true) => "ESMTPSA",
             },
             from: received.from,
+            ret: received.ret,
+            env_id: received.env_id,
             rcpts: received.rcpts,
             content: received.content,
             now,
@@ -114,7 +116,7 @@ impl<S: Spool> SmtpPolicy<S> {
     }
 
     /// Mail to our postmaster goes to the addresses configured for it; `false` when there are none elsewhere.
-    fn postmaster(&self, rcpts: &mut Vec<Accepted>) -> Result<bool, Answer> {
+    fn postmaster(&self, rcpts: &mut Vec<Accepted>, rcpt: &Rcpt) -> Result<bool, Answer> {
         let elsewhere = |a: &&String| Address::parse(a).is_ok_and(|a| !policy::is_our_postmaster(&self.config, &a));
         let mut targets = self.config.postmaster.iter().filter(elsewhere).peekable();
         if targets.peek().is_none() {
@@ -123,7 +125,11 @@ impl<S: Spool> SmtpPolicy<S> {
         agree(rcpts, Route::Deliver)?;
         rcpts.extend(targets.map(|address| Accepted {
             address: address.as_str().into(),
-            orcpt: format!("rfc822;postmaster@{}", self.host_name()).into(),
+            orcpt: match &*rcpt.orcpt {
+                "" => format!("rfc822;postmaster@{}", self.host_name()).into(),
+                given => given.into(),
+            },
+            notify: rcpt.notify,
             route: Route::Deliver,
             suppressed: None,
         }));
@@ -190,23 +196,23 @@ impl<S: Spool> Policy for SmtpPolicy<S> {
         if max != 0 && rcpts.len() >= max {
             return Err(Answer::new(452, "4.5.3", "too many recipients"));
         }
-        let address = match rcpt {
-            Rcpt::Postmaster if self.postmaster(rcpts)? => return Ok(()),
-            Rcpt::Postmaster => return Err(Answer::new(550, "5.1.1", "no postmaster is configured")),
-            Rcpt::Address(address) => address,
+        let address = match &rcpt.to {
+            To::Postmaster if self.postmaster(rcpts, &rcpt)? => return Ok(()),
+            To::Postmaster => return Err(Answer::new(550, "5.1.1", "no postmaster is configured")),
+            To::Address(address) => address,
         };
-        if policy::is_our_postmaster(&self.config, &address)
-            && !is_processors_own(&self.config, &address)
-            && self.postmaster(rcpts)?
+        if policy::is_our_postmaster(&self.config, address)
+            && !is_processors_own(&self.config, address)
+            && self.postmaster(rcpts, &rcpt)?
         {
             return Ok(());
         }
-        if !policy::may_send_to(&self.config, &self.source, self.user.as_ref(), &address) {
+        if !policy::may_send_to(&self.config, &self.source, self.user.as_ref(), address) {
             tracing::info!(client = %self.peer.ip, rcpt = %address, "relaying denied");
             self.denied += 1;
             return Err(if self.denied < MAX_DENIED { RELAYING_DENIED } else { TOO_MANY_DENIED });
         }
-        let route = route(&self.config, &address);
+        let route = route(&self.config, address);
         agree(rcpts, route)?;
         let suppressed = match route {
             Route::Deliver => self.intake.spool().suppressed(address.as_str()),
@@ -219,7 +225,14 @@ impl<S: Spool> Policy for SmtpPolicy<S> {
             }
             _ => {}
         }
-        rcpts.push(Accepted { address: address.as_str().into(), orcpt: "".into(), route, suppressed });
+        let Rcpt { notify, orcpt, .. } = &rcpt;
+        rcpts.push(Accepted {
+            address: address.as_str().into(),
+            orcpt: orcpt.clone(),
+            notify: *notify,
+            route,
+            suppressed,
+        });
         Ok(())
     }
 

@@ -19,6 +19,7 @@ use crate::event::{Action, EnhancedStatus, Event, Events, Kind, MessageId, Sourc
 use crate::queue::Engine;
 use crate::smtp::answer::Answer;
 use crate::smtp::data::Content;
+use crate::smtp::dsn::Return;
 use crate::store::{Envelope, Finish, Message, RcptState, Recipient, Route, Store, StoreError};
 use crate::suppress::{Suppressed, Suppression};
 
@@ -124,6 +125,10 @@ pub struct Submission {
     pub with: &'static str,
     /// Envelope sender; empty for the null sender.
     pub from: Box<str>,
+    /// RET, if it was given.
+    pub ret: Option<Return>,
+    /// ENVID; empty when not given. A header that gives one (`process-x-envid`) wins over it.
+    pub env_id: Box<str>,
     /// At least one; all with the same route.
     pub rcpts: Vec<Accepted>,
     /// With CRLF line ends.
@@ -137,8 +142,10 @@ pub struct Submission {
 pub struct Accepted {
     /// Where the mail goes.
     pub address: Box<str>,
-    /// What was asked for, when that is not the same (`rfc822;address`); else empty.
+    /// ORCPT, decoded (`rfc822;address`); what was asked for, when that is not the same; else empty.
     pub orcpt: Box<str>,
+    /// NOTIFY, in the bits of [`crate::smtp::dsn`]; 0 when not given.
+    pub notify: u8,
     /// What is to be done with the mail.
     pub route: Route,
     /// Accepted only to be bounced at once (`accept-invalid-recipients`).
@@ -243,7 +250,7 @@ impl<S: Spool> Intake<S> {
 
 /// Makes the message and its events. Pure, but for whose turn it is in a pool.
 pub fn prepare(submission: Submission, id: MessageId, turns: &Turns) -> Result<Prepared, SubmitError> {
-    let Submission { config, source, rcpts, now, .. } = &submission;
+    let Submission { config, source, rcpts, env_id, now, .. } = &submission;
     let stamp = Stamp {
         from: submission.src_ip.map(|ip| (&*submission.src_mta, ip)),
         by: config.host_names.first().map_or("localhost", String::as_str),
@@ -280,8 +287,12 @@ pub fn prepare(submission: Submission, id: MessageId, turns: &Turns) -> Result<P
         id,
         time_queued: *now,
         no_dsn: source.suppress_local_dsn || submission.from.is_empty(),
-        return_full: source.dsn_return_default == DsnReturn::Full,
-        env_id: processed.env_id.into(),
+        return_full: match submission.ret {
+            Some(ret) => ret == Return::Full,
+            None => source.dsn_return_default == DsnReturn::Full,
+        },
+        ret_given: submission.ret.is_some(),
+        env_id: if processed.env_id.is_empty() { env_id.clone() } else { processed.env_id.into() },
         job: processed.job.into(),
         vmta: chosen.virtual_mta,
         pool: chosen.pool,
@@ -295,7 +306,7 @@ pub fn prepare(submission: Submission, id: MessageId, turns: &Turns) -> Result<P
         route,
         rcpts: rcpts
             .iter()
-            .map(|r| Recipient { address: r.address.clone(), orcpt: r.orcpt.clone(), notify: 0 })
+            .map(|r| Recipient { address: r.address.clone(), orcpt: r.orcpt.clone(), notify: r.notify })
             .collect(),
         orig: submission.from,
         src_mta: submission.src_mta,

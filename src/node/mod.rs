@@ -4,6 +4,7 @@
 
 mod check;
 mod commands;
+mod doubt;
 mod known;
 pub mod log;
 mod notice;
@@ -163,6 +164,7 @@ impl Node {
 
         // The store, with the rules that new events are stamped with.
         let opened = open_store(&config, &options)?;
+        let doubt = doubt::Doubt::of(&opened, started)?;
         let store = opened.store;
         let compiled = rules::compile(&config).map_err(NodeError::Other)?;
         rules::put_in_force(&store, &compiled)?;
@@ -193,16 +195,7 @@ impl Node {
         let engine = Engine::new(live.clone());
         let unclean = opened.unclean;
         store.for_each_queued(&mut |envelope, states| {
-            if unclean {
-                // It went down without a word: what was due may have been under way.
-                let states: Vec<_> = states
-                    .iter()
-                    .map(|s| store::RcptState { in_doubt: s.in_doubt || s.not_before <= started, ..*s })
-                    .collect();
-                engine.admit(envelope, &states, started);
-            } else {
-                engine.admit(envelope, states, started);
-            }
+            engine.admit(envelope, &doubt.said(envelope, states), started);
         })?;
         let recipients = engine.queued_recipients();
         if unclean {

@@ -17,12 +17,11 @@ use crate::config::{Config, Live};
 use crate::event::record::PairsBuf;
 use crate::event::{Address, Event, Events, Kind, MessageId, SourceType, StoreId, Time};
 use crate::queue::Engine;
+use crate::smtp::dsn::NEVER;
 use crate::store::{Envelope, Message, RcptState, Recipient, Route, Store};
 
 /// How long the operator's command may take.
 const COMMAND_WITHIN: Duration = Duration::from_secs(30);
-/// NOTIFY=NEVER (RFC 3461, 4.1): nobody is to be told that the notice could not be delivered.
-const NEVER: u8 = 1;
 /// Most mails of this kind in an hour: with a provider's whole wording changed there may be dozens of alarms at once.
 const MAX_MAILS_AN_HOUR: usize = 20;
 
@@ -128,6 +127,8 @@ fn notice(config: &Config, alarm: &Alarm, (store, id): (StoreId, MessageId), now
         route: Route::Deliver,
         no_dsn: true,
         return_full: false,
+        ret_given: false,
+        // Nobody is to be told that the notice could not be delivered.
         rcpts: to.iter().map(|a| Recipient { address: a.as_str().into(), orcpt: "".into(), notify: NEVER }).collect(),
     };
     let mut received = Events::new();

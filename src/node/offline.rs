@@ -29,6 +29,8 @@ impl Offline {
             tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(1).build().map_err(super::other)?;
         let _inside = runtime.enter();
         let opened = open_store(config, &Options::default())?;
+        // This one will end in order, and the next server must know nevertheless.
+        super::doubt::Doubt::of(&opened, super::now())?;
         let suppression = Suppression::new();
         // What the last server had not applied any more is applied now: the list is what it would be at start-up.
         let rules: std::sync::Arc<RuleSet> = super::rules::compile(config).map_err(NodeError::Other)?;

@@ -249,6 +249,7 @@ pub fn forwarded(report: &Message, to: &[String], by: PassedOn<'_>) -> (Arc<Mess
         route: Route::Deliver,
         no_dsn: true,
         return_full: false,
+        ret_given: false,
         // NOTIFY=NEVER (RFC 3461, 4.1): the next hop is not to report on it either.
         rcpts: to.iter().map(|a| Recipient { address: a.as_str().into(), orcpt: "".into(), notify: 1 }).collect(),
     };

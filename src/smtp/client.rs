@@ -11,6 +11,7 @@
 
 use crate::event::{Reply, Stage};
 
+use super::dsn::Dsn;
 use super::ehlo::Ehlo;
 use super::reply::RawReply;
 
@@ -145,6 +146,8 @@ pub struct Mail<'a> {
     pub eight_bit: bool,
     /// An address has characters beyond ASCII; SMTPUTF8 is asked for, where offered (RFC 6531).
     pub utf8: bool,
+    /// What is to be said of reports, where DSN is offered (RFC 3461).
+    pub dsn: Option<Dsn<'a>>,
     /// Say RSET first: the transaction before was left unfinished.
     pub reset: bool,
 }
@@ -215,6 +218,7 @@ pub struct Transaction<'a, R> {
     size: bool,
     eight_bit: bool,
     utf8: bool,
+    dsn: Option<Dsn<'a>>,
     awaiting: Awaiting,
     /// RCPTs written so far.
     written: usize,
@@ -236,6 +240,7 @@ impl<'a, R: Fn(usize) -> &'a str> Transaction<'a, R> {
             size: ehlo.size.is_some(),
             eight_bit: ehlo.eight_bit_mime,
             utf8: ehlo.smtp_utf8,
+            dsn: mail.dsn.filter(|_| ehlo.dsn),
             awaiting: if mail.reset { Awaiting::Reset } else { Awaiting::Mail },
             written: 0,
             data_written: false,
@@ -400,6 +405,9 @@ impl<'a, R: Fn(usize) -> &'a str> Transaction<'a, R> {
         if self.utf8 && self.mail.utf8 {
             self.put(&[" SMTPUTF8"]);
         }
+        if let Some(dsn) = self.dsn {
+            dsn.put_mail(&mut self.output);
+        }
         self.put(&["\r\n"]);
     }
 
@@ -409,7 +417,11 @@ impl<'a, R: Fn(usize) -> &'a str> Transaction<'a, R> {
         let end = self.count.min(self.written + window);
         while self.written < end {
             let rcpt = (self.rcpts)(self.written);
-            self.put(&["RCPT TO:<", rcpt, ">\r\n"]);
+            self.put(&["RCPT TO:<", rcpt, ">"]);
+            if let Some(dsn) = self.dsn {
+                dsn.put_rcpt(&mut self.output, self.written, rcpt);
+            }
+            self.put(&["\r\n"]);
             self.written += 1;
         }
         if self.pipelining && self.written == self.count {
@@ -422,6 +434,7 @@ impl<'a, R: Fn(usize) -> &'a str> Transaction<'a, R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::smtp::dsn::{self, RcptDsn, Return};
     use crate::smtp::reply::Replies;
 
     /// Runs a script: `S:` lines are replies, `C:` lines what must be written before the next of them.
@@ -533,7 +546,7 @@ mod tests {
         t.into_result().0
     }
 
-    const MAIL: Mail<'static> = Mail { sender: "s@x", size: 9, eight_bit: true, utf8: false, reset: false };
+    const MAIL: Mail<'static> = Mail { sender: "s@x", size: 9, eight_bit: true, utf8: false, dsn: None, reset: false };
 
     #[test]
     fn the_envelope_and_data_are_one_write() {
@@ -548,6 +561,28 @@ mod tests {
         assert!(matches!(&r.rcpts[1], Some(Err(e)) if e.code == 550));
         assert_eq!(r.end.unwrap().text, "250 2.0.0 queued");
         assert!(!r.unfinished);
+    }
+
+    #[test]
+    fn what_the_sender_wants_to_hear_is_said_only_to_hosts_that_understand_it() {
+        let rcpts = [RcptDsn { notify: dsn::NEVER, orcpt: "" }, RcptDsn { notify: 0, orcpt: "rfc822;o@z" }];
+        let dsn = Some(Dsn { ret: Some(Return::Full), env_id: "e+1", rcpts: &rcpts });
+        let end = "S: 250 ok\nS: 250 ok\nS: 250 ok\nS: 354 go\ncontent\nS: 250 2.0.0 queued\ndone";
+        let said = "C: MAIL FROM:<s@x> RET=FULL ENVID=e+2B1|RCPT TO:<a@y> NOTIFY=NEVER ORCPT=rfc822;a@y|\
+                    RCPT TO:<b@y> ORCPT=rfc822;o@z|DATA\n";
+        transaction(
+            &ehlo("250-mx\r\n250-PIPELINING\r\n250 DSN\r\n"),
+            Mail { dsn, ..MAIL },
+            &["a@y", "b@y"],
+            &(said.to_owned() + end),
+        );
+        let said = "C: MAIL FROM:<s@x>|RCPT TO:<a@y>|RCPT TO:<b@y>|DATA\n";
+        transaction(
+            &ehlo("250-mx\r\n250 PIPELINING\r\n"),
+            Mail { dsn, ..MAIL },
+            &["a@y", "b@y"],
+            &(said.to_owned() + end),
+        );
     }
 
     #[test]

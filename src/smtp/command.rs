@@ -11,6 +11,7 @@ use smtp_proto as proto;
 use smtp_proto::Request;
 
 use super::answer::Answer;
+use super::dsn::{self, Return};
 use crate::event::Address;
 
 /// A command of a client.
@@ -60,7 +61,7 @@ pub enum Mechanism {
 }
 
 /// MAIL FROM with its parameters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mail<'a> {
     /// The reverse-path without brackets and source route; empty for `<>`. Otherwise a well-formed ASCII [`Address`].
     pub from: &'a str,
@@ -70,11 +71,26 @@ pub struct Mail<'a> {
     pub eight_bit: bool,
     /// AUTH= was given (RFC 4954, 5); its value is of no use to us.
     pub auth: bool,
+    /// RET (RFC 3461, 4.3).
+    pub ret: Option<Return>,
+    /// ENVID, decoded; empty when not given (RFC 3461, 4.4).
+    pub env_id: Box<str>,
+}
+
+/// RCPT TO with its parameters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rcpt {
+    /// Whom it names.
+    pub to: To,
+    /// NOTIFY, in the bits of [`super::dsn`]; 0 when not given (RFC 3461, 4.1).
+    pub notify: u8,
+    /// ORCPT, decoded: `type;address`; empty when not given (RFC 3461, 4.2).
+    pub orcpt: Box<str>,
 }
 
 /// To whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rcpt {
+pub enum To {
     /// A well-formed ASCII address.
     Address(Address),
     /// `<postmaster>` without a domain (RFC 5321, 4.1.1.3).
@@ -113,8 +129,8 @@ impl<'a> Command<'a> {
             // smtp-proto read an address where we found none: it must not become the null sender.
             Ok(Request::Mail { .. }) if cut.is_none() => Err(SENDER_SYNTAX),
             Ok(Request::Rcpt { .. }) if cut.is_none() => Err(RCPT_SYNTAX),
-            Ok(Request::Mail { from }) => Ok(Command::Mail(mail(path, &from)?)),
-            Ok(Request::Rcpt { to }) => Ok(Command::Rcpt(rcpt(path, &to)?)),
+            Ok(Request::Mail { from }) => Ok(Command::Mail(mail(path, &from, after)?)),
+            Ok(Request::Rcpt { to }) => Ok(Command::Rcpt(rcpt(path, &to, after)?)),
             Ok(Request::Auth { mechanism, initial_response }) => {
                 let mechanism = match mechanism {
                     proto::AUTH_PLAIN => Some(Mechanism::Plain),
@@ -168,15 +184,13 @@ fn hello(argument: &[u8], extended: bool) -> Result<Command<'_>, Answer> {
     }
 }
 
-fn mail<'a>(path: &'a [u8], from: &proto::MailFrom<Cow<'_, str>>) -> Result<Mail<'a>, Answer> {
+fn mail<'a>(path: &'a [u8], from: &proto::MailFrom<Cow<'_, str>>, after: &[u8]) -> Result<Mail<'a>, Answer> {
     let unsupported = [
         (from.flags & proto::MAIL_SMTPUTF8 != 0, "SMTPUTF8"),
         (from.flags & proto::MAIL_BODY_BINARYMIME != 0, "BODY=BINARYMIME"),
-        (from.flags & (proto::MAIL_RET_FULL | proto::MAIL_RET_HDRS) != 0, "RET"),
         (from.flags & proto::MAIL_REQUIRETLS != 0, "REQUIRETLS"),
         (from.flags & proto::MAIL_CONPERM != 0, "CONPERM"),
         (from.flags & (proto::MAIL_BY_NOTIFY | proto::MAIL_BY_RETURN) != 0, "BY"),
-        (from.env_id.is_some(), "ENVID"),
         (from.trans_id.is_some(), "TRANSID"),
         (from.solicit.is_some(), "SOLICIT"),
         (from.mtrk.is_some(), "MTRK"),
@@ -193,24 +207,45 @@ fn mail<'a>(path: &'a [u8], from: &proto::MailFrom<Cow<'_, str>>) -> Result<Mail
         size: from.size as u64,
         eight_bit: from.flags & proto::MAIL_BODY_8BITMIME != 0,
         auth: from.auth.is_some(),
+        ret: match from.flags & (proto::MAIL_RET_FULL | proto::MAIL_RET_HDRS) {
+            0 => None,
+            proto::MAIL_RET_FULL => Some(Return::Full),
+            proto::MAIL_RET_HDRS => Some(Return::Headers),
+            _ => return Err(invalid("RET")),
+        },
+        env_id: dsn::env_id(after).map_err(|_| invalid("ENVID"))?,
     })
 }
 
-fn rcpt(path: &[u8], to: &proto::RcptTo<Cow<'_, str>>) -> Result<Rcpt, Answer> {
-    let notify =
-        proto::RCPT_NOTIFY_NEVER | proto::RCPT_NOTIFY_SUCCESS | proto::RCPT_NOTIFY_FAILURE | proto::RCPT_NOTIFY_DELAY;
+fn rcpt(path: &[u8], to: &proto::RcptTo<Cow<'_, str>>, after: &[u8]) -> Result<Rcpt, Answer> {
     let unsupported = [
-        (to.flags & notify != 0, "NOTIFY"),
-        (to.orcpt.is_some(), "ORCPT"),
         (to.flags & proto::RCPT_CONNEG != 0, "CONNEG"),
         (to.flags & (proto::RCPT_RRVS_REJECT | proto::RCPT_RRVS_CONTINUE) != 0, "RRVS"),
     ];
     refuse_unsupported(&unsupported)?;
     let path = ascii(path)?;
-    if path.eq_ignore_ascii_case("postmaster") {
-        return Ok(Rcpt::Postmaster);
+    let words = [
+        (proto::RCPT_NOTIFY_NEVER, dsn::NEVER),
+        (proto::RCPT_NOTIFY_SUCCESS, dsn::SUCCESS),
+        (proto::RCPT_NOTIFY_FAILURE, dsn::FAILURE),
+        (proto::RCPT_NOTIFY_DELAY, dsn::DELAY),
+    ];
+    let notify: u8 = words.iter().filter(|(given, _)| to.flags & given != 0).map(|(_, bit)| bit).sum();
+    // RFC 3461, 4.1: "NEVER" stands alone.
+    if notify & dsn::NEVER != 0 && notify != dsn::NEVER {
+        return Err(invalid("NOTIFY"));
     }
-    check_address(path).map(Rcpt::Address).ok_or(RCPT_SYNTAX)
+    let orcpt = dsn::orcpt(after).map_err(|_| invalid("ORCPT"))?;
+    let to = if path.eq_ignore_ascii_case("postmaster") {
+        To::Postmaster
+    } else {
+        check_address(path).map(To::Address).ok_or(RCPT_SYNTAX)?
+    };
+    Ok(Rcpt { to, notify, orcpt })
+}
+
+fn invalid(parameter: &str) -> Answer {
+    Answer::with(501, "5.5.4", format!("invalid value of parameter {parameter}"))
 }
 
 fn refuse_unsupported(parameters: &[(bool, &'static str)]) -> Result<(), Answer> {
@@ -273,9 +308,7 @@ fn refused(error: proto::Error) -> Answer {
         proto::Error::InvalidSenderAddress => SENDER_SYNTAX,
         proto::Error::InvalidRecipientAddress => RCPT_SYNTAX,
         proto::Error::SyntaxError { syntax } => Answer::with(501, "5.5.4", format!("syntax: {syntax}")),
-        proto::Error::InvalidParameter { param } => {
-            Answer::with(501, "5.5.4", format!("invalid value of parameter {param}"))
-        }
+        proto::Error::InvalidParameter { param } => invalid(param),
         proto::Error::UnsupportedParameter { param } => {
             let name = param.split('=').next().unwrap_or_default();
             Answer::with(555, "5.5.4", format!("parameter {name} is not supported"))
@@ -295,7 +328,7 @@ mod tests {
 
     fn recipient(line: &str) -> String {
         match Command::parse(line.as_bytes()) {
-            Ok(Command::Rcpt(Rcpt::Address(a))) => a.as_str().to_owned(),
+            Ok(Command::Rcpt(Rcpt { to: To::Address(a), .. })) => a.as_str().to_owned(),
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -311,23 +344,41 @@ mod tests {
 
     #[test]
     fn mail_takes_what_is_advertised_and_nothing_else() {
-        let mail = Command::parse(b"MAIL FROM:<a@b.example> SIZE=77 BODY=8BITMIME AUTH=<>");
-        let expected = Mail { from: "a@b.example", size: 77, eight_bit: true, auth: true };
+        let mail = Command::parse(b"MAIL FROM:<a@b.example> SIZE=77 RET=HDRS BODY=8BITMIME AUTH=<> ENVID=e+2B1");
+        let expected = Mail {
+            from: "a@b.example",
+            size: 77,
+            eight_bit: true,
+            auth: true,
+            ret: Some(Return::Headers),
+            env_id: "e+1".into(),
+        };
         assert_eq!(mail, Ok(Command::Mail(expected)));
         assert_eq!(
             Command::parse(b"MAIL FROM:<>"),
-            Ok(Command::Mail(Mail { from: "", size: 0, eight_bit: false, auth: false }))
+            Ok(Command::Mail(Mail { from: "", size: 0, eight_bit: false, auth: false, ret: None, env_id: "".into() }))
         );
-        for parameter in
-            ["RET=FULL", "ENVID=x", "SMTPUTF8", "BODY=BINARYMIME", "REQUIRETLS", "VERP", "XYZ=1", "HOLDFOR=5", "BY=5;R"]
-        {
+        for parameter in ["SMTPUTF8", "BODY=BINARYMIME", "REQUIRETLS", "VERP", "XYZ=1", "HOLDFOR=5", "BY=5;R"] {
             assert_eq!(code(&format!("MAIL FROM:<a@b.example> {parameter}")), 555, "{parameter}");
         }
         assert_eq!(code("MAIL FROM:<a@b.example> SIZE=many"), 501);
         assert_eq!(code("MAIL FROM:<a@b.example> BODY=9BIT"), 501);
-        for parameter in ["NOTIFY=NEVER", "ORCPT=rfc822;a@b", "X=1"] {
-            assert_eq!(code(&format!("RCPT TO:<a@b.example> {parameter}")), 555, "{parameter}");
+        assert_eq!(code("RCPT TO:<a@b.example> X=1"), 555);
+        for parameter in ["RET=SOME", "RET=FULL RET=HDRS", "ENVID=", "ENVID=a+1", "ENVID=a ENVID=a"] {
+            assert_eq!(code(&format!("MAIL FROM:<a@b.example> {parameter}")), 501, "{parameter}");
         }
+        for parameter in
+            ["NOTIFY=NEVER,SUCCESS", "NOTIFY=NEVER NOTIFY=DELAY", "NOTIFY=OFTEN", "ORCPT=a@b", "ORCPT=x;+1"]
+        {
+            assert_eq!(code(&format!("RCPT TO:<a@b.example> {parameter}")), 501, "{parameter}");
+        }
+    }
+
+    #[test]
+    fn rcpt_says_of_what_to_be_told_and_who_was_meant() {
+        let line = b"RCPT TO:<a@b.example> NOTIFY=success,DELAY ORCPT=rfc822;A+2B1@old.example";
+        let Ok(Command::Rcpt(rcpt)) = Command::parse(line) else { panic!("not taken") };
+        assert_eq!((rcpt.notify, &*rcpt.orcpt), (dsn::SUCCESS | dsn::DELAY, "rfc822;A+1@old.example"));
     }
 
     #[test]
@@ -338,7 +389,8 @@ mod tests {
         assert_eq!(recipient("RCPT TO:<\"a>b\\\"\"@x.example>"), "\"a>b\\\"\"@x.example");
         assert_eq!(recipient("RCPT TO:<@one.example,@two.example:ann@x.example>"), "ann@x.example");
         assert_eq!(recipient("RCPT TO:<a@[192.0.2.1]>"), "a@[192.0.2.1]");
-        assert_eq!(Command::parse(b"RCPT TO:<Postmaster>"), Ok(Command::Rcpt(Rcpt::Postmaster)));
+        let postmaster = Rcpt { to: To::Postmaster, notify: 0, orcpt: "".into() };
+        assert_eq!(Command::parse(b"RCPT TO:<Postmaster>"), Ok(Command::Rcpt(postmaster)));
     }
 
     #[test]
@@ -423,9 +475,11 @@ mod tests {
 
         #[test]
         fn an_accepted_recipient_can_be_written_in_a_command_again(text in "[a-z\"\\\\<>@., :\\[\\]é]{0,30}") {
-            if let Ok(Command::Rcpt(Rcpt::Address(a))) = Command::parse(format!("RCPT TO:<{text}>").as_bytes()) {
+            if let Ok(Command::Rcpt(rcpt)) = Command::parse(format!("RCPT TO:<{text}>").as_bytes())
+                && let To::Address(a) = &rcpt.to
+            {
                 let again = Command::parse(format!("RCPT TO:<{a}>").into_bytes().leak()).unwrap();
-                prop_assert_eq!(again, Command::Rcpt(Rcpt::Address(a)));
+                prop_assert_eq!(again, Command::Rcpt(rcpt));
             }
         }
     }

@@ -23,6 +23,8 @@ pub struct Ehlo {
     pub starttls: bool,
     /// SIZE (RFC 1870): offered, with the largest message taken; 0 says nothing about it.
     pub size: Option<u64>,
+    /// DSN (RFC 3461).
+    pub dsn: bool,
 }
 
 impl Ehlo {
@@ -46,6 +48,7 @@ impl Ehlo {
                 k if k.eq_ignore_ascii_case("8BITMIME") => ehlo.eight_bit_mime = true,
                 k if k.eq_ignore_ascii_case("SMTPUTF8") => ehlo.smtp_utf8 = true,
                 k if k.eq_ignore_ascii_case("STARTTLS") => ehlo.starttls = true,
+                k if k.eq_ignore_ascii_case("DSN") => ehlo.dsn = true,
                 k if k.eq_ignore_ascii_case("SIZE") => {
                     let limit = words.next().and_then(|w| std::str::from_utf8(w).ok()).and_then(|w| w.parse().ok());
                     ehlo.size = Some(limit.unwrap_or(0));

@@ -1,6 +1,6 @@
 //! The protocol without sockets: lines, commands, replies, session machines for both sides.
 //!
-//! Receiving: [`line`] and [`data`] cut what arrives, [`command`] reads it, [`sasl`] authenticates, [`server`] is the
+//! Receiving: [`line`] and [`data`] cut what arrives, [`command`] (with [`dsn`]) reads it, [`sasl`] authenticates, [`server`] is the
 //! session, [`answer`] what it says. Sending: [`client`] is the session, [`ehlo`] and [`reply`] read what the other side
 //! says, [`transparency`] stuffs dots, [`transcript`] keeps the dialogue for the log.
 
@@ -8,6 +8,7 @@ pub mod answer;
 pub mod client;
 pub mod command;
 pub mod data;
+pub mod dsn;
 pub mod ehlo;
 pub mod line;
 pub mod reply;

@@ -13,6 +13,7 @@
 use super::answer::{Answer, write_lines};
 use super::command::{Command, Mail, NOT_SMTP, Rcpt};
 use super::data::{Content, DataReader};
+use super::dsn::Return;
 use super::line::{Found, LineError, LineReader};
 use super::sasl::{Credentials, Exchange, Step};
 
@@ -74,6 +75,10 @@ pub enum Action<R> {
 pub struct Received<R> {
     /// The reverse-path; empty for `<>`.
     pub from: Box<str>,
+    /// RET, if it was given.
+    pub ret: Option<Return>,
+    /// ENVID; empty when it was not given.
+    pub env_id: Box<str>,
     /// At least one.
     pub rcpts: Vec<R>,
     /// The content, with whether octets above 127 are in it or were announced.
@@ -95,6 +100,8 @@ struct Transaction<R> {
     from: Box<str>,
     size: u64,
     eight_bit: bool,
+    ret: Option<Return>,
+    env_id: Box<str>,
     rcpts: Vec<R>,
 }
 
@@ -414,6 +421,7 @@ impl<P: Policy> Session<P> {
             (true, "8BITMIME"),
             (true, size.as_str()),
             (true, "ENHANCEDSTATUSCODES"),
+            (true, "DSN"),
             (offer.starttls && !self.secure, "STARTTLS"),
             (offer.auth && !self.authenticated, "AUTH PLAIN LOGIN"),
         ];
@@ -441,6 +449,8 @@ impl<P: Policy> Session<P> {
                     from: mail.from.into(),
                     size: mail.size,
                     eight_bit: mail.eight_bit,
+                    ret: mail.ret,
+                    env_id: mail.env_id.clone(),
                     rcpts: Vec::new(),
                 });
                 self.say(&Answer::new(250, "2.1.0", "sender ok"));
@@ -493,7 +503,8 @@ impl<P: Policy> Session<P> {
             Ok(mut content) => {
                 content.eight_bit |= transaction.eight_bit;
                 self.state = State::Accepting;
-                Some(Action::Accept(Received { from: transaction.from, rcpts: transaction.rcpts, content }))
+                let Transaction { from, ret, env_id, rcpts, .. } = transaction;
+                Some(Action::Accept(Received { from, ret, env_id, rcpts, content }))
             }
             Err(error) => {
                 self.error(&error.answer());

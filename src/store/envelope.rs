@@ -11,6 +11,7 @@ const VERSION: u8 = 1;
 const EIGHT_BIT: u8 = 1;
 const NO_DSN: u8 = 2;
 const RETURN_FULL: u8 = 4;
+const RET_GIVEN: u8 = 8;
 
 pub(super) fn put_number(out: &mut Vec<u8>, mut n: u64) {
     while n >= 0x80 {
@@ -58,7 +59,7 @@ fn take_byte(bytes: &mut &[u8]) -> Option<u8> {
 /// Writes all of `e` but its id and content length, which the record's message block carries.
 pub(super) fn encode(out: &mut Vec<u8>, e: &Envelope) {
     out.push(VERSION);
-    let flags = [(e.eight_bit, EIGHT_BIT), (e.no_dsn, NO_DSN), (e.return_full, RETURN_FULL)];
+    let flags = [(e.eight_bit, EIGHT_BIT), (e.no_dsn, NO_DSN), (e.return_full, RETURN_FULL), (e.ret_given, RET_GIVEN)];
     out.push(flags.iter().map(|(set, bit)| u8::from(*set) * bit).sum());
     out.push(e.src_type as u8);
     out.push(e.route as u8);
@@ -155,6 +156,7 @@ pub(super) fn decode(id: MessageId, body_len: u32, mut bytes: &[u8]) -> Option<E
         route,
         no_dsn: flags & NO_DSN != 0,
         return_full: flags & RETURN_FULL != 0,
+        ret_given: flags & RET_GIVEN != 0,
         rcpts,
     })
 }
@@ -166,7 +168,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_envelope_comes_back_as_it_was_kept(a in "\\PC{0,30}", b in "\\PC{0,30}", n in 0usize..6, ip: Option<[u8; 16]>, v4: bool, flags in 0u8..8) {
+        fn an_envelope_comes_back_as_it_was_kept(a in "\\PC{0,30}", b in "\\PC{0,30}", n in 0usize..6, ip: Option<[u8; 16]>, v4: bool, flags in 0u8..16) {
             let mut headers = PairsBuf::default();
             headers.push(&a, &b);
             let e = Envelope {
@@ -176,7 +178,7 @@ mod tests {
                 rcv_ip: ip.map(|ip| IpAddr::from([9, 8, 7, ip[1]])),
                 user: b.as_str().into(), eight_bit: flags & 1 != 0, body_len: 77, message_id_header: a.as_str().into(), headers,
                 route: [Route::Deliver, Route::Bounce, Route::Feedback][n % 3], no_dsn: flags & 2 != 0,
-                return_full: flags & 4 != 0,
+                return_full: flags & 4 != 0, ret_given: flags & 8 != 0,
                 rcpts: (0..n).map(|i| Recipient { address: format!("{a}{i}").into(), orcpt: b.as_str().into(), notify: i as u8 }).collect(),
             };
             let mut bytes = Vec::new();

@@ -56,6 +56,8 @@ pub struct Envelope {
     pub no_dsn: bool,
     /// A delivery report is to return the whole message, not only its header (`dsn-return-default full`; RET=FULL).
     pub return_full: bool,
+    /// The submitter said so itself, by RET, which then goes on to the next hop.
+    pub ret_given: bool,
     /// The recipients, in the order of RCPT.
     pub rcpts: Vec<Recipient>,
 }
@@ -77,7 +79,7 @@ pub enum Route {
 pub struct Recipient {
     /// The address as given in RCPT.
     pub address: Box<str>,
-    /// ORCPT as given; empty when not.
+    /// ORCPT, decoded (`type;address`); empty when it was not given.
     pub orcpt: Box<str>,
     /// NOTIFY as given: bits NEVER 1, SUCCESS 2, FAILURE 4, DELAY 8; 0 when not.
     pub notify: u8,

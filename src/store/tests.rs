@@ -45,6 +45,7 @@ fn message(id: MessageId, rcpts: usize, body: &[u8]) -> Arc<Message> {
             route: Route::Deliver,
             no_dsn: false,
             return_full: false,
+            ret_given: false,
             rcpts: (0..rcpts)
                 .map(|i| Recipient { address: format!("r{i}@example.net").into(), orcpt: "".into(), notify: 0 })
                 .collect(),

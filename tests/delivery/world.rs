@@ -163,6 +163,7 @@ impl World {
             // Reports about bounces have tests of their own (dsn.rs).
             no_dsn: true,
             return_full: false,
+            ret_given: false,
             rcpts: rcpts.iter().map(rcpt).collect(),
         }
     }

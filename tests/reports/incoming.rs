@@ -28,6 +28,7 @@ pub fn incoming(id: MessageId, to: &str, body: Vec<u8>) -> Message {
             route: if to.starts_with("fbl") { Route::Feedback } else { Route::Bounce },
             no_dsn: false,
             return_full: false,
+            ret_given: false,
             rcpts: vec![Recipient { address: to.into(), orcpt: "".into(), notify: 0 }],
         },
         body: body.into(),

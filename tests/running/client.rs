@@ -56,8 +56,13 @@ impl Client {
 
     /// What the final dot of this mail is answered; no line of it begins with a dot.
     pub fn mail(&mut self, from: &str, to: &str, content: &str) -> u16 {
-        assert_eq!(self.say(&format!("MAIL FROM:<{from}>")), 250);
-        assert_eq!(self.say(&format!("RCPT TO:<{to}>")), 250);
+        self.mail_with(&format!("<{from}>"), &format!("<{to}>"), content)
+    }
+
+    /// As [`Client::mail`], with paths and parameters as they stand in the commands.
+    pub fn mail_with(&mut self, from: &str, to: &str, content: &str) -> u16 {
+        assert_eq!(self.say(&format!("MAIL FROM:{from}")), 250);
+        assert_eq!(self.say(&format!("RCPT TO:{to}")), 250);
         assert_eq!(self.say("DATA"), 354);
         self.say(&format!("{content}."))
     }

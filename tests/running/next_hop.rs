@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 #[derive(Default)]
 struct Book {
     forgiven: AtomicBool,
+    offers_dsn: AtomicBool,
+    said: Mutex<Vec<String>>,
     attempts: Mutex<Vec<String>>,
     taken: Mutex<Vec<String>>,
     mails: Mutex<Vec<String>>,
@@ -49,6 +51,18 @@ impl NextHop {
         self.book.taken.lock().unwrap().clone()
     }
 
+    #[allow(dead_code)] // tests/running.rs does without.
+    /// From now on it says in EHLO that it understands DSN (RFC 3461).
+    pub fn offer_dsn(&self) {
+        self.book.offers_dsn.store(true, Ordering::SeqCst);
+    }
+
+    #[allow(dead_code)] // tests/running.rs does not look into them.
+    /// The MAIL and RCPT commands it was given, without their line ends.
+    pub fn said(&self) -> Vec<String> {
+        self.book.said.lock().unwrap().clone()
+    }
+
     #[allow(dead_code)] // tests/running.rs does not look into them.
     /// The contents it has taken, with the line ends of SMTP.
     pub fn mails(&self) -> Vec<String> {
@@ -73,7 +87,14 @@ fn serve(stream: &TcpStream, book: &Book) -> std::io::Result<()> {
         if lines.read_line(&mut line)? == 0 {
             return Ok(());
         }
-        match line.get(..4).unwrap_or("").to_ascii_uppercase().as_str() {
+        let verb = line.get(..4).unwrap_or("").to_ascii_uppercase();
+        if matches!(verb.as_str(), "MAIL" | "RCPT") {
+            book.said.lock().unwrap().push(line.trim_end().to_owned());
+        }
+        match verb.as_str() {
+            "EHLO" if book.offers_dsn.load(Ordering::SeqCst) => {
+                out.write_all(b"250-hop.example\r\n250-DSN\r\n250 8BITMIME\r\n")?
+            }
             "EHLO" => out.write_all(b"250-hop.example\r\n250 8BITMIME\r\n")?,
             "RCPT" => {
                 let address = line.split(['<', '>']).nth(1).unwrap_or("").to_owned();

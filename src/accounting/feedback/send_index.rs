@@ -36,6 +36,8 @@ struct Send {
     /// Empty when there was none.
     env_id: Box<str>,
     key: AddressKey,
+    /// The address in ORCPT, where it is another one: reports name it beside the ENVID (RFC 3464, 2.3.1).
+    orcpt: Option<AddressKey>,
     entry: Vec<u8>,
     time: Time,
 }
@@ -55,12 +57,15 @@ impl Effect for SendIndex {
             return Ok(());
         }
         self.now = self.now.max(event.time);
+        let key = AddressKey::of(event.rcpt);
+        let orcpt = event.orcpt.split_once(';').map(|(_, address)| AddressKey::of(address));
         self.waiting.push(Send {
             message: event.message,
             rcpt_index: event.rcpt_index,
             message_id: event.headers.get("message-id").map(bare).unwrap_or_default().into(),
             env_id: event.env_id.into(),
-            key: AddressKey::of(event.rcpt),
+            orcpt: orcpt.filter(|o| *o != key && !event.env_id.is_empty()),
+            key,
             entry: SendEntry::of(event).encode(),
             time: event.time,
         });
@@ -79,12 +84,13 @@ impl Effect for SendIndex {
         for send in &self.waiting {
             let (message, rcpt) = token_key(send.message, send.rcpt_index);
             let env_id = env_id_key(&send.env_id);
-            let mut further = Vec::with_capacity(2);
+            let mut further = Vec::with_capacity(3);
             if !send.message_id.is_empty() && !is_own_key(&send.message_id) {
                 further.push((&*send.message_id, send.key.as_str()));
             }
             if !send.env_id.is_empty() {
                 further.push((&*env_id, send.key.as_str()));
+                further.extend(send.orcpt.as_ref().map(|orcpt| (&*env_id, orcpt.as_str())));
             }
             tx.put_send((&message, &rcpt), &further, &send.entry, send.time)?;
         }

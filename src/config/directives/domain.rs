@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Directive;
 use super::set::{Change, Set};
 use crate::config::lexer::Args;
-use crate::config::model::{QueueSettings, Rate};
+use crate::config::model::{FileFormat, QueueSettings, Rate};
 use crate::config::tree::Reading;
 use crate::config::values::{self, ValueError};
 
@@ -17,7 +17,9 @@ const MOST: u64 = u32::MAX as u64;
 
 /// The rows.
 pub const DOMAIN: &[D] = &[
-    D::one("type", Set::Other("smtp or discard", "discard", transport), "smtp", "How mail leaves: by SMTP, or thrown away"),
+    D::one("type", Set::Other("smtp, file or discard", "discard", transport), "smtp", "How mail leaves: by SMTP, into files (file-destination), or thrown away"),
+    D::one("file-format", Set::Other("newfile-plain, newfile-pickup or append-mbox", "append-mbox", file_format), "newfile-plain", "With type file: a new file for each mail (pickup: with x-sender and x-receiver in front), or one mailbox"),
+    D::one("file-destination", Set::Other("DIR or FILE", "/var/mail/$domain/$user", file_destination), "", "With type file: the folder of new files, or the mailbox; $user, $domain, $to, $from, $envid, $isodate and others are replaced"),
     D::one("discard-as-bounce", Set::Bool(|q, v| q.discard_as_bounce = v), "no", "A discarding queue records b instead of d"),
     D::one("bounce-after", Set::Time(1, YEAR, |q, v| q.bounce_after = v), "4d12h", "Age at which mail bounces that is still queued"),
     D::one("retry-after", Set::Times(|q, v| q.retry_after = v), "10m", "Waits between attempts after a failure of the queue; the last one repeats"),
@@ -42,6 +44,7 @@ pub const DOMAIN: &[D] = &[
     D::one("smtp-data-termination-timeout", Set::Time(1, WEEK, |q, v| q.smtp_data_termination_timeout = v), "10m", "Wait for the reply after the final dot"),
     D::one("ignore-pipelining", Set::Bool(|q, v| q.ignore_pipelining = v), "no", "Never pipeline commands"),
     D::one("ignore-8bitmime", Set::Bool(|q, v| q.ignore_8bitmime = v), "no", "Never declare 8-bit content"),
+    D::one("ignore-dsn", Set::Bool(|q, v| q.ignore_dsn = v), "no", "Never pass on RET, ENVID, NOTIFY and ORCPT"),
     D::many("bounce-pattern-file", Set::Other("FILE", "/etc/carom/patterns.conf", bounce_pattern_file), "Patterns that give bounces of this domain their category, before the global ones"),
     D::one("disable-acct-records", Set::Kinds(|q, v| q.disable_acct_records = v), "", "Record types that are not written for the queue (of d, b, t, tq)"),
     D::one("log-connections", Set::Bool(|q, v| q.log_connections = v), "no", "Log when outbound sessions begin and end"),
@@ -69,10 +72,11 @@ fn whole(limit: Option<u64>, none: u32) -> u32 {
 
 fn transport(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<QueueSettings>, ValueError> {
     let Some(word) = args.word() else { return Err(missing()) };
-    let discard = match word.text.to_ascii_lowercase().as_str() {
-        "smtp" => false,
-        "discard" => true,
-        other @ ("pipe" | "file" | "http-delivery") => {
+    let (discard, to_file) = match word.text.to_ascii_lowercase().as_str() {
+        "smtp" => (false, false),
+        "discard" => (true, false),
+        "file" => (false, true),
+        other @ ("pipe" | "http-delivery") => {
             // Mail meant for a program must not go out to the world instead.
             let message = format!("type {other} is not supported yet");
             let help = "take the directive out, or use type discard to throw such mail away".to_owned();
@@ -80,11 +84,34 @@ fn transport(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<QueueSet
         }
         _ => return Err(missing()),
     };
-    Ok(Arc::new(move |q| q.discard = discard))
+    Ok(Arc::new(move |q| (q.discard, q.to_file) = (discard, to_file)))
+}
+
+fn file_format(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<QueueSettings>, ValueError> {
+    let word = args.word().map(|w| w.text.to_ascii_lowercase()).unwrap_or_default();
+    let format = match word.as_str() {
+        "newfile-plain" => FileFormat::New { envelope: false },
+        "newfile-pickup" => FileFormat::New { envelope: true },
+        "append-mbox" => FileFormat::Mbox,
+        _ => {
+            let help = "write newfile-plain, newfile-pickup or append-mbox".to_owned();
+            return Err(ValueError { message: "not a file format".to_owned(), help });
+        }
+    };
+    Ok(Arc::new(move |q| q.file_format = format))
+}
+
+fn file_destination(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<QueueSettings>, ValueError> {
+    let text = args.rest().map(|w| w.text).unwrap_or_default();
+    if text.is_empty() || text.contains('\0') {
+        return Err(ValueError { message: "no path".into(), help: "write file-destination /var/mail/$user".into() });
+    }
+    let path = reading.resolve(&text).to_string_lossy().into_owned();
+    Ok(Arc::new(move |q| q.file_destination = Some(path.clone())))
 }
 
 fn missing() -> ValueError {
-    ValueError { message: "not a transport".into(), help: "write smtp or discard".into() }
+    ValueError { message: "not a transport".into(), help: "write smtp, file or discard".into() }
 }
 
 fn per_hour(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<QueueSettings>, ValueError> {
