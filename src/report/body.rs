@@ -608,6 +608,17 @@ pub(super) fn explain(results: &mut [RcptResult], human: &str) {
             result.status = dsn::closer(result.status, &result.diag);
         }
     }
+    // "Reason: ..." below "Recipient: ..." says more than the sentences around them.
+    if results.iter().any(|r| r.diag.is_empty()) {
+        let said = SURE.results(human);
+        for result in results.iter_mut().filter(|r| r.diag.is_empty()).take(100) {
+            let named = said.iter().find(|s| s.rcpt.eq_ignore_ascii_case(&result.rcpt) && !s.diag.contains('@'));
+            if let Some(found) = named {
+                result.diag.clone_from(&found.diag);
+                result.status = dsn::closer(result.status, &result.diag);
+            }
+        }
+    }
     if let [only] = results
         && only.diag.is_empty()
     {
