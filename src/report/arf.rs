@@ -20,7 +20,7 @@ pub(super) fn read(mail: &Mail<'_>) -> Option<Recognised> {
             let fields = Fields::read(&mut &bytes[..]);
             // Feedback-Type, User-Agent and Version are required (RFC 5965, 3.1); providers leave out one or the other.
             let known = ["feedback-type", "user-agent", "version"].iter().filter(|n| fields.first(n).is_some()).count();
-            (known >= 2).then(|| feedback_report(fields, returned::returned(mail, "")))
+            (known >= 2).then(|| feedback_report(fields, returned::returned_part(mail)))
         }
         None => jmrp(mail).or_else(|| as_text(mail)),
     }
@@ -37,7 +37,7 @@ fn as_text(mail: &Mail<'_>) -> Option<Recognised> {
         return None;
     }
     let fields = Fields::read(&mut &text.as_bytes()[start..]);
-    Some(feedback_report(fields, returned::returned(mail, text)))
+    Some(feedback_report(fields, returned::returned(mail)))
 }
 
 fn feedback_report(fields: Fields, original: Original) -> Recognised {
@@ -73,7 +73,7 @@ fn feedback_report(fields: Fields, original: Original) -> Recognised {
 /// JMRP: no machine-readable part; the attached mail has [`JMRP_RECIPIENT`].
 fn jmrp(mail: &Mail<'_>) -> Option<Recognised> {
     mail.part(&["message/rfc822"])?;
-    let original = returned::returned(mail, "");
+    let original = returned::returned_part(mail);
     // Older complaints name nobody: sender and subject are always the same.
     let by_subject = || {
         values::mailbox(mail.header.any(&["from"])).eq_ignore_ascii_case(JMRP_SENDER)

@@ -11,14 +11,15 @@ use crate::event::{Action, Address, Reply};
 use super::dsn;
 use super::kind::{MAX_RESULTS, RcptResult, Recognised};
 use super::legacy::general::{LIKELY, SURE};
-use super::legacy::{self, Looks};
+use super::legacy::{BOOK, Looks};
 use super::mime::Mail;
-use super::returned::{RETURNED_PARTS, returned, split_returned};
+use super::returned::{RETURNED_PARTS, returned};
 use super::signs::Signs;
 use super::values;
+use super::words::Seen;
 
 /// Lines of text read.
-const MAX_LINES: usize = 5000;
+const MAX_LINES: usize = 20_000;
 /// Bytes of a reason kept.
 const MAX_REASON: usize = 2048;
 
@@ -29,7 +30,7 @@ const MAX_SENTENCES: usize = 400;
 const MAX_LOWER: usize = 16 << 10;
 
 /// How a report begins that says so nowhere in its header, lower-cased.
-const OPENINGS: &[&str] = &[
+pub(super) const OPENINGS: &[&str] = &[
     "could not be delivered",
     "couldn't be delivered",
     "could not deliver",
@@ -87,7 +88,7 @@ const OPENINGS: &[&str] = &[
 ];
 
 /// Words that say somebody gave up, lower-cased.
-const GAVE_UP: &[&str] = &[
+pub(super) const GAVE_UP: &[&str] = &[
     "giving up",
     "gave up",
     "permanent",
@@ -117,7 +118,7 @@ const GAVE_UP: &[&str] = &[
 ];
 
 /// Words that say nobody tries again, lower-cased; what else says that somebody failed is said of delays as well.
-const FOR_GOOD: &[&str] = &[
+pub(super) const FOR_GOOD: &[&str] = &[
     "giving up",
     "given up",
     "gave up",
@@ -136,7 +137,7 @@ const FOR_GOOD: &[&str] = &[
 ];
 
 /// Words that say somebody is still trying, lower-cased.
-const STILL_TRYING: &[&str] = &[
+pub(super) const STILL_TRYING: &[&str] = &[
     "will continue to try",
     "will continue trying",
     "will be retried",
@@ -214,30 +215,32 @@ const NOT_LABELS: &[&str] = &[
 
 /// Reads a mail's text as a bounce or a delay notice; `None` when it is none.
 pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
-    let lower = OnceCell::new();
-    let lower = || -> &str {
-        lower.get_or_init(|| {
-            let (human, _) = split_returned(mail.text());
-            human[..human.floor_char_boundary(MAX_LOWER)].to_lowercase()
+    // Of ordinary mail the text is not even decoded.
+    let read = OnceCell::new();
+    let read = || -> &(String, Seen) {
+        read.get_or_init(|| {
+            let human = mail.human();
+            let lower = human[..human.floor_char_boundary(MAX_LOWER)].to_lowercase();
+            let seen = BOOK.words_of(&lower);
+            (lower, seen)
         })
     };
-    let (from, subject) = (mail.header.any(&["from", "sender"]).to_lowercase(), mail.subject().to_lowercase());
-    let looks = Looks { mail, signs, from: &from, subject: &subject };
-    let family = legacy::family(&looks, &mut || lower());
+    let looks = Looks { mail, signs, from: mail.lower_from(), subject: mail.lower_subject() };
+    let family = BOOK.family(&looks, &mut || read().1);
     let known = matches!(family, Some((_, true)));
     let family = family.map(|(family, _)| family);
     // Where nothing but the subject and the first words tell, a recipient must stand in its place as well.
     let by_opening = !known && !signs.of_a_bounce();
-    if by_opening && !(signs.subject_of_failure() && !signs.auto_reply && opens_as_failure(lower(), signs)) {
+    if by_opening && !(signs.subject_of_failure() && !signs.auto_reply && opens_as_failure(read(), signs)) {
         return None;
     }
-    let (human, _) = split_returned(mail.text());
-    let lower = lower();
-    let gave_up = GAVE_UP.iter().any(|p| legacy::holds(lower, p));
-    let trying = STILL_TRYING.iter().any(|p| legacy::holds(lower, p));
+    let human = mail.human();
+    let seen = read().1;
+    let gave_up = seen.any(BOOK.gave_up.clone());
+    let trying = seen.any(BOOK.still_trying.clone());
     // What a mail system returns with words of another language is returned all the same.
     let sent_back = signs.machine && mail.part(RETURNED_PARTS).is_some();
-    let opens = || OPENINGS.iter().any(|p| legacy::holds(lower, p)) || values::reply_in(human).is_some();
+    let opens = || seen.any(BOOK.openings.clone()) || values::reply_in(human).is_some();
     let said = signs.subject_bounce || signs.subject_delay || gave_up || trying || sent_back || known || opens();
     if !said || signs.auto_reply && !signs.subject_bounce && !signs.declared && !signs.machine {
         return None;
@@ -271,11 +274,14 @@ pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
     if results.is_empty() {
         results = beside_a_reply(human, mail);
     }
+    if results.is_empty() && !by_opening {
+        results = the_only_one(human, mail);
+    }
     without_addressee(&mut results, mail);
     if results.is_empty() && by_opening {
         return None;
     }
-    let original = returned(mail, mail.text());
+    let original = returned(mail);
     if results.is_empty() {
         let to = original.header("to").or_else(|| original.header("x-original-to")).unwrap_or("");
         let mut to = values::addresses(to);
@@ -301,7 +307,7 @@ pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
         }
     }
     explain(&mut results, human);
-    let for_good = FOR_GOOD.iter().any(|p| legacy::holds(lower, p));
+    let for_good = seen.any(BOOK.for_good.clone());
     let delayed = (trying || signs.subject_delay) && !(for_good && signs.subject_bounce && !signs.subject_delay);
     for r in &mut results {
         let class = r.reply_code().map(|c| c / 100).or(r.status.map(|s| u16::from(s.class)));
@@ -318,9 +324,9 @@ pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
 
 /// Whether the text begins by saying that a mail was not delivered. Under `Re:` or `Fwd:` it must say so at once: what a
 /// person writes about a bounce stands above the bounce.
-fn opens_as_failure(lower: &str, signs: Signs) -> bool {
+fn opens_as_failure((lower, seen): &(String, Seen), signs: Signs) -> bool {
     let opening = &lower[..lower.floor_char_boundary(if signs.answered { 160 } else { 700 })];
-    !opening.contains("\n>") && OPENINGS.iter().any(|p| legacy::holds(opening, p))
+    seen.any(BOOK.openings.clone()) && !opening.contains("\n>") && OPENINGS.iter().any(|p| opening.contains(p))
 }
 
 /// Leaves out the one the report was sent to, where somebody else is named.
@@ -379,6 +385,7 @@ fn reported(human: &str) -> Vec<RcptResult> {
 
 /// The address a line begins with (a bracket, a quote or a mark of a list may stand before it), and what follows it.
 fn leading_address(line: &str) -> Option<(&str, &str)> {
+    memchr::memchr(b'@', line.as_bytes())?;
     let start = line.trim_start_matches([' ', '\t', '<', '>', '"', '\'', '*', '\u{2022}']);
     let start = start.strip_prefix("- ").or_else(|| start.strip_prefix("mailto:")).unwrap_or(start);
     // 1. or 1) in a list
@@ -408,6 +415,9 @@ fn labelled(human: &str, mail: &Mail<'_>) -> Vec<RcptResult> {
     for line in human.lines().take(MAX_LINES).filter(|l| l.contains('@')) {
         let Some(address) = values::first_address(line) else { continue };
         let before = line[..line.find(address).unwrap_or(0)].to_lowercase();
+        // What an earlier sentence says is no label.
+        let sentence = [". ", "? ", "! "].iter().filter_map(|end| before.rfind(end)).max().unwrap_or(0);
+        let before = &before[sentence..];
         // A label of its own kind, and the address alone behind it.
         let alone = before.trim_end().ends_with(':')
             && before.split_whitespace().count() <= 4
@@ -442,6 +452,39 @@ fn beside_a_reply(human: &str, mail: &Mail<'_>) -> Vec<RcptResult> {
     Vec::new()
 }
 
+/// The address in a report that names only one besides those that it was sent from and to: in whatever language.
+fn the_only_one(human: &str, mail: &Mail<'_>) -> Vec<RcptResult> {
+    let (from, to) = (values::mailbox(mail.header.any(&["from"])), values::mailbox(mail.header.any(&["to"])));
+    let mut only: Option<&str> = None;
+    for line in human.lines().take(MAX_LINES).filter(|l| l.contains('@')) {
+        let mut behind = line;
+        for address in values::addresses(line) {
+            // What stands in front of it, behind the address before it.
+            let (before, after) = behind.split_once(address).unwrap_or(("", behind));
+            behind = after;
+            let before = before.to_lowercase();
+            let of_another = [from, to].iter().any(|a| a.eq_ignore_ascii_case(address))
+                || NOT_LABELS.iter().any(|l| before.trim_start().starts_with(l))
+                || is_of_the_office(address);
+            if of_another || only.is_some_and(|o| o.eq_ignore_ascii_case(address)) {
+                continue;
+            }
+            if only.is_some() {
+                return Vec::new();
+            }
+            only = Some(address);
+        }
+    }
+    only.map(|rcpt| RcptResult { rcpt: rcpt.to_owned(), ..RcptResult::default() }).into_iter().collect()
+}
+
+/// Whether one writes to this address about a report, and does not find it in one.
+fn is_of_the_office(address: &str) -> bool {
+    let local = address.split('@').next().unwrap_or("").to_ascii_lowercase();
+    ["postmaster", "mailer-daemon", "abuse", "support", "help", "helpdesk", "admin", "noreply", "no-reply"]
+        .contains(&local.as_str())
+}
+
 /// X-Failed-Recipients (Exim, Gmail): the recipients are those; the text's other addresses are not.
 fn named_in_header(results: &mut Vec<RcptResult>, value: &str) {
     let named: Vec<&str> = values::addresses(value).take(MAX_RESULTS).collect();
@@ -466,9 +509,18 @@ pub(super) fn take_reason(result: &mut RcptResult, reason: &str) {
     if reason.is_empty() || reason.ends_with(':') || !result.diag.is_empty() {
         return;
     }
-    result.diag = values::reply_line(closed(values::reply_in(reason).unwrap_or(reason)));
+    let reply = values::reply_in(reason).map(without_epilogue);
+    result.diag = values::reply_line(closed(reply.unwrap_or(reason)));
     result.status = dsn::closer(dsn::closer(status_of(&result.diag), &result.diag), reason);
     (result.remote_mta, result.remote_ip) = remote_host(reason);
+}
+
+/// A reply without what qmail says behind it, which is not the other side's and sounds as if time had run out.
+fn without_epilogue(reply: &str) -> &str {
+    match reply.find("Giving up on ") {
+        Some(at) if !reply[..at].trim_ascii_end().is_empty() => reply[..at].trim_ascii_end(),
+        _ => reply,
+    }
 }
 
 /// A text without the brackets and quotes at its end that were opened before it.
@@ -507,8 +559,7 @@ fn remote_host(text: &str) -> (String, Option<std::net::IpAddr>) {
 
 /// Gives results without a diagnostic the reply that the text has for them: in a line that names the recipient, else
 /// in a transcript (`<<<`), else, where there is one recipient only, anywhere. And the recipient where there was none.
-pub(super) fn fill_from_text(results: &mut [RcptResult], text: &str, mail: &Mail<'_>) {
-    let (human, _) = split_returned(text);
+pub(super) fn fill_from_text(results: &mut [RcptResult], human: &str, mail: &Mail<'_>) {
     if let [only] = results
         && (only.rcpt.is_empty() || only.rcpt.starts_with('@') && Address::parse(&only.rcpt).is_err())
     {
@@ -538,7 +589,7 @@ pub(super) fn fill_from_text(results: &mut [RcptResult], text: &str, mail: &Mail
             .or_else(|| replies.iter().find(|(i, _)| single && lines[*i].trim_start().starts_with("<<<")))
             .or_else(|| replies.first().filter(|_| single));
         if let Some((_, reply)) = found {
-            result.diag = values::reply_line(reply);
+            result.diag = values::reply_line(closed(without_epilogue(reply)));
             result.status = dsn::closer(result.status, &result.diag);
         }
     }
@@ -546,11 +597,10 @@ pub(super) fn fill_from_text(results: &mut [RcptResult], text: &str, mail: &Mail
 
 /// Gives results that still have no diagnostic the prose that the text has for them: what stands behind the address,
 /// or, where there is one recipient only, the sentences from the one that names him on.
-pub(super) fn explain(results: &mut [RcptResult], text: &str) {
+pub(super) fn explain(results: &mut [RcptResult], human: &str) {
     if results.iter().all(|r| !r.diag.is_empty()) {
         return;
     }
-    let (human, _) = split_returned(text);
     let said = reported(human);
     for result in results.iter_mut().filter(|r| r.diag.is_empty()).take(100) {
         if let Some(found) = said.iter().find(|s| s.rcpt.eq_ignore_ascii_case(&result.rcpt)) {
@@ -558,12 +608,30 @@ pub(super) fn explain(results: &mut [RcptResult], text: &str) {
             result.status = dsn::closer(result.status, &result.diag);
         }
     }
+    // "Reason: ..." below "Recipient: ..." says more than the sentences around them.
+    if results.iter().any(|r| r.diag.is_empty()) {
+        let said = SURE.results(human);
+        for result in results.iter_mut().filter(|r| r.diag.is_empty()).take(100) {
+            let named = said.iter().find(|s| s.rcpt.eq_ignore_ascii_case(&result.rcpt) && !s.diag.contains('@'));
+            if let Some(found) = named {
+                result.diag.clone_from(&found.diag);
+                result.status = dsn::closer(result.status, &result.diag);
+            }
+        }
+    }
     if let [only] = results
         && only.diag.is_empty()
     {
-        // No status is read from it: in prose, 5.1.2 may be the version of a program.
         only.diag = sentences_on(&only.rcpt, human);
+        // In prose, 5.1.2 may be the version of a program; alone in brackets it is a status.
+        only.status = only.status.or_else(|| status_in_brackets(&only.diag));
     }
+}
+
+/// The first status that stands alone in brackets: `(4.4.1)`, `(#5.2.2)`.
+fn status_in_brackets(text: &str) -> Option<crate::event::EnhancedStatus> {
+    let mut inside = text.split(['(', '[']).skip(1).filter_map(|t| t.split([')', ']']).next());
+    inside.find_map(|t| t.trim_start_matches('#').parse().ok())
 }
 
 /// The lines from the first one on that names the recipient, or says that something failed; joined and bounded.

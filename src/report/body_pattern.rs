@@ -44,7 +44,7 @@ pub(super) fn read(bytes: &[u8], patterns: &[BodyPattern], feedback: bool) -> Op
             }
         };
         let mut report = if feedback { complaint(&groups) } else { bounce(&groups) };
-        report.original = returned::returned(&mail, &text);
+        report.original = returned::returned(&mail);
         if report.complaint.is_some() && report.results.iter().all(|r| r.rcpt.is_empty()) {
             // What the returned header says of him, as with complaints of providers.
             let named = report.original.header("x-hmxmroriginalrecipient").map(values::recipient);

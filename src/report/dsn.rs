@@ -28,16 +28,15 @@ const GROUP_STARTS: &[&[u8]] = &[b"reporting-mta:", b"final-recipient:", b"origi
 
 /// Reads a mail as a DSN; `None` when it is none.
 pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
-    let (groups, text) = match mail.part(STATUS_PARTS) {
+    let groups = match mail.part(STATUS_PARTS) {
         // Somebody may pass a report on inline: then it is not about mail of ours.
         Some(_) if signs.answered && !signs.of_a_program() => return None,
-        Some(part) => (groups(&part.bytes()), mail.text()),
+        Some(part) => groups(&part.bytes()),
         None => {
             if !signs.of_a_bounce() {
                 return None;
             }
-            let text = mail.text();
-            (groups(from_first_group(text.as_bytes())?), text)
+            groups(from_first_group(mail.text().as_bytes())?)
         }
     };
     let mut recognised = Recognised { format: "dsn", ..Recognised::default() };
@@ -58,9 +57,12 @@ pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
     if recognised.results.is_empty() {
         return None;
     }
-    body::fill_from_text(&mut recognised.results, text, mail);
-    body::explain(&mut recognised.results, text);
-    recognised.original = returned::returned(mail, text);
+    // What the fields say in full needs no text.
+    if recognised.results.iter().any(|r| r.diag.is_empty() || r.rcpt.is_empty() || r.rcpt.starts_with('@')) {
+        body::fill_from_text(&mut recognised.results, mail.human(), mail);
+        body::explain(&mut recognised.results, mail.human());
+    }
+    recognised.original = returned::returned(mail);
     recognised.kind = kind(&recognised.results);
     Some(recognised)
 }

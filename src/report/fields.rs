@@ -126,7 +126,12 @@ fn append(value: &mut String, more: &[u8]) {
     if !value.is_empty() {
         value.push(' ');
     }
-    value.push_str(&clean(&more[..more.len().min(room)]));
+    let more = &more[..more.len().min(room)];
+    // Nearly all header fields are plain text.
+    match std::str::from_utf8(more) {
+        Ok(text) if more.iter().all(|b| (b' '..=b'~').contains(b)) => value.push_str(text),
+        _ => value.push_str(&clean(more)),
+    }
 }
 
 /// Text without control characters; octets that are not UTF-8 become U+FFFD.

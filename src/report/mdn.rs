@@ -32,13 +32,13 @@ pub(super) fn refusal(mail: &Mail<'_>) -> Option<Recognised> {
         action: Some(Action::Failed),
         ..RcptResult::default()
     }];
-    body::explain(&mut results, text);
+    body::explain(&mut results, mail.human());
     results[0].status = None;
     Some(Recognised {
         kind: ReportKind::Bounce,
         format: "mdn",
         results,
-        original: returned::returned(mail, ""),
+        original: returned::returned_part(mail),
         reporting_mta: values::mta(fields.any(&["reporting-ua"])).0,
         ..Recognised::default()
     })

@@ -13,11 +13,14 @@ use mail_parser::decoders::quoted_printable::quoted_printable_decode;
 use mail_parser::parsers::MessageStream;
 
 use super::fields::{self, Fields};
+use super::returned;
 
 /// Bytes read of one mail. What a report says stands before the returned message.
 pub(super) const MAX_BYTES: usize = 2 << 20;
-/// Bytes read of one part.
-const MAX_PART: usize = 256 << 10;
+/// Bytes read of one part: enough for a report on a thousand recipients of ten long lines each.
+const MAX_PART: usize = 1 << 20;
+/// Bytes read of a returned message, of which the header counts.
+const MAX_HEADER: usize = 64 << 10;
 /// Leaf parts kept.
 const MAX_PARTS: usize = 64;
 /// Multiparts within multiparts that are opened.
@@ -35,6 +38,10 @@ pub(super) struct Mail<'a> {
     /// It was attached to another mail.
     pub(super) nested: bool,
     text: OnceCell<String>,
+    /// Where in the text the report ends, and where the returned message begins.
+    split: OnceCell<(usize, usize)>,
+    lower_from: OnceCell<String>,
+    lower_subject: OnceCell<String>,
 }
 
 /// One leaf part.
@@ -85,6 +92,9 @@ impl<'a> Mail<'a> {
             header,
             nested: false,
             text: OnceCell::new(),
+            split: OnceCell::new(),
+            lower_from: OnceCell::new(),
+            lower_subject: OnceCell::new(),
         };
         let mut stack: Vec<Vec<u8>> = Vec::new();
         match boundary(&media, rest) {
@@ -152,6 +162,30 @@ impl<'a> Mail<'a> {
         self.text.get_or_init(|| self.read_text())
     }
 
+    /// The text in front of the returned message.
+    pub(super) fn human(&self) -> &str {
+        &self.text()[..self.split().0]
+    }
+
+    /// The returned message, where it stands in the text; empty when there is none.
+    pub(super) fn returned_text(&self) -> &str {
+        &self.text()[self.split().1..]
+    }
+
+    fn split(&self) -> (usize, usize) {
+        *self.split.get_or_init(|| returned::split_returned(self.text()))
+    }
+
+    /// From, or Sender, lower-cased.
+    pub(super) fn lower_from(&self) -> &str {
+        self.lower_from.get_or_init(|| self.header.any(&["from", "sender"]).to_lowercase())
+    }
+
+    /// The decoded subject, lower-cased.
+    pub(super) fn lower_subject(&self) -> &str {
+        self.lower_subject.get_or_init(|| self.subject().to_lowercase())
+    }
+
     fn read_text(&self) -> String {
         let mut text = String::new();
         for part in self.parts.iter().filter(|p| p.media == "text/plain") {
@@ -211,6 +245,12 @@ impl<'a> Part<'a> {
             Encoding::QuotedPrintable => quoted_printable_decode(self.body),
         };
         decoded.map_or(Cow::Borrowed(self.body), Cow::Owned)
+    }
+
+    /// The decoded octets of the part's beginning, where the header of a returned message stands.
+    pub(super) fn bytes_ahead(&self) -> Cow<'a, [u8]> {
+        let body = &self.body[..self.body.len().min(MAX_HEADER)];
+        Part { body, media: String::new(), charset: String::new(), ..*self }.bytes()
     }
 
     /// The decoded text.

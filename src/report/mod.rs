@@ -34,6 +34,7 @@ mod mime;
 mod returned;
 mod signs;
 mod values;
+mod words;
 
 pub use attribute::{Attribution, Evidence, Sent, Way};
 pub use disposition::check;

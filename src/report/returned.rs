@@ -37,13 +37,19 @@ const RETURNED_MARKS: &[&str] = &[
 ];
 
 /// The returned message's header: of the part that holds it, else from where it begins in the text.
-pub(super) fn returned(mail: &Mail<'_>, text: &str) -> Original {
-    if let Some(part) = mail.part(RETURNED_PARTS) {
-        let bytes = part.bytes();
-        return values::original(Fields::read(&mut &bytes[..]));
+pub(super) fn returned(mail: &Mail<'_>) -> Original {
+    if mail.part(RETURNED_PARTS).is_some() {
+        return returned_part(mail);
     }
-    let (_, returned) = split_returned(text);
-    values::original(Fields::read(&mut returned.as_bytes()))
+    values::original(Fields::read(&mut mail.returned_text().as_bytes()))
+}
+
+/// The returned message's header where a part holds it; nothing otherwise.
+pub(super) fn returned_part(mail: &Mail<'_>) -> Original {
+    match mail.part(RETURNED_PARTS) {
+        Some(part) => values::original(Fields::read(&mut &part.bytes_ahead()[..])),
+        None => Original::default(),
+    }
 }
 
 /// Bytes before the words of a mark in a sentence.
@@ -51,8 +57,9 @@ const MAX_AHEAD: usize = 14;
 /// Letters and digits that a report has at least before what it returns.
 const MIN_BEFORE: usize = 40;
 
-/// The text before the returned message, and the returned message (empty when there is none).
-pub(super) fn split_returned(text: &str) -> (&str, &str) {
+/// Where the text before the returned message ends, and where the returned message begins (at the end of the text when
+/// there is none).
+pub(super) fn split_returned(text: &str) -> (usize, usize) {
     let bytes = text.as_bytes();
     let mut rest = bytes;
     let mut marked = None;
@@ -66,7 +73,7 @@ pub(super) fn split_returned(text: &str) -> (&str, &str) {
             if looks_like_a_mail(&header)
                 && text[..here].chars().filter(|c| c.is_alphanumeric()).nth(MIN_BEFORE).is_some()
             {
-                return (&text[..marked.unwrap_or(here)], &text[here..]);
+                return (marked.unwrap_or(here), here);
             }
             // Nothing in this block begins a header either: what each line costs stays bounded.
             rest = block;
@@ -74,7 +81,7 @@ pub(super) fn split_returned(text: &str) -> (&str, &str) {
             marked = Some(here);
         }
     }
-    (&text[..marked.unwrap_or(text.len())], "")
+    (marked.unwrap_or(text.len()), text.len())
 }
 
 fn begins_header(line: &[u8]) -> bool {
@@ -106,15 +113,21 @@ fn is_mark(line: &[u8]) -> bool {
     if line.len() > 200 {
         return false;
     }
+    let first = line.trim_ascii_start().first().copied().unwrap_or(0);
+    let last = line.trim_ascii_end().last().copied().unwrap_or(0);
+    let drawn = matches!(first, b'-' | b'=' | b'*' | b'_' | b'#' | b'>');
+    let ends = line.len() < 80 && matches!(last, b':' | b'-' | b'=' | b'.');
+    // Most lines of a text are neither, and cost no more than this.
+    if !drawn && !ends {
+        return false;
+    }
     let line = String::from_utf8_lossy(line).to_lowercase();
-    let drawn = line.trim_start().starts_with(['-', '=', '*', '_', '#', '>']);
-    let ends = line.trim_end().ends_with([':', '-', '=', '.']);
     // "Do not resend your original message." is about it.
     if line.contains("resend") || line.contains("re-send") {
         return false;
     }
     let Some(at) = RETURNED_MARKS.iter().find_map(|m| line.find(m)) else { return false };
     // Prose may speak of the message as well: "A transcript of the attempts to send the message follows."
-    let announces = ends && line.len() < 80 && (at <= MAX_AHEAD || !line.trim_end().ends_with('.'));
+    let announces = ends && (at <= MAX_AHEAD || !line.trim_end().ends_with('.'));
     drawn || announces
 }

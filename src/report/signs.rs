@@ -1,7 +1,11 @@
 //! Signs in a mail's header that a program wrote it about another mail: what allows its text to be read as a report.
 
+use std::ops::Range;
+use std::sync::LazyLock;
+
 use super::fields::Fields;
 use super::mime::Mail;
+use super::words::Words;
 
 /// What the header gives away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -257,6 +261,23 @@ const AUTO_REPLY_SUBJECTS: &[&str] = &[
     "\u{430}\u{432}\u{442}\u{43e}\u{43c}\u{430}\u{442}\u{438}\u{447}\u{435}\u{441}\u{43a}\u{438}\u{439} \u{43e}\u{442}\u{432}\u{435}\u{442}",
     "\u{c790}\u{b3d9} \u{c751}\u{b2f5}",
     "\u{c790}\u{b3d9}\u{c751}\u{b2f5}",
+    "assenza",
+    "fr\u{e5}nvaro",
+    "fr\u{e5}nvarande",
+    "frav\u{e6}r",
+    "ikke p\u{e5} kontoret",
+    "ofis d\u{131}\u{15f}\u{131}nda",
+    "poissa",
+    "mimo kancel\u{e1}\u{159}",
+    "h\u{e1}zon k\u{ed}v\u{fc}l",
+    "\u{3b5}\u{3ba}\u{3c4}\u{3cc}\u{3c2} \u{3b3}\u{3c1}\u{3b1}\u{3c6}\u{3b5}\u{3af}\u{3bf}\u{3c5}",
+    "\u{bd80}\u{c7ac}\u{c911}",
+    "\u{432}\u{43d}\u{435} \u{43e}\u{444}\u{438}\u{441}\u{430}",
+    "\u{43d}\u{435} \u{432} \u{43e}\u{444}\u{438}\u{441}\u{435}",
+    "\u{430}\u{432}\u{442}\u{43e}\u{432}\u{456}\u{434}\u{43f}\u{43e}\u{432}\u{456}\u{434}\u{44c}",
+    "r\u{103}spuns automat",
+    "nieobecno\u{15b}\u{107}",
+    "out of office:",
     // Challenge and response.
     "please confirm your message",
     "your message awaits confirmation",
@@ -265,7 +286,7 @@ const AUTO_REPLY_SUBJECTS: &[&str] = &[
 ];
 
 /// How a text begins that says somebody is away or has left, lower-cased: it counts in mail with the null return path or
-/// the precedence of bulk mail, since people write so as well.
+/// the precedence of bulk mail, or that says a program sent it, since people write so as well.
 const ABSENCES: &[&str] = &[
     "out of the office",
     "out of office",
@@ -311,28 +332,108 @@ const ABSENCES: &[&str] = &[
     "\u{9000}\u{8077}",
     "\u{4e0d}\u{5728}\u{529e}\u{516c}",
     "\u{5df2}\u{79bb}\u{804c}",
+    "nicht erreichbar",
+    "nicht mehr bei",
+    "vielen dank f\u{fc}r ihre nachricht",
+    "vielen dank f\u{fc}r ihre e-mail",
+    "vielen dank f\u{fc}r ihre mail",
+    "merci pour votre message",
+    "merci de votre message",
+    "n'est plus dans",
+    "a quitt\u{e9} la soci\u{e9}t\u{e9}",
+    "gracias por su mensaje",
+    "gracias por su correo",
+    "no estar\u{e9} disponible",
+    "grazie per il suo messaggio",
+    "grazie per la sua",
+    "sono assente",
+    "assente",
+    "obrigado pela sua mensagem",
+    "ausente",
+    "bedankt voor uw",
+    "p\u{e5} semester",
+    "p\u{e5} ferie",
+    "ikke p\u{e5} kontoret",
+    "fr\u{e5}nvar",
+    "slutat p\u{e5}",
+    "lomalla",
+    "en ole tavoitettavissa",
+    "na dovolen\u{e9}",
+    "mimo kancel\u{e1}\u{159}",
+    "szabads\u{e1}gon",
+    "izindeyim",
+    "izinde olaca",
+    "tatilde",
+    "ofis d\u{131}\u{15f}\u{131}nda",
+    "i\u{15f}ten ayr\u{131}l",
+    "\u{443} \u{432}\u{456}\u{434}\u{43f}\u{443}\u{441}\u{442}\u{446}\u{456}",
+    "\u{ee}n concediu",
+    "\u{3b5}\u{3ba}\u{3c4}\u{3cc}\u{3c2} \u{3b3}\u{3c1}\u{3b1}\u{3c6}\u{3b5}\u{3af}\u{3bf}\u{3c5}",
+    "\u{d734}\u{ac00}",
+    "\u{bd80}\u{c7ac}\u{c911}",
+    "\u{5916}\u{51fa}",
+    "\u{9000}\u{793e}",
+    "\u{51fa}\u{5dee}",
+    "no longer works",
+    "has left the",
+    "has moved on",
+    "thanks for your email",
+    "thanks for your message",
+    "thank you for your message",
+    // Challenge and response.
+    "waitlisted",
+    "guest list",
+    "from receiving junk",
+    "link below so i can receive",
+    "vous authentifier",
+    "mailinblack",
+    "prove you are human",
+    "verify that you are a",
+    "verify your email so",
+    "confirm that you are",
+    "approved senders",
+    "not on my list of",
+    "needs to be confirmed",
+    "held until you",
     "we have received your",
     "we received your",
     "thank you for contacting",
     "thank you for your email",
 ];
 
+/// All of these subjects in one set.
+static SUBJECTS: LazyLock<Subjects> = LazyLock::new(|| {
+    let (bounce, delay) = (BOUNCE_SUBJECTS.len(), BOUNCE_SUBJECTS.len() + DELAY_SUBJECTS.len());
+    Subjects {
+        words: Words::new(&[BOUNCE_SUBJECTS, DELAY_SUBJECTS, AUTO_REPLY_SUBJECTS].concat()),
+        bounce: 0..bounce,
+        delay: bounce..delay,
+        auto_reply: delay..delay + AUTO_REPLY_SUBJECTS.len(),
+    }
+});
+
+struct Subjects {
+    words: Words,
+    bounce: Range<usize>,
+    delay: Range<usize>,
+    auto_reply: Range<usize>,
+}
+
 impl Signs {
     /// Reads them; `null_sender` when the envelope sender was null.
     pub(super) fn of(mail: &Mail<'_>, null_sender: bool) -> Signs {
         let header = &mail.header;
-        let subject = mail.subject().to_lowercase();
-        let subject = subject.trim();
-        let from = header.any(&["from", "sender"]).to_lowercase();
-        let says = |words: &[&str]| words.iter().any(|w| subject.contains(w));
+        let subject = mail.lower_subject().trim();
+        let from = mail.lower_from();
+        let says = SUBJECTS.words.look(subject);
         let report = mail.media == "multipart/report";
         Signs {
-            daemon: is_daemon(&from),
-            machine: is_machine(&from),
+            daemon: is_daemon(from),
+            machine: is_machine(from),
             null_sender: null_sender || header.all("return-path").any(|v| v.trim() == "<>"),
-            subject_bounce: says(BOUNCE_SUBJECTS),
+            subject_bounce: says.any(SUBJECTS.bounce.clone()),
             // Old mail systems return mail under the reason for which it was delayed.
-            subject_delay: says(DELAY_SUBJECTS) && !subject.contains("returned mail"),
+            subject_delay: says.any(SUBJECTS.delay.clone()) && !subject.contains("returned mail"),
             answered: ["re:", "fw:", "fwd:", "aw:", "wg:", "tr:"].iter().any(|p| subject.starts_with(p)),
             in_thread: ["in-reply-to", "references", "list-unsubscribe"].iter().any(|n| header.first(n).is_some()),
             declared: report
@@ -363,14 +464,20 @@ impl Signs {
 
     /// A program says that somebody is away or has left, or that a mail arrived.
     pub(super) fn speaks_of_absence(self, mail: &Mail<'_>) -> bool {
-        let precedence = mail.header.any(&["precedence"]).to_ascii_lowercase();
+        let header = |name: &str| mail.header.any(&[name]).to_ascii_lowercase();
         let in_answer = self.answered || mail.header.first("in-reply-to").is_some();
-        if self.machine || !(self.null_sender || in_answer && matches!(precedence.as_str(), "bulk" | "junk")) {
+        let automatic = || !matches!(header("auto-submitted").as_str(), "" | "no");
+        let bulk = || matches!(header("precedence").as_str(), "bulk" | "junk");
+        // One of them is said by newsletters and notices of all kinds as well.
+        let by_program = self.null_sender
+            || [in_answer, bulk(), automatic()].iter().filter(|s| **s).count() >= 2
+                && mail.header.first("list-unsubscribe").is_none();
+        if self.machine || !by_program {
             return false;
         }
         let text = mail.text();
         let opening = text[..text.floor_char_boundary(600)].to_lowercase();
-        ABSENCES.iter().any(|w| opening.contains(w))
+        ABSENCES.iter().any(|w| opening.contains(w) || mail.lower_subject().contains(w))
     }
 
     /// A program wrote it, and nobody passed it on.
@@ -407,5 +514,5 @@ fn is_auto_reply(header: &Fields, subject: &str) -> bool {
         || is("precedence", &|v| matches!(v, "auto_reply" | "auto-reply"))
         || is("x-precedence", &|v| matches!(v, "auto_reply" | "auto-reply"))
         || is("x-apple-action", &|v| v == "vacation")
-        || AUTO_REPLY_SUBJECTS.iter().any(|s| subject.starts_with(s))
+        || SUBJECTS.words.look_where(subject, |at| at == 0).any(SUBJECTS.auto_reply.clone())
 }

@@ -61,6 +61,8 @@ pub(super) fn addresses(text: &str) -> impl Iterator<Item = &str> {
             // Quotation marks, brackets and colons of other scripts.
             || matches!(c, '\u{2018}'..='\u{201f}' | '\u{ab}' | '\u{bb}' | '\u{3000}'..='\u{3011}' | '\u{ff08}' | '\u{ff09}' | '\u{ff0c}' | '\u{ff1a}' | '\u{ff1b}' | '\u{ff1c}' | '\u{ff1e}')
     };
+    // Most texts that are asked have none.
+    let text = if memchr::memchr(b'@', text.as_bytes()).is_some() { text } else { "" };
     text.split(ends).filter_map(|word| {
         // Words of prose carry dots and the like behind an address.
         let word = word.trim_end_matches(['.', '!', '?', '*']).trim_start_matches(['*', '.']);

@@ -11,6 +11,7 @@ const EXAMPLES: &[&str] = &[
     include_str!("families/gateways.txt"),
     include_str!("families/devices.txt"),
     include_str!("families/providers.txt"),
+    include_str!("families/newer.txt"),
     include_str!("families/unknown.txt"),
 ];
 

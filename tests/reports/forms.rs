@@ -316,3 +316,34 @@ fn the_code_of_the_other_side_is_closer_than_the_status_of_the_reporting_system_
     assert_eq!(status("4.4.7", "550 5.1.1 unknown"), "4.4.7");
     assert_eq!(status("5.1.1", "550 5.0.0 no"), "5.1.1");
 }
+
+#[test]
+fn labels_in_the_text_say_why_where_the_fields_of_a_report_do_not() {
+    let text = "From: postmaster@mx.example.org\r\nReturn-Path: <>\r\nSubject: Delivery Notification: Delivery has failed\r\n\
+        Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n--b\r\n\r\n\
+        Your message cannot be delivered to the following recipients:\r\n\r\n\
+        Recipient address: ann@example.net\r\nReason: host/domain does not accept mail\r\n\r\n--b\r\n\
+        Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example.org\r\n\r\n\
+        Final-Recipient: rfc822; ann@example.net\r\nAction: failed\r\nStatus: 5.4.4\r\n\r\n--b--\r\n";
+    let r = recognise(text.as_bytes());
+    assert_eq!(r.results[0].diag, "host/domain does not accept mail");
+}
+
+#[test]
+fn what_qmail_says_behind_a_reply_is_no_part_of_it() {
+    let text = "From: MAILER-DAEMON@mx.example.org\r\nSubject: failure notice\r\n\r\n\
+        Hi. This is the qmail-send program at mx.example.org.\r\n\r\n<ann@example.net>:\r\n\
+        192.0.2.77 does not like recipient.\r\nRemote host said: 550 5.1.1 nobody here\r\nGiving up on 192.0.2.77.\r\n";
+    assert_eq!(recognise(text.as_bytes()).results[0].diag, "550 5.1.1 nobody here");
+}
+
+#[test]
+fn a_notice_that_a_parcel_or_a_member_bounced_is_no_report() {
+    for mail in [
+        "From: Parcels <noreply@parcel.example>\r\nSubject: Delivery failed: parcel 12\r\nPrecedence: bulk\r\n\r\n\
+         We were unable to deliver your parcel to 12 Main Street. Write to help@parcel.example, or pay at x.example.\r\n",
+        "From: shop@example.net\r\nSubject: Your order\r\nAuto-Submitted: auto-generated\r\n\r\nThank you for your message.\r\n",
+    ] {
+        assert_eq!(recognise(mail.as_bytes()).kind, ReportKind::None, "{mail}");
+    }
+}

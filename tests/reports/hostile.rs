@@ -122,3 +122,24 @@ fn a_report_on_a_million_recipients_gives_a_thousand_results() {
     );
     assert_eq!(in_time("recipients", text.as_bytes()).results.len(), MAX_RESULTS);
 }
+
+#[test]
+fn a_thousand_recipients_of_ten_lines_each_are_all_told() {
+    let mut text = String::from(
+        "Return-Path: <>\r\nFrom: MAILER-DAEMON@example.net\r\nSubject: failure notice\r\n\r\n\
+         Hi. This is the qmail-send program at mx.example.net.\r\n\
+         I'm afraid I wasn't able to deliver your message to the following addresses.\r\n\r\n",
+    );
+    for i in 0..MAX_RESULTS {
+        text.push_str(&format!(
+            "<user{i}@example.net>:\r\n192.0.2.77 does not like recipient.\r\n\
+             Remote host said: 550-5.1.1 The account user{i} that you tried to reach\r\n"
+        ));
+        text.push_str(&"550-5.1.1 does not exist, in one of the many lines of this system\r\n".repeat(6));
+        text.push_str("550 5.1.1 goodbye\r\nGiving up on 192.0.2.77.\r\n\r\n");
+    }
+    let r = in_time("ten lines each", text.as_bytes());
+    assert_eq!(r.results.len(), MAX_RESULTS);
+    assert!(r.results.iter().all(|x| x.reply_code() == Some(550) && x.diag.ends_with("goodbye")));
+    assert_eq!(r.results[MAX_RESULTS - 1].rcpt, format!("user{}@example.net", MAX_RESULTS - 1));
+}

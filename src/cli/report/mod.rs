@@ -1,4 +1,8 @@
-#![expect(clippy::disallowed_methods, reason = "edge: reads the mails named by the arguments")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "edge: reads the mails named by the arguments"
+)]
 //! `carom report`: what Carom makes of bounces, complaints and whatever else came to a bounce address.
 
 use std::io::{BufRead, BufReader, Read, Write};

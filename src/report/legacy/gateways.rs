@@ -71,7 +71,6 @@ pub(super) const FAMILIES: &[Family] = &[
             "Subject: {*}",
         ],
         reason: Place::Prose,
-        ..PLAIN
     },
     Family {
         name: "mcafee",

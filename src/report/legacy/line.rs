@@ -20,10 +20,26 @@ pub(in crate::report) struct Said<'a> {
 /// Bytes of a line that are looked at for its form.
 const MAX_LINE: usize = 1000;
 
-/// Reads `line` in `form`; `None` when it has another one.
+/// A line as [`read`] takes it: bounded, without white space around it.
+pub(in crate::report) fn bounded(line: &str) -> &str {
+    line[..line.floor_char_boundary(MAX_LINE)].trim()
+}
+
+/// Whether a form's first letter is that of the line: what most forms are told by that do not fit.
+fn may_begin(form: &str, line: &str) -> bool {
+    match (form.as_bytes().first(), line.as_bytes().first()) {
+        (Some(b'{' | b' '), _) => true,
+        (Some(form), Some(line)) if line.is_ascii() => form.eq_ignore_ascii_case(line),
+        _ => true,
+    }
+}
+
+/// Reads `line` ([`bounded`]) in `form`; `None` when it has another one.
 pub(in crate::report) fn read<'a>(form: &str, line: &'a str) -> Option<Said<'a>> {
-    let mut line = line[..line.floor_char_boundary(MAX_LINE)].trim();
-    let mut form = form;
+    if !may_begin(form, line) {
+        return None;
+    }
+    let (mut form, mut line) = (form, line);
     let mut said = Said::default();
     loop {
         let Some(open) = form.find('{') else {
@@ -124,7 +140,7 @@ mod tests {
 
     #[test]
     fn forms_read_what_stands_in_their_holes() {
-        let rcpt = |form, line| read(form, line).and_then(|s| s.rcpt);
+        let rcpt = |form, line| read(form, bounded(line)).and_then(|s| s.rcpt);
         assert_eq!(rcpt("Recipient: {rcpt}", "  RECIPIENT:   <ann@example.net>  "), Some("ann@example.net"));
         assert_eq!(rcpt("Recipient: [SMTP:{rcpt}]", "Recipient: [SMTP:ann@example.net]"), Some("ann@example.net"));
         assert_eq!(rcpt("Recipient: {rcpt}", "Recipient: ann@example.net is nice"), None);

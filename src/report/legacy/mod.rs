@@ -5,6 +5,7 @@
 //! many need no more than their signs. To add one, write it into the table it belongs to and an example of it into
 //! `tests/reports/families/`: the tests look for both.
 
+mod book;
 mod devices;
 mod gateways;
 pub(super) mod general;
@@ -14,11 +15,14 @@ mod servers;
 pub(super) mod sns;
 mod unix;
 
+pub(super) use book::BOOK;
+
 use super::body;
 use super::kind::{MAX_RESULTS, RcptResult};
 use super::mime::Mail;
 use super::signs::Signs;
 use super::values;
+use super::words::holds;
 
 /// One mail system's way to report.
 pub(super) struct Family {
@@ -66,7 +70,7 @@ const TABLES: &[&[Family]] =
     &[providers::FAMILIES, devices::FAMILIES, gateways::FAMILIES, servers::FAMILIES, unix::FAMILIES];
 
 /// Lines of a report read.
-const MAX_LINES: usize = 5000;
+const MAX_LINES: usize = 20_000;
 /// Bytes of a reason kept.
 const MAX_REASON: usize = 2048;
 
@@ -85,41 +89,6 @@ pub(super) struct Looks<'a> {
     pub(super) subject: &'a str,
 }
 
-/// The family that wrote a mail, and whether its signs alone show that the mail is a report: words of a report under a
-/// header of its kind, or several of them. `text` gives the mail's text, lower-cased, and is asked only when the header
-/// allows a family.
-pub(super) fn family<'t>(looks: &Looks<'_>, text: &mut dyn FnMut() -> &'t str) -> Option<(&'static Family, bool)> {
-    // A text alone is no sign in a mail that somebody answered or passed on.
-    let by_text = looks.signs.any() && (!looks.signs.answered || looks.signs.machine);
-    TABLES.iter().flat_map(|t| t.iter()).find_map(|family| {
-        let group = family.signs.iter().find(|group| {
-            let in_header = |sign: &&Sign| !matches!(sign, Sign::Text(_) | Sign::NoText(_));
-            let mut header = group.iter().filter(in_header).peekable();
-            (by_text || header.peek().is_some())
-                && header.all(|sign| match sign {
-                    Sign::From(word) => looks.from.contains(word),
-                    Sign::Subject(word) => looks.subject.contains(word),
-                    Sign::Header(name, word) => {
-                        looks.mail.header.all(name).any(|v| word.is_empty() || v.to_lowercase().contains(word))
-                    }
-                    Sign::Text(_) | Sign::NoText(_) => true,
-                })
-                && group.iter().all(|sign| match sign {
-                    Sign::Text(word) => holds(text(), word),
-                    Sign::NoText(word) => !holds(text(), word),
-                    _ => true,
-                })
-        })?;
-        let said = group.iter().filter(|s| matches!(s, Sign::Text(_) | Sign::Subject(_))).count();
-        Some((family, said >= 2 || said == 1 && group.len() >= 2))
-    })
-}
-
-/// Whether a text holds a word; faster than `str::contains` for the many that are looked for.
-pub(super) fn holds(text: &str, word: &str) -> bool {
-    memchr::memmem::find(text.as_bytes(), word.as_bytes()).is_some()
-}
-
 impl Family {
     /// The part of the text that is the report.
     pub(super) fn section<'t>(&self, human: &'t str) -> &'t str {
@@ -128,8 +97,8 @@ impl Family {
         }
         let (mut from, mut to, mut at) = (None, human.len(), 0);
         for line in human.split_inclusive('\n').take(MAX_LINES) {
-            let lower = line[..line.floor_char_boundary(400)].to_lowercase();
-            let has = |marks: &[&str]| marks.iter().any(|m| lower.contains(m));
+            let start = &line[..line.floor_char_boundary(400)];
+            let has = |marks: &[&str]| marks.iter().any(|m| holds(start, m));
             if from.is_none() && has(self.begin) {
                 from = Some(at + line.len());
             } else if (from.is_some() || self.begin.is_empty()) && has(self.end) {
@@ -178,7 +147,8 @@ impl Reading {
                 }
                 continue;
             }
-            match forms.iter().find_map(|form| line::read(form, text)) {
+            let bounded = line::bounded(text);
+            match forms.iter().find_map(|form| line::read(form, bounded)) {
                 Some(said) => {
                     self.close();
                     self.said(said, text);

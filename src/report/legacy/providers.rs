@@ -129,6 +129,5 @@ pub(super) const FAMILIES: &[Family] = &[
         end: &["here is your returned mail"],
         lines: &["<{rcpt}>{why}", "{rcpt}{why}"],
         reason: Place::Below,
-        ..PLAIN
     },
 ];

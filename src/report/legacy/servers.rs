@@ -5,6 +5,13 @@ use super::{Family, PLAIN, Place};
 
 pub(super) const FAMILIES: &[Family] = &[
     Family {
+        name: "powermta",
+        signs: &[&[Text("to inform you on the delivery status of a")]],
+        begin: &["list of"],
+        ..PLAIN
+    },
+    Family { name: "haraka", signs: &[&[Text("haraka mailer program")]], ..PLAIN },
+    Family {
         name: "exchange",
         signs: &[
             &[Text("did not reach the following recipient(s)")],
@@ -36,7 +43,6 @@ pub(super) const FAMILIES: &[Family] = &[
         end: &["returned message"],
         lines: &["{rcpt}", "<{rcpt}>"],
         reason: Place::Prose,
-        ..PLAIN
     },
     Family {
         name: "domino",

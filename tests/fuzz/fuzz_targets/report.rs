@@ -1,6 +1,13 @@
 //! Any bytes as a mail: read without a panic, with bounded results, and the same twice.
 //!
-//! `RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz report tests/fuzz/corpus/report tests/reports/mails -- -max_total_time=600`
+//! The seeds are made of the tests' examples (`tests/fuzz/seeds.sh`); from the root of the project:
+//!
+//! ```sh
+//! tests/fuzz/seeds.sh
+//! RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=target/fuzz cargo fuzz run --fuzz-dir tests/fuzz -s none report -- -max_total_time=600
+//! ```
+//!
+//! `-s none`: there is no unsafe code here for the address sanitiser to watch.
 #![no_main]
 
 use carom::report::kind::MAX_RESULTS;

@@ -1,7 +1,7 @@
 //! Any text in the place where a mail system writes its reason: the header is a bounce's, so that the forms and the
 //! general reading see every input. The first byte picks the header.
 //!
-//! `RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz report_text tests/fuzz/corpus/report_text tests/fuzz/seeds/report_text -- -max_total_time=600`
+//! Run like `report`, see there.
 #![no_main]
 
 use carom::report::kind::MAX_RESULTS;
