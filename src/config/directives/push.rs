@@ -125,7 +125,7 @@ pub const NATS: &[A] = &[
     ),
     A::one(
         "replicas",
-        Set::Int(1, 5, |a, v| a.push.replicas = v),
+        Set::Other("INT from 1 to 5", "3", replicas),
         "1",
         "Servers that keep a copy of a stream that is made",
     ),
@@ -247,4 +247,11 @@ fn stream(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<AcctFile>, 
 fn subject(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {
     let subject = push::subject(&word(args))?;
     Ok(Arc::new(move |a| a.push.subject.clone_from(&subject)))
+}
+
+fn replicas(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {
+    let text = word(args);
+    let replicas = text.parse::<u64>().ok().filter(|n| (1..=5).contains(n));
+    let replicas = replicas.ok_or_else(|| wrong(format!("`{text}` is out of range"), "write a number from 1 to 5"))?;
+    Ok(Arc::new(move |a| a.push.replicas = replicas))
 }
