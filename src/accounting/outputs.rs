@@ -165,7 +165,10 @@ impl Outputs {
         let running = self.running();
         let status = |r: &Running| {
             let s = lock(&r.status).clone();
-            OutputStatus { lag_events: end.saturating_sub(s.next), ..s }
+            // What waits to be sent is not yet where it should be.
+            let sent_on = matches!(r.target.file.format, AcctFormat::Hook | AcctFormat::Webhook | AcctFormat::Nats);
+            let reached = if sent_on { s.cursor } else { s.next };
+            OutputStatus { lag_events: end.saturating_sub(reached), ..s }
         };
         running.iter().map(status).collect()
     }
@@ -459,6 +462,7 @@ impl Worker {
         const LOG_EVERY: u64 = 20;
         let (now, text) = (now(), error.to_string());
         if let Some(output) = self.output.take() {
+            lock(&self.status).cursor = output.cursor();
             self.earlier.records += output.written.records;
             self.earlier.damaged += output.written.damaged;
         }
