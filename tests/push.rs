@@ -137,6 +137,28 @@ async fn a_webhook_goes_on_where_it_was_after_any_crash() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_fails_now_and_then_is_not_left_alone_longer_and_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let endpoint = Endpoint::start(|n| Answer::Status(if n % 3 == 0 { 503 } else { 200 }));
+    let mut file = webhook(&endpoint.url());
+    file.push.retry.1 = Duration::from_secs(60);
+    // All in one step of the output.
+    append(&store, Kind::Delivered, names(0, 300)).await;
+    let outputs = start(&store, dir.path(), &[file]);
+    let mut most = 0;
+    until("delivery", || {
+        most = most.max(outputs.status()[0].retries);
+        endpoint.accepted().len() == 300
+    })
+    .await;
+    assert_eq!(most, 1);
+    assert!(endpoint.requests().len() > 60, "there were failures");
+    outputs.stop().await.unwrap();
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_batch_is_kept_and_told_and_holds_back_nobody_else() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());

@@ -166,7 +166,7 @@ impl Outputs {
         let status = |r: &Running| {
             let s = lock(&r.status).clone();
             // What waits to be sent is not yet where it should be.
-            let sent_on = matches!(r.target.file.format, AcctFormat::Hook | AcctFormat::Webhook | AcctFormat::Nats);
+            let sent_on = matches!(r.target.file.format, AcctFormat::Webhook | AcctFormat::Nats);
             let reached = if sent_on { s.cursor } else { s.next };
             OutputStatus { lag_events: end.saturating_sub(reached), ..s }
         };
@@ -463,6 +463,12 @@ impl Worker {
         let (now, text) = (now(), error.to_string());
         if let Some(output) = self.output.take() {
             lock(&self.status).cursor = output.cursor();
+            let handed_on =
+                matches!(self.target.file.format, AcctFormat::Hook | AcctFormat::Webhook | AcctFormat::Nats);
+            if handed_on && output.works() {
+                // It got on before it failed: this is the first failure since.
+                self.failures = 0;
+            }
             self.earlier.records += output.written.records;
             self.earlier.damaged += output.written.damaged;
         }

@@ -53,6 +53,9 @@ mod table {
             Scope::Domain => "<domain a.com>\nLINE\n</domain>\n",
             Scope::AcctFile => "<acct-file a.csv>\nLINE\n</acct-file>\n",
             Scope::Webhook => "<acct-webhook https://h.example/>\nLINE\n</acct-webhook>\n",
+            // Neither is right without the other.
+            Scope::Nats if line.starts_with("user ") => "<acct-nats nats://h>\nLINE\npassword x\n</acct-nats>\n",
+            Scope::Nats if line.starts_with("password ") => "<acct-nats nats://h>\nuser x\nLINE\n</acct-nats>\n",
             Scope::Nats => "<acct-nats nats://h.example>\nLINE\n</acct-nats>\n",
             Scope::Patterns => "<bounce-category-patterns>\nLINE\n</bounce-category-patterns>\n",
             Scope::Processor => "<bounce-processor>\nLINE\n</bounce-processor>\n",
