@@ -186,6 +186,27 @@ async fn a_refused_batch_is_kept_and_told_and_holds_back_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_must_verify_by_the_system_or_by_the_file_that_was_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let (endpoint, pem) = Endpoint::start_tls(|_| Answer::Status(200));
+    let outputs = start(&store, dir.path(), &[webhook(&endpoint.url())]);
+    append(&store, Kind::Delivered, names(0, 20)).await;
+    until("alarm", || outputs.status()[0].error.is_some()).await;
+    let (_, error) = outputs.status()[0].error.clone().unwrap();
+    assert!(error.contains("certificate"), "{error}");
+    assert!(endpoint.requests().is_empty());
+    let mut file = webhook(&endpoint.url());
+    let ca = dir.path().join("ca.pem");
+    std::fs::write(&ca, pem).unwrap();
+    file.push.tls_ca_file = Some(ca);
+    outputs.reload(&[file]).await.unwrap();
+    until("delivery", || endpoint.accepted().len() == 20).await;
+    outputs.stop().await.unwrap();
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_that_never_answers_does_not_hold_back_a_stop_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());

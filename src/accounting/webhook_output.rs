@@ -145,11 +145,8 @@ impl WebhookOutput {
                         " (REFUSED: the batch from event {first} on is kept and sent again; see what the endpoint has against it)"
                     ));
                 }
-                let OutputError::Push { what, output, details, .. } = self.target.push_error("posting to", &details)
-                else {
-                    return Ok(());
-                };
-                Err(OutputError::Push { what, output, details, wait: failure.wait })
+                let output = self.target.file.path.display().to_string();
+                Err(OutputError::Push { what: "posting to", output, details, wait: failure.wait })
             }
         }
     }

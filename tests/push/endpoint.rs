@@ -1,7 +1,7 @@
 //! A small HTTP server that answers as it is told and remembers what it was sent.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -62,6 +62,7 @@ pub fn verify(key: &str, request: &Request) {
 }
 
 pub struct Endpoint {
+    scheme: &'static str,
     port: u16,
     requests: Arc<Mutex<Vec<Request>>>,
 }
@@ -69,23 +70,50 @@ pub struct Endpoint {
 impl Endpoint {
     /// `answer` is asked with the number of the request, from 1.
     pub fn start(answer: impl Fn(usize) -> Answer + Send + Sync + 'static) -> Endpoint {
+        Endpoint::serving("http", answer, Some)
+    }
+
+    /// The same behind TLS. Its certificate, PEM, signed by itself.
+    pub fn start_tls(answer: impl Fn(usize) -> Answer + Send + Sync + 'static) -> (Endpoint, String) {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let config = Arc::new(config);
+        let wrap = move |stream| {
+            let session = rustls::ServerConnection::new(Arc::clone(&config)).ok()?;
+            Some(rustls::StreamOwned::new(session, stream))
+        };
+        (Endpoint::serving("https", answer, wrap), made.cert.pem())
+    }
+
+    fn serving<S: Read + Write>(
+        scheme: &'static str,
+        answer: impl Fn(usize) -> Answer + Send + Sync + 'static,
+        wrap: impl Fn(TcpStream) -> Option<S> + Send + Sync + 'static,
+    ) -> Endpoint {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let (seen, answer) = (Arc::clone(&requests), Arc::new(answer));
+        let (seen, answer, wrap) = (Arc::clone(&requests), Arc::new(answer), Arc::new(wrap));
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
+                let (seen, answer, wrap) = (Arc::clone(&seen), Arc::clone(&answer), Arc::clone(&wrap));
                 std::thread::spawn(move || {
-                    let _ = serve(stream, &seen, answer.as_ref());
+                    let _ = wrap(stream).map(|stream| serve(stream, &seen, answer.as_ref()));
                 });
             }
         });
-        Endpoint { port, requests }
+        Endpoint { scheme, port, requests }
     }
 
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/hook", self.port)
+        format!("{}://127.0.0.1:{}/hook", self.scheme, self.port)
     }
 
     pub fn requests(&self) -> Vec<Request> {
@@ -100,8 +128,12 @@ impl Endpoint {
     }
 }
 
-fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Request>>, answer: &dyn Fn(usize) -> Answer) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
+fn serve<S: Read + Write>(
+    stream: S,
+    seen: &Mutex<Vec<Request>>,
+    answer: &dyn Fn(usize) -> Answer,
+) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
     loop {
         let mut headers = Vec::new();
         loop {
@@ -129,6 +161,7 @@ fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Request>>, answer: &dyn Fn(usiz
             seen.push(Request { at: Instant::now(), headers: headers.clone(), body, accepted });
             answer
         };
+        let stream = reader.get_mut();
         match answer {
             Answer::Status(204) => write!(stream, "HTTP/1.1 204 X\r\n\r\n")?,
             Answer::Status(code) => write!(stream, "HTTP/1.1 {code} X\r\nContent-Length: 2\r\n\r\nno")?,
@@ -141,5 +174,6 @@ fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Request>>, answer: &dyn Fn(usiz
             }
             Answer::HangUp | Answer::AcceptAndHangUp => return Ok(()),
         }
+        stream.flush()?;
     }
 }
