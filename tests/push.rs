@@ -226,6 +226,45 @@ async fn an_endpoint_that_never_answers_does_not_hold_back_a_stop_and_loses_noth
     store.close().await.unwrap();
 }
 
+/// 800 events, and no more is free on the disk than is held for the output.
+async fn fall_behind(store: &Store, disk: &carom::sim::disk::SimDisk, outputs: &Outputs) {
+    let diag = "x".repeat(500);
+    for i in 0..40 {
+        let mut events = Events::new();
+        for j in 0..20 {
+            let rcpt = format!("u{i}-{j}@example.net");
+            events.push(&Event { rcpt: &rcpt, diag: &diag, ..Event::new(Kind::Delivered, Time::from_secs(1)) });
+        }
+        store.append(events).await.unwrap();
+    }
+    store.flush().await.unwrap();
+    // Enough for one more segment, should it have been left out already.
+    disk.set_limit(disk.files().iter().map(|f| f.1).sum::<u64>() + 150_000);
+    until("gap", || outputs.status()[0].left_out >= 800).await;
+    until("mail goes on", || store.intake_refused().is_none()).await;
+    disk.set_limit(u64::MAX);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_says_what_it_lacks_when_its_broker_was_away_too_long() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut broker) = Broker::start(dir.path()) else { return };
+    broker.kill();
+    let options = Options { segment_bytes: 64 << 10, reserve_bytes: 0, held_bytes: 300_000, ..Options::default() };
+    let disk = carom::sim::disk::SimDisk::new();
+    let store = Store::open(Arc::new(disk.clone()), Path::new("store"), &options).unwrap().store;
+    let outputs = start(&store, dir.path(), &[nats(&broker)]);
+    fall_behind(&store, &disk, &outputs).await;
+    broker.restart();
+    append(&store, Kind::Delivered, names(0, 1)).await;
+    until("the end", || outputs.status()[0].cursor == 802).await;
+    let (messages, ids) = broker.stream("CAROM").await;
+    assert_eq!(ids, BTreeSet::from([format!("{}-1..800", store.id()), format!("{}-801", store.id())]));
+    assert_eq!(messages, 2);
+    outputs.stop().await.unwrap();
+    store.close().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_that_is_away_too_long_is_told_what_it_missed_and_mail_goes_on() {
     let dir = tempfile::tempdir().unwrap();
@@ -240,20 +279,7 @@ async fn an_endpoint_that_is_away_too_long_is_told_what_it_missed_and_mail_goes_
     let file = webhook(&endpoint.url());
     assert_eq!(file.on_lag, OnLag::Skip, "the default");
     let outputs = start(&store, dir.path(), &[file]);
-    let diag = "x".repeat(500);
-    for i in 0..40 {
-        let mut events = Events::new();
-        for j in 0..20 {
-            let rcpt = format!("u{i}-{j}@example.net");
-            events.push(&Event { rcpt: &rcpt, diag: &diag, ..Event::new(Kind::Delivered, Time::from_secs(1)) });
-        }
-        store.append(events).await.unwrap();
-    }
-    store.flush().await.unwrap();
-    disk.set_limit(disk.files().iter().map(|f| f.1).sum::<u64>() + 50_000);
-    until("gap", || outputs.status()[0].left_out >= 800).await;
-    until("mail goes on", || store.intake_refused().is_none()).await;
-    disk.set_limit(u64::MAX);
+    fall_behind(&store, &disk, &outputs).await;
     back.store(true, std::sync::atomic::Ordering::Relaxed);
     append(&store, Kind::Delivered, names(0, 1)).await;
     let after = format!("{}-801", store.id());
