@@ -70,6 +70,7 @@ impl Columns {
         let all = match file.format {
             AcctFormat::Csv | AcctFormat::Pipe => csv(file, &mut errors),
             AcctFormat::Parquet => parquet(file, &mut errors),
+            AcctFormat::Hook | AcctFormat::Webhook | AcctFormat::Nats => json(file, &mut errors),
         };
         let mut all = all;
         for column in &mut all {
@@ -77,10 +78,10 @@ impl Columns {
             let of_field = file.map_header_to_field.iter().filter(|m| m.field == field.name);
             column.mapped = of_field.map(|m| (m.kind, m.header.clone())).collect();
             if let Some((kind, _)) = column.mapped.first()
-                && file.format == AcctFormat::Parquet
+                && !matches!(file.format, AcctFormat::Csv | AcctFormat::Pipe)
                 && !matches!(field.ty, Type::Text | Type::Word)
             {
-                let reason = "is no text in Parquet files; map the header to another field".to_owned();
+                let reason = "is no text in Parquet files and JSON; map the header to another field".to_owned();
                 errors.push(FieldError { kind: *kind, name: field.name.to_owned(), reason });
             }
         }
@@ -183,6 +184,33 @@ fn parquet(file: &AcctFile, errors: &mut Vec<FieldError>) -> Vec<Column> {
     }
     all.retain(|c| !c.kinds.is_empty());
     all
+}
+
+/// As in Parquet, but of what `headers` and `arf` hold only what was asked for by name.
+fn json(file: &AcctFile, errors: &mut Vec<FieldError>) -> Vec<Column> {
+    let mut all = parquet(file, &mut Vec::new());
+    for kind in file.records.iter() {
+        let every = FIELDS.iter().filter(|f| f.kinds.contains(kind)).collect();
+        let named = chosen(file, kind, every, errors);
+        let whole = |map: &str| named.iter().any(|(s, _)| matches!(s, Source::Field(f) if f.name == map));
+        for (source, _) in &named {
+            let map = match source {
+                Source::Field(_) => continue,
+                Source::Header(_) => "headers",
+                Source::Arf(_) => "arf",
+            };
+            if !whole(map) {
+                all.iter_mut().filter(|c| c.name == map).for_each(|c| c.kinds = without(c.kinds, kind));
+                add(&mut all, kind, source.clone(), false);
+            }
+        }
+    }
+    all.retain(|c| !c.kinds.is_empty());
+    all
+}
+
+fn without(kinds: Kinds, kind: Kind) -> Kinds {
+    kinds.iter().filter(|k| *k != kind).fold(Kinds::default(), Kinds::with)
 }
 
 /// Adds a column, or the record type to one that is there. What a later type's `*` brings stands where the order of the

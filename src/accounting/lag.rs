@@ -25,6 +25,8 @@ pub struct OutputStatus {
     pub damaged: u64,
     /// Events left out since the output was configured because it lagged (`on-lag skip`).
     pub left_out: u64,
+    /// Failed tries since something was last written.
+    pub retries: u64,
     /// What went wrong last and when; `None` when the output works.
     pub error: Option<(Time, String)>,
 }

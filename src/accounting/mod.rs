@@ -5,7 +5,10 @@
 //!  (ledger,      (rule set   (cursor, |
 //!   rows)         stamped     steps)  '-- parquet_output -- parquet ---------> parquet_file
 //!                 on it)  |                     both by the order of steps in closing
-//!                         '-- pipe_output ----- csv -----------------> pipe
+//!                         |-- pipe_output ----- csv -----------------> pipe
+//!                         |-- hook_output ----- json ----------------> pipe
+//!                         |-- webhook_output -- json ----------------> HTTP
+//!                         '-- nats_output ----- json ----------------> JetStream
 //! ```
 //!
 //! [`outputs`] runs one thread per acct-file and is what the rest of the house calls. Everything below it takes `now`
@@ -25,10 +28,13 @@ pub mod csv;
 pub mod csv_file;
 pub mod csv_output;
 pub mod feedback;
+pub mod hook_output;
 pub mod iso_time;
 pub mod journal;
+pub mod json;
 pub mod lag;
 pub mod names;
+pub mod nats_output;
 pub mod output;
 pub mod outputs;
 pub mod parquet;
@@ -37,10 +43,12 @@ pub mod parquet_output;
 pub mod pipe;
 pub mod pipe_output;
 pub mod privacy;
+pub mod push_tls;
 pub mod schema;
 pub mod sink;
 pub mod stage;
 pub mod target;
+pub mod webhook_output;
 
 pub use columns::{Columns, FieldError};
 pub use lag::OutputStatus;

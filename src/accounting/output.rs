@@ -10,7 +10,10 @@ use super::closing::{CsvState, Files, Gap, ParquetState, PushState, State};
 use super::columns::Columns;
 use super::csv::CsvRows;
 use super::csv_output::CsvOutput;
+use super::hook_output::HookOutput;
 use super::journal::Reader;
+use super::json::JsonRows;
+use super::nats_output::NatsOutput;
 use super::parquet::ParquetRows;
 use super::parquet_output::ParquetOutput;
 use super::pipe_output::PipeOutput;
@@ -18,6 +21,7 @@ use super::privacy::Mask;
 use super::sink::Sink;
 use super::stage::Stage;
 use super::target::{At, OutputError, Target};
+use super::webhook_output::WebhookOutput;
 use crate::config::AcctFormat;
 use crate::event::Time;
 
@@ -77,6 +81,15 @@ impl Output {
                 let rows = CsvRows::new(columns, zone);
                 (Box::new(PipeOutput::open(Arc::clone(&target), rows, state, cursor)?), cursor)
             }
+            AcctFormat::Hook => {
+                (Box::new(HookOutput::open(Arc::clone(&target), JsonRows::new(columns), state, cursor)?), cursor)
+            }
+            AcctFormat::Webhook => {
+                (Box::new(WebhookOutput::open(Arc::clone(&target), JsonRows::new(columns), state, cursor)?), cursor)
+            }
+            AcctFormat::Nats => {
+                (Box::new(NatsOutput::open(Arc::clone(&target), JsonRows::new(columns), state, cursor)?), cursor)
+            }
             AcctFormat::Parquet => {
                 let rows = ParquetRows::new(columns);
                 let (output, cursor) = ParquetOutput::open(Arc::clone(&target), rows, state, cursor, &mut stage)?;
@@ -98,7 +111,9 @@ impl Output {
         let mut state = State::new(match target.file.format {
             AcctFormat::Csv => Files::Csv(CsvState::default()),
             AcctFormat::Parquet => Files::Parquet(ParquetState { since: cursor, open: None, closing: None }),
-            AcctFormat::Pipe => Files::Push(PushState::default()),
+            AcctFormat::Pipe | AcctFormat::Hook | AcctFormat::Webhook | AcctFormat::Nats => {
+                Files::Push(PushState::default())
+            }
         });
         state.queues = target.queues();
         state.select(cursor, target.file.records);
@@ -183,6 +198,11 @@ impl Output {
         self.sink.cursor()
     }
 
+    /// Whether anything was got through since it was opened.
+    pub fn works(&self) -> bool {
+        self.sink.works()
+    }
+
     /// The file in use.
     pub fn current(&self) -> Option<PathBuf> {
         self.sink.current()
@@ -216,7 +236,7 @@ impl Output {
 /// The gaps of an output of files stand beside them, in `NAME.gaps.jsonl`: one JSON object a line, with the first and the
 /// last sequence number and the time. Made from the kept state each time, so it is whole or as it was before.
 fn tell_gaps(target: &Target, state: &State) -> Result<(), OutputError> {
-    if state.gaps.is_empty() || target.file.format == AcctFormat::Pipe {
+    if state.gaps.is_empty() || !target.file.format.is_files() {
         return Ok(());
     }
     let name = target.file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -165,7 +165,10 @@ impl Outputs {
         let running = self.running();
         let status = |r: &Running| {
             let s = lock(&r.status).clone();
-            OutputStatus { lag_events: end.saturating_sub(s.next), ..s }
+            // What waits to be sent is not yet where it should be.
+            let sent_on = matches!(r.target.file.format, AcctFormat::Webhook | AcctFormat::Nats);
+            let reached = if sent_on { s.cursor } else { s.next };
+            OutputStatus { lag_events: end.saturating_sub(reached), ..s }
         };
         running.iter().map(status).collect()
     }
@@ -187,10 +190,10 @@ impl Outputs {
         };
         let targets: Vec<Arc<Target>> = files.iter().map(target).collect::<Result<_, OutputError>>()?;
         for (i, one) in targets.iter().enumerate() {
-            let same = |other: &Target| match (other.file.format, one.file.format) {
-                (AcctFormat::Pipe, AcctFormat::Pipe) => other.consumer == one.consumer,
-                (AcctFormat::Pipe, _) | (_, AcctFormat::Pipe) => false,
-                _ => other.names.is_same(&one.names),
+            let same = |other: &Target| match (other.file.format.is_files(), one.file.format.is_files()) {
+                (false, false) => other.consumer == one.consumer,
+                (true, true) => other.names.is_same(&one.names),
+                _ => false,
             };
             if targets[..i].iter().any(|other| same(other)) {
                 return Err(OutputError::SamePath { path: one.file.path.clone() });
@@ -414,7 +417,7 @@ impl Worker {
 
     fn stop(&mut self) -> Result<(), String> {
         let end = self.target.journal.end();
-        if self.output.is_none() && self.retry_at.is_some() && self.target.file.format == AcctFormat::Pipe {
+        if self.output.is_none() && self.retry_at.is_some() && !self.target.file.format.is_files() {
             // Known and told: it is not started once more for the end. The next start goes on at its cursor.
             return Ok(());
         }
@@ -441,10 +444,12 @@ impl Worker {
         let Some(output) = &mut self.output else { return Err(String::new()) };
         match f(output, now) {
             Ok(value) => {
-                if self.failures > 0 {
+                if self.failures > 0 && self.output.as_ref().is_some_and(Output::works) {
                     tracing::info!(path = %self.target.file.path.display(), "accounting output works again");
                     self.failures = 0;
-                    lock(&self.status).error = None;
+                    let mut status = lock(&self.status);
+                    status.error = None;
+                    status.retries = 0;
                 }
                 Ok(value)
             }
@@ -457,12 +462,20 @@ impl Worker {
         const LOG_EVERY: u64 = 20;
         let (now, text) = (now(), error.to_string());
         if let Some(output) = self.output.take() {
+            lock(&self.status).cursor = output.cursor();
+            let handed_on =
+                matches!(self.target.file.format, AcctFormat::Hook | AcctFormat::Webhook | AcctFormat::Nats);
+            if handed_on && output.works() {
+                // It got on before it failed: this is the first failure since.
+                self.failures = 0;
+            }
             self.earlier.records += output.written.records;
             self.earlier.damaged += output.written.damaged;
         }
         let retry_after = match self.target.file.format {
-            AcctFormat::Pipe => self.target.file.retry_interval,
+            AcctFormat::Pipe | AcctFormat::Hook => self.target.file.retry_interval,
             AcctFormat::Csv | AcctFormat::Parquet => self.settings.retry_after,
+            AcctFormat::Webhook | AcctFormat::Nats => self.back_off(error),
         };
         self.retry_at = Some(Instant::now() + retry_after);
         let mut status = lock(&self.status);
@@ -475,7 +488,20 @@ impl Worker {
         }
         self.failures += 1;
         status.error = Some((now, text.clone()));
+        status.retries = self.failures;
         text
+    }
+
+    /// Twice as long as the last time, less up to a quarter by chance, so that many do not come back at once; as long as
+    /// was asked for, if that is more.
+    fn back_off(&self, error: &OutputError) -> Duration {
+        let (first, longest) = self.target.file.push.retry;
+        let doubled = first.saturating_mul(1 << self.failures.min(20)).min(longest);
+        let wait = doubled.mul_f64(1.0 - 0.25 * rand::random::<f64>());
+        match error {
+            OutputError::Push { wait: Some(asked), .. } => wait.max(*asked),
+            _ => wait,
+        }
     }
 
     fn show(&self) {

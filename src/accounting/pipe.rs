@@ -4,7 +4,7 @@
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "edge: a child process, the clock")]
 
 use std::io::{self, Write as _};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a full pipe is left alone before it is tried again.
@@ -59,11 +59,12 @@ impl Pipe {
         Ok(pipe)
     }
 
-    /// Writes all of `bytes`. Fails when the program has taken nothing for `patience`, or, once `hurry` says so, for a
-    /// few seconds.
+    /// Writes all of `bytes`. Fails when the program has taken nothing for `patience`, or, once `hurry` says so, has not
+    /// taken all in a few seconds.
     pub fn write(&mut self, mut bytes: &[u8], patience: Duration, hurry: &dyn Fn() -> bool) -> io::Result<()> {
         const HURRIED: Duration = Duration::from_secs(3);
         let mut since = Instant::now();
+        let mut hurried: Option<Instant> = None;
         let Some(input) = &mut self.input else { return Err(io::ErrorKind::BrokenPipe.into()) };
         while !bytes.is_empty() {
             match input.write(bytes) {
@@ -75,7 +76,11 @@ impl Pipe {
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    let patience = if hurry() { patience.min(HURRIED) } else { patience };
+                    // One that reads little by little would hold back a stop as long as one that does not read.
+                    if hurry() && hurried.get_or_insert_with(Instant::now).elapsed() >= HURRIED.min(patience) {
+                        let why = "it reads too slowly for a stop to wait";
+                        return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+                    }
                     if since.elapsed() >= patience {
                         let why = format!("it has read nothing for {} s", patience.as_secs());
                         return Err(io::Error::new(io::ErrorKind::TimedOut, why));
@@ -97,6 +102,11 @@ impl Pipe {
     pub fn taken(&self) -> u64 {
         let left = self.input.as_ref().and_then(|i| rustix::io::ioctl_fionread(i).ok()).unwrap_or(self.written);
         self.written.saturating_sub(left)
+    }
+
+    /// The status it has ended with, if it has.
+    pub fn end(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
     }
 
     /// How it has ended, if it has.

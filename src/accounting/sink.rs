@@ -1,4 +1,4 @@
-//! What an output writes to: CSV files, Parquet files, a program. To add another (a webhook, a broker), implement [`Sink`]
+//! What an output writes to: CSV files, Parquet files, a program, a webhook, a broker. To add another, implement [`Sink`]
 //! and open it in [`Output::open`](super::output::Output::open), with a variant of
 //! [`Files`](super::closing::Files) for what it must remember.
 //!
@@ -44,6 +44,11 @@ pub trait Sink: Send + std::fmt::Debug {
     /// The file in use, for status.
     fn current(&self) -> Option<PathBuf> {
         None
+    }
+
+    /// Whether anything was got through since it was opened: until then an earlier failure is not over.
+    fn works(&self) -> bool {
+        true
     }
 
     /// Tells whoever reads that events were left out (`on-lag skip`). Called on opening for each gap of the kept state

@@ -75,6 +75,18 @@ pub enum OutputError {
         /// What came of it.
         details: String,
     },
+    /// A webhook or a broker.
+    #[error("{what} {output}: {details}")]
+    Push {
+        /// `posting to`, `connecting to`, `publishing to`, ...
+        what: &'static str,
+        /// As it is called.
+        output: String,
+        /// What came of it.
+        details: String,
+        /// It asked to be left alone for so long.
+        wait: Option<std::time::Duration>,
+    },
     /// The kept state.
     #[error(transparent)]
     State(#[from] StateError),
@@ -127,12 +139,19 @@ impl Target {
 
     /// The program of a pipe.
     pub(super) fn command(&self) -> &str {
-        self.file.path.to_str().unwrap_or_default().trim_start_matches('|')
+        let path = self.file.path.to_str().unwrap_or_default();
+        path.strip_prefix("bounce-hook ").unwrap_or(path).trim_start_matches('|')
     }
 
     /// What went wrong with it.
     pub(super) fn pipe_error(&self, what: &'static str, details: &dyn std::fmt::Display) -> OutputError {
         OutputError::Pipe { what, command: self.command().to_owned(), details: details.to_string() }
+    }
+
+    /// What went wrong with a webhook or a broker.
+    pub(super) fn push_error(&self, what: &'static str, details: &dyn std::fmt::Display) -> OutputError {
+        let output = self.file.path.display().to_string();
+        OutputError::Push { what, output, details: details.to_string(), wait: None }
     }
 
     /// A file of this output, below the folder of its path.

@@ -8,8 +8,8 @@ use jiff::tz::TimeZone;
 use super::Failure;
 use super::acct_input::{Progress, complain, inputs};
 use crate::event::Time;
-use crate::history::stats::{CategoryOptions, Detail, Request, Statistic, Statistics, html, json, text};
 use crate::history::spans;
+use crate::history::stats::{CategoryOptions, Detail, Request, Statistic, Statistics, html, json, text};
 
 const HELP: &str = "\
 Usage: carom stats [OPTION]... [STATISTIC [OPTION]...]... FILE...

@@ -174,6 +174,7 @@ const OUTPUTS: Columns = &[
     ("records", "records since start"),
     ("lag", "events to go"),
     ("leftOut", "left out"),
+    ("retries", "failed tries"),
     ("error", "last error"),
 ];
 const CONSUMERS: Columns = &[("consumer", "consumer"), ("holdsFrom", "keeps from event"), ("behind", "events behind")];

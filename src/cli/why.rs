@@ -205,7 +205,7 @@ fn subject(what: &str) -> Option<Subject> {
 fn configured(config: &Config, root: Option<&Path>) -> Vec<Input> {
     let root = root.unwrap_or(Path::new(""));
     let mut patterns = Vec::new();
-    for file in &config.acct_files {
+    for file in config.acct_files.iter().filter(|f| f.format.is_files()) {
         let path = root.join(&file.path);
         let part = |p: Option<&std::ffi::OsStr>| glob::Pattern::escape(&p.unwrap_or_default().to_string_lossy());
         let (stem, extension) = (part(path.file_stem()), part(path.extension()));

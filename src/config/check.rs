@@ -9,7 +9,7 @@ use super::directives::global::Global;
 use super::directives::virtual_mta::{PoolBlock, VirtualMtaBlock};
 use super::inherit::{Domains, Overlay};
 use super::lexer::Span;
-use super::model::{AcctFile, Listener, PatternSource, Processor, ReturnPathToken, Source};
+use super::model::{AcctFile, AcctFormat, Listener, PatternSource, Processor, ReturnPathToken, Source};
 use super::tree::Reading;
 use super::values::{covers, in_prefix};
 
@@ -238,8 +238,17 @@ fn token(reading: &mut Reading<'_>, found: &Found<'_>) {
 fn acct_files(reading: &mut Reading<'_>, found: &Found<'_>) {
     for (i, (file, span)) in found.acct_files.iter().enumerate() {
         if let Some((_, first)) = found.acct_files[..i].iter().find(|(other, _)| other.path == file.path) {
-            let message = format!("{} is already written by another acct-file", file.path.display());
-            reading.error(*span, message, format!("the other one is at {}", reading.place(*first)));
+            let (message, help) = match file.format {
+                AcctFormat::Webhook | AcctFormat::Nats => (
+                    format!("another output already sends to {}", file.path.display()),
+                    format!("give this one a name NAME of its own; the other one is at {}", reading.place(*first)),
+                ),
+                _ => (
+                    format!("{} is already written by another acct-file", file.path.display()),
+                    format!("the other one is at {}", reading.place(*first)),
+                ),
+            };
+            reading.error(*span, message, help);
         }
     }
 }

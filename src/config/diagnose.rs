@@ -253,10 +253,24 @@ const SECRETS: &[&str] = &[
 /// Directives that take a file and then a secret.
 const FILE_AND_SECRET: &[&str] = &["smtp-server-tls-certificate", "tls-certificate"];
 
+/// Of webhooks and brokers: too near to ordinary words for any but the name itself to count.
+const SECRETS_BY_NAME: &[&str] = &["secret", "token", "header"];
+
+/// What takes a URL, which may hold a login or a key.
+const URLS: &[&str] = &["<acct-webhook", "bounce-hook"];
+
+/// Where in `url` that begins which is not shown.
+fn secret_of_url(url: &str) -> Option<usize> {
+    let host = url.find("://")? + 3;
+    let query = url.find('?');
+    if url[host..query.unwrap_or(url.len())].contains('@') { Some(host) } else { query }
+}
+
 /// Whether `word` is, or is nearly, the name of a directive that takes a secret.
 fn announces_secret(word: &str) -> bool {
     let word = word.trim_matches('"').to_ascii_lowercase();
-    SECRETS.iter().any(|s| word == *s || (word.len() > 4 && s.len() > 4 && distance(&word, s) <= 2))
+    SECRETS_BY_NAME.contains(&word.as_str())
+        || SECRETS.iter().any(|s| word == *s || (word.len() > 4 && s.len() > 4 && distance(&word, s) <= 2))
 }
 
 fn first_word(line: &str) -> Option<(&str, usize)> {
@@ -275,6 +289,13 @@ fn excerpt(line: &str) -> String {
     while let Some((word, end)) = first_word(&shown[at..]).map(|(w, e)| (w.to_ascii_lowercase(), at + e)) {
         if announces_secret(&word) {
             shown.truncate(end);
+            shown.push_str(BLANK);
+            break;
+        }
+        if URLS.contains(&word.as_str())
+            && let Some(secret) = secret_of_url(&shown[end..])
+        {
+            shown.truncate(end + secret);
             shown.push_str(BLANK);
             break;
         }
@@ -347,6 +368,11 @@ mod tests {
         assert_eq!(excerpt("  pasword hunter2"), "  pasword ***");
         assert_eq!(excerpt("<smtp-user a> password hunter2 </smtp-user>"), "<smtp-user a> password ***");
         assert_eq!(excerpt("key k1 s3cret"), "key ***");
+        assert_eq!(excerpt(" secret s3cret"), " secret ***");
+        assert_eq!(excerpt("header Authorization \"Bearer s3cret\""), "header ***");
+        assert_eq!(excerpt("<acct-webhook https://h.example/a?key=s3cret>"), "<acct-webhook https://h.example/a ***");
+        assert_eq!(excerpt("bounce-hook https://me:s3cret@h.example/a"), "bounce-hook https:// ***");
+        assert_eq!(excerpt("bounce-hook https://h.example/a"), "bounce-hook https://h.example/a");
         assert_eq!(excerpt("tls-certificate /a.pem hunter2"), "tls-certificate /a.pem ***");
         assert_eq!(excerpt("max-smtp-out 20"), "max-smtp-out 20");
     }

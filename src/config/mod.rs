@@ -24,6 +24,7 @@ pub mod model;
 mod names;
 pub mod pattern;
 mod pattern_file;
+pub mod push;
 mod resolve;
 mod show;
 mod smtp_pattern;
@@ -46,6 +47,7 @@ pub use diagnose::{Diagnostic, Place, Severity, render};
 pub use diff::{diff, restart_needed};
 pub use model::*;
 pub use pattern_file::read_pattern_file;
+pub use push::{BatchFormat, Push, Secret};
 pub use smtp_pattern::BUILTIN_LIST;
 
 /// The configuration in force: replaced as a whole by a reload.

@@ -14,6 +14,7 @@ use super::address_list::{AddressList, Entries};
 use super::body_pattern::BodyPattern;
 pub use super::inherit::Domains;
 use super::inherit::Overlay;
+use super::push::Push;
 use crate::event::{Address, Kind, Kinds, TokenKey};
 
 /// A whole configuration.
@@ -530,6 +531,8 @@ pub struct AcctFile {
     pub on_lag: OnLag,
     /// `compression`: how the columns of a Parquet file are compressed.
     pub compression: Compression,
+    /// Of webhooks and brokers: how they are reached.
+    pub push: Push,
 }
 
 impl AcctFile {
@@ -557,6 +560,19 @@ pub enum AcctFormat {
     Parquet,
     /// CSV to the standard input of a program: `|COMMAND`.
     Pipe,
+    /// JSON lines to the standard input of a program: `bounce-hook COMMAND`.
+    Hook,
+    /// JSON in HTTP requests: `<acct-webhook URL>`, `bounce-hook URL`.
+    Webhook,
+    /// JSON messages in a stream of NATS: `<acct-nats URL>`.
+    Nats,
+}
+
+impl AcctFormat {
+    /// Whether records are kept in files, not handed on.
+    pub const fn is_files(self) -> bool {
+        matches!(self, AcctFormat::Csv | AcctFormat::Parquet)
+    }
 }
 
 /// One item of a `record-fields` list.

@@ -14,6 +14,7 @@ use super::dialect;
 use super::directives::acct_file::{ACCT_FILE, with_defaults};
 use super::directives::domain::DOMAIN;
 use super::directives::global::{GLOBAL, Global, LISTENER, SPOOL, SpoolBlock};
+use super::directives::push::{NATS, WEBHOOK};
 use super::directives::report::{ADDRESS_LIST, EMAIL_PATTERNS, PROCESSOR, PatternsBlock, TOKEN, TokenBlock};
 use super::directives::source::{SOURCE, USER};
 use super::directives::virtual_mta::{POOL, PoolBlock, VIRTUAL_MTA, VirtualMtaBlock};
@@ -23,7 +24,8 @@ use super::lexer::{Line, Span};
 use super::model::*;
 use super::names::{expect_place, no_blocks, not_obeyed, note_repetition, sort_apart};
 use super::tree::{Block, Node, Reading};
-use super::{pattern_file, values};
+use super::values::ValueError;
+use super::{pattern_file, push, values};
 use crate::event::TokenKey;
 
 /// What says how CSV files are written, closed and removed; Parquet files have their own rules.
@@ -80,6 +82,12 @@ pub fn resolve(reading: &mut Reading<'_>, file: PathBuf, nodes: &[Node]) -> Conf
     let acct_lines = lines.iter().filter(|s| s.name == "acct-file").map(|s| (s.text.clone(), s.span));
     for (path, span) in acct_lines.collect::<Vec<_>>() {
         draft.acct_file(reading, &path, span, &[]);
+    }
+    for hook in lines.iter().filter(|s| s.name == "bounce-hook") {
+        if let Ok((file, _)) = push::hook(&hook.text) {
+            reading.named_at(&file.path, hook.span);
+            draft.acct_files.push((file, hook.span));
+        }
     }
     for block in blocks {
         draft.block(reading, &global, block);
@@ -218,6 +226,8 @@ impl Draft {
                 self.domains.global = self.domain(reading, global, "", layers, block);
             }
             "acct-file" => self.acct_file(reading, &argument, block.span, &block.children),
+            "acct-webhook" => self.webhook(reading, &argument, block),
+            "acct-nats" => self.nats(reading, &argument, block),
             "bounce-category-patterns" => self.patterns(reading, block),
             "bounce-processor" => self.processor(reading, 0, block),
             "feedback-loop-processor" => self.processor(reading, 1, block),
@@ -474,6 +484,61 @@ impl Draft {
             reading.warning(setting.span, format!("{} has no effect on {what}", setting.name), "take it out");
         }
         self.acct_files.push((file, span));
+    }
+
+    fn webhook(&mut self, reading: &mut Reading<'_>, url: &str, block: &Block) {
+        let warned = |reading: &mut Reading<'_>, (file, warning): (AcctFile, Option<&str>)| {
+            if let Some(warning) = warning {
+                reading.warning(block.span, warning, "write https:");
+            }
+            file
+        };
+        let file = push::webhook(url).map(|found| warned(reading, found));
+        if let Some(file) = self.handed_on(reading, Scope::Webhook, WEBHOOK, file, block)
+            && file.push.secrets.is_empty()
+        {
+            let message = "no secret is given: whoever knows the URL can send records that look like ours";
+            reading.note(block.span, message, "write secret KEY; make one with: openssl rand -hex 32");
+        }
+    }
+
+    fn nats(&mut self, reading: &mut Reading<'_>, urls: &str, block: &Block) {
+        let Some(file) = self.handed_on(reading, Scope::Nats, NATS, push::nats(urls), block) else { return };
+        let (user, password) = (!file.push.user.is_empty(), !file.push.password.is_empty());
+        let ways = [user, !file.push.token.is_empty(), file.push.credentials.is_some()];
+        if user != password {
+            let (given, missing) = if user { ("user", "password") } else { ("password", "user") };
+            reading.error(block.span, format!("{given} without {missing}"), format!("write {missing}, too"));
+        }
+        if ways.iter().filter(|w| **w).count() > 1 {
+            let help = "keep one of user and password, token, credentials";
+            reading.error(block.span, "there is more than one way to log in", help);
+        }
+    }
+
+    /// A block of an output that hands records on.
+    fn handed_on(
+        &mut self,
+        reading: &mut Reading<'_>,
+        scope: Scope,
+        table: &'static [Directive<AcctFile>],
+        file: Result<AcctFile, ValueError>,
+        block: &Block,
+    ) -> Option<AcctFile> {
+        let (settings, blocks) = self.settings(reading, scope, table, &block.children);
+        no_blocks(reading, scope, &blocks);
+        let mut file = match file {
+            Ok(file) => file,
+            Err(e) => {
+                reading.error(block.span, format!("<{}>: {e}", block.tag), e.help);
+                return None;
+            }
+        };
+        settings.iter().for_each(|s| s.apply(&mut file));
+        push::named(&mut file);
+        reading.named_at(&file.path, block.span);
+        self.acct_files.push((file.clone(), block.span));
+        Some(file)
     }
 
     /// `/REGEX/ CATEGORY` lines. A regex that a text editor broke over two lines is joined again. A rule that can't be

@@ -52,6 +52,11 @@ mod table {
             Scope::Pool => "<virtual-mta-pool p>\nvirtual-mta {default}\nLINE\n</virtual-mta-pool>\n",
             Scope::Domain => "<domain a.com>\nLINE\n</domain>\n",
             Scope::AcctFile => "<acct-file a.csv>\nLINE\n</acct-file>\n",
+            Scope::Webhook => "<acct-webhook https://h.example/>\nLINE\n</acct-webhook>\n",
+            // Neither is right without the other.
+            Scope::Nats if line.starts_with("user ") => "<acct-nats nats://h>\nLINE\npassword x\n</acct-nats>\n",
+            Scope::Nats if line.starts_with("password ") => "<acct-nats nats://h>\nuser x\nLINE\n</acct-nats>\n",
+            Scope::Nats => "<acct-nats nats://h.example>\nLINE\n</acct-nats>\n",
             Scope::Patterns => "<bounce-category-patterns>\nLINE\n</bounce-category-patterns>\n",
             Scope::Processor => "<bounce-processor>\nLINE\n</bounce-processor>\n",
             Scope::AddressList => "<bounce-processor>\n<address-list>\nLINE\n</address-list>\n</bounce-processor>\n",
@@ -79,6 +84,8 @@ mod table {
             Scope::Pool => of(directives::virtual_mta::POOL, row.name),
             Scope::Domain => of(DOMAIN, row.name),
             Scope::AcctFile => of(ACCT_FILE, row.name),
+            Scope::Webhook => of(directives::push::WEBHOOK, row.name),
+            Scope::Nats => of(directives::push::NATS, row.name),
             Scope::Processor => of(directives::report::PROCESSOR, row.name),
             Scope::EmailPatterns => of(directives::report::EMAIL_PATTERNS, row.name),
             Scope::AddressList => of(directives::report::ADDRESS_LIST, row.name),
@@ -134,6 +141,14 @@ mod table {
         let mut file = with_defaults("x.csv".into(), AcctFormat::Csv);
         apply(ACCT_FILE, &mut file, spans);
         assert_eq!(file, with_defaults("x.csv".into(), AcctFormat::Csv));
+        let (webhook, _) = push::webhook("https://h.example/").unwrap();
+        let mut file = webhook.clone();
+        apply(directives::push::WEBHOOK, &mut file, spans);
+        assert_eq!(file, webhook);
+        let nats = push::nats("nats://h.example").unwrap();
+        let mut file = nats.clone();
+        apply(directives::push::NATS, &mut file, spans);
+        assert_eq!(file, nats);
     }
 
     #[test]

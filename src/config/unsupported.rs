@@ -38,6 +38,7 @@ pub fn names(scope: Scope) -> &'static [&'static str] {
         Scope::VirtualMta | Scope::Pool => VIRTUAL_MTA,
         Scope::Domain => DOMAIN,
         Scope::AcctFile => ACCT_FILE,
+        Scope::Webhook | Scope::Nats => &[],
         Scope::Patterns | Scope::Token => &[],
         Scope::Processor | Scope::AddressList | Scope::EmailPatterns => &[],
     }
@@ -109,7 +110,6 @@ pub const NEEDLESS: &[(&str, &str)] = &[
 
 const GLOBAL: &[&str] = &[
     "alias",
-    "bounce-hook",
     "domain-key",
     "domain-suffix",
     "dummy-smtp-await-slot",

@@ -72,6 +72,7 @@ impl Inner {
                     "records": o.records,
                     "lag": o.lag_events,
                     "leftOut": o.left_out,
+                    "retries": o.retries,
                     "error": o.error.map(|(t, e)| format!("{}: {e}", text(t))),
                 })
             })

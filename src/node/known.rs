@@ -6,8 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde_json::{Map, Value as Json, json};
 
 use crate::accounting::journal::Journal as _;
+use crate::accounting::json;
 use crate::accounting::stage::Stage;
-use crate::event::fields::{FIELDS, Value};
+use crate::event::fields::FIELDS;
 use crate::event::{Event, Kinds, MessageId};
 use crate::manage::{Answer, Command};
 use crate::store::{Store, StoreError};
@@ -81,24 +82,7 @@ fn events(store: &Store, stage: &mut Stage, from: u64, address: &str, message: u
 /// Every field that is known, by its name in files.
 fn record(event: &Event<'_>) -> Json {
     let fields = FIELDS.iter().filter(|f| f.kinds.contains(event.kind));
-    Json::Object(fields.filter_map(|f| Some((f.name.to_owned(), value((f.value)(event))?))).collect::<Map<_, _>>())
-}
-
-fn value(value: Value<'_>) -> Option<Json> {
-    Some(match value {
-        Value::Absent => return None,
-        Value::Text(text) => text.into(),
-        Value::Time(t) => t.timestamp()?.to_string().into(),
-        Value::Number(n) => n.into(),
-        Value::Bool(b) => b.into(),
-        Value::List(words) => words.split(',').map(|w| Json::from(w.trim())).collect(),
-        Value::Pairs(pairs) => {
-            Json::Object(pairs.iter().map(|(n, v)| (n.to_owned(), v.into())).collect::<Map<String, Json>>())
-        }
-        composed => {
-            let mut text = Vec::new();
-            composed.push_text(&mut text);
-            String::from_utf8_lossy(&text).into_owned().into()
-        }
-    })
+    Json::Object(
+        fields.filter_map(|f| Some((f.name.to_owned(), json::value((f.value)(event))?))).collect::<Map<_, _>>(),
+    )
 }

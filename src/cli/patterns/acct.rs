@@ -7,8 +7,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::paint::grouped;
 use crate::cli::Failure;
-use crate::event::{Category, EnhancedStatus, Event, Kind, Stage, Time, category};
 use crate::cli::acct_input::inputs;
+use crate::event::{Category, EnhancedStatus, Event, Kind, Stage, Time, category};
 use crate::history::{Input, Scan};
 
 /// Which history.

@@ -46,6 +46,7 @@ pub fn with_defaults(path: PathBuf, format: AcctFormat) -> AcctFile {
         write_timeout: Duration::from_secs(60),
         on_lag: OnLag::StopIntake,
         compression: Compression::Zstd(3),
+        push: Default::default(),
     }
 }
 
@@ -164,7 +165,7 @@ pub const ACCT_FILE: &[A] = &[
     ),
 ];
 
-fn queue_filter(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {
+pub(super) fn queue_filter(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {
     let Some(list) = args.rest() else {
         return Err(ValueError { message: "no queue is named".into(), help: "write DOMAIN/VMTA, such as */*".into() });
     };
@@ -179,13 +180,13 @@ fn queue_filter(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change
     Ok(Arc::new(move |a| a.queue_filter.clone_from(&filter)))
 }
 
-fn map_header(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {
+pub(super) fn map_header(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {
     let mut word = || args.word().map(|w| w.text).unwrap_or_default();
     let map = acct::header_to_field(&word(), &word(), &word())?;
     Ok(Arc::new(move |a| a.map_header_to_field.push(map.clone())))
 }
 
-fn privacy(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {
+pub(super) fn privacy(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {
     let mode = args.word().map(|w| w.text).unwrap_or_default();
     let span = args.rest_span();
     let (policy, warning) = acct::privacy(&mode, args.word().map(|w| w.text).as_deref())?;
@@ -195,7 +196,7 @@ fn privacy(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<Acct
     Ok(Arc::new(move |a| a.privacy_policy.clone_from(&policy)))
 }
 
-fn on_lag(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {
+pub(super) fn on_lag(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {
     let choice = acct::on_lag(&args.word().map(|w| w.text).unwrap_or_default())?;
     Ok(Arc::new(move |a| a.on_lag = choice))
 }
@@ -225,7 +226,7 @@ fn compression(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<AcctFi
     Ok(Arc::new(move |a| a.compression = chosen))
 }
 
-fn record_fields(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {
+pub(super) fn record_fields(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<AcctFile>, ValueError> {
     let help = "write record-fields TYPE LIST, such as record-fields d *,header_Subject";
     let Some(kind) = args.word() else { return Err(ValueError { message: "no type".into(), help: help.into() }) };
     let kinds: Vec<Kind> = match kind.text.as_str() {

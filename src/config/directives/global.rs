@@ -12,6 +12,7 @@ use super::virtual_mta::{SourceHost, read_source_hosts};
 use crate::config::lexer::{Args, Span};
 use crate::config::model::{DomainPattern, Listener, NoveltyAlarm, PatternFile};
 use crate::config::pattern_file;
+use crate::config::push;
 use crate::config::tree::Reading;
 use crate::config::values::{self, ValueError};
 
@@ -202,6 +203,11 @@ pub const GLOBAL: &[G] = &[
         "acct-file",
         Set::Text(|g, v| g.acct_files.push(v)),
         "An acct-file with the default settings; also written <acct-file PATH>",
+    ),
+    G::many(
+        "bounce-hook",
+        Set::Other("COMMAND or URL", "/usr/local/bin/bounced", bounce_hook),
+        "Every b and rb record, as JSON, to a program's standard input (a line each) or posted to a URL, at least once",
     ),
     G::many(
         "virtual-mta",
@@ -434,4 +440,14 @@ pub const LISTENER: &[Directive<Listener>] = &[
 fn listener_certificate(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<Listener>, ValueError> {
     let path = read_certificate(args, reading)?;
     Ok(Arc::new(move |l| l.tls_certificate = Some(path.clone())))
+}
+
+/// Read once more, with the name it then has, where the outputs are put together.
+fn bounce_hook(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<Global>, ValueError> {
+    let span = args.rest_span();
+    let text = args.rest().map(|w| w.text).unwrap_or_default();
+    if let (_, Some(warning)) = push::hook(&text)? {
+        reading.warning(span, warning, "write https:");
+    }
+    Ok(Arc::new(|_| {}))
 }

@@ -8,6 +8,7 @@
 pub mod acct_file;
 pub mod domain;
 pub mod global;
+pub mod push;
 pub mod report;
 pub mod set;
 pub mod source;
@@ -36,6 +37,10 @@ pub enum Scope {
     Domain,
     /// `<acct-file PATH>`
     AcctFile,
+    /// `<acct-webhook URL>`
+    Webhook,
+    /// `<acct-nats URL>`
+    Nats,
     /// `<bounce-category-patterns>`
     Patterns,
     /// `<bounce-processor>` and `<feedback-loop-processor>`
@@ -60,6 +65,8 @@ impl Scope {
         Scope::Pool,
         Scope::Domain,
         Scope::AcctFile,
+        Scope::Webhook,
+        Scope::Nats,
         Scope::Patterns,
         Scope::Processor,
         Scope::AddressList,
@@ -79,6 +86,8 @@ impl Scope {
             Scope::Pool => "<virtual-mta-pool>",
             Scope::Domain => "<domain>",
             Scope::AcctFile => "<acct-file>",
+            Scope::Webhook => "<acct-webhook>",
+            Scope::Nats => "<acct-nats>",
             Scope::Patterns => "<bounce-category-patterns>",
             Scope::Processor => "<bounce-processor> or <feedback-loop-processor>",
             Scope::AddressList => "<address-list>",
@@ -94,7 +103,7 @@ impl Scope {
 
     /// Whether the values there are secrets, so that an unknown line is not shown.
     pub const fn holds_secrets(self) -> bool {
-        matches!(self, Scope::User | Scope::Token)
+        matches!(self, Scope::User | Scope::Token | Scope::Webhook | Scope::Nats)
     }
 }
 
@@ -202,6 +211,8 @@ pub fn all() -> Vec<Row> {
         .chain(rows(Scope::Pool, virtual_mta::POOL))
         .chain(rows(Scope::Domain, domain::DOMAIN))
         .chain(rows(Scope::AcctFile, acct_file::ACCT_FILE))
+        .chain(rows(Scope::Webhook, push::WEBHOOK))
+        .chain(rows(Scope::Nats, push::NATS))
         .chain(rows(Scope::Processor, report::PROCESSOR))
         .chain(rows(Scope::AddressList, report::ADDRESS_LIST))
         .chain(rows(Scope::EmailPatterns, report::EMAIL_PATTERNS))
@@ -219,6 +230,8 @@ pub const BLOCKS: &[(&str, &str, &[Scope])] = &[
     ("virtual-mta-pool", "NAME", &[Scope::Global]),
     ("domain", "PATTERN", &[Scope::Global, Scope::VirtualMta, Scope::Pool]),
     ("acct-file", "PATH", &[Scope::Global]),
+    ("acct-webhook", "URL", &[Scope::Global]),
+    ("acct-nats", "URL", &[Scope::Global]),
     ("bounce-category-patterns", "", &[Scope::Global]),
     ("bounce-processor", "", &[Scope::Global]),
     ("feedback-loop-processor", "", &[Scope::Global]),
