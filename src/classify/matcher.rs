@@ -218,7 +218,7 @@ fn alternatives(hir: &Hir) -> Vec<Hir> {
                 HirKind::Alternation(them) if them.len() <= MAX_PARTS => Some((n, them)),
                 _ => None,
             });
-            match largest.max_by_key(|(_, them)| them.iter().map(|h| weight(h)).sum::<usize>()) {
+            match largest.max_by_key(|(_, them)| them.iter().map(weight).sum::<usize>()) {
                 Some((n, them)) if all.len() <= 3 && them.iter().any(|h| weight(h) > 30) => them
                     .iter()
                     .map(|one| {

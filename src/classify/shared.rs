@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     fn inline(regex: &str) -> Vec<PatternSource> {
-        vec![PatternSource::file("own.conf", &format!("/{regex}/ other\n"))]
+        vec![PatternSource::file("own.conf", format!("/{regex}/ other\n"))]
     }
 
     #[test]
@@ -140,12 +140,14 @@ mod tests {
     #[test]
     fn sets_that_nobody_uses_are_forgotten_and_what_they_gave_up_still_counts() {
         let sets = RuleSets::default();
-        let alone = |n: usize| RuleSet::compile_alone(&inline(&format!("(?=x)(x+x+)+\\1y|{n}"))).unwrap();
+        let regex = |n: usize| format!("(?=x)(x+x+)+\\1y|{n}");
+        let alone = |n: usize| RuleSet::compile_alone(&inline(&regex(n))).unwrap();
         let used = Arc::new(alone(0));
         sets.lock().put(used.id(), Some(Arc::clone(&used)));
+        let long = "x".repeat(4000);
         for n in 1..4 * MAX_SETS {
             let set = alone(n);
-            assert_eq!(set.classify_text(&"x".repeat(4000)).rule, "");
+            assert_eq!(set.classify_text(&long).rule, "");
             sets.lock().put(set.id(), Some(Arc::new(set)));
         }
         assert!(sets.lock().by_id.len() <= MAX_SETS);

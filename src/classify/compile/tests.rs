@@ -279,6 +279,7 @@ fn a_reply_of_a_megabyte_is_cut() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "measures what the rules take")]
 fn what_is_behind_the_cut_takes_no_time_and_hostile_repetitions_take_little() {
     let rules = RuleSet::builtin().without_cache();
     let took = |reply: &str| {
