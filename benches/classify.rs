@@ -4,6 +4,7 @@
 use std::hint::black_box;
 
 use carom::classify::RuleSet;
+use carom::config::PatternSource;
 use carom::event::{AddressKey, EventId, StoreId, Time};
 use carom::suppress::{Entry, Source, Suppression};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -33,6 +34,12 @@ fn replies(count: usize, repeat: bool) -> Vec<String> {
         .collect()
 }
 
+/// The examples of the shipped rules, each with a number of its own.
+fn examples(rules: &RuleSet) -> Vec<String> {
+    let all: Vec<&String> = rules.rules().iter().flat_map(|rule| &rule.examples).collect();
+    (0..20).flat_map(|n| all.iter().enumerate().map(move |(m, reply)| format!("{reply} [{n}.{m}]"))).collect()
+}
+
 fn verdicts(c: &mut Criterion) {
     let mut group = c.benchmark_group("classify");
     let mut run = |name: &str, rules: &RuleSet, texts: &[String]| {
@@ -45,11 +52,58 @@ fn verdicts(c: &mut Criterion) {
     let plain = RuleSet::builtin().without_cache();
     run("no cache", &plain, &replies(10_000, false));
     run("no cache, 9 of 10 repeat", &plain, &replies(10_000, true));
+    run("no cache, the examples of all rules", &plain, &examples(&plain));
     let cached = RuleSet::builtin();
     run("cache, all repeat", &cached, &replies(WORDINGS.len(), false));
     run("cache, 9 of 10 repeat", &cached, &replies(1_000_000, true));
     group.finish();
     c.bench_function("compile the built-in rules", |b| b.iter(|| black_box(RuleSet::builtin())));
+}
+
+/// Rules as a large operator has them: each with words of its own, among those that everybody uses.
+fn many_rules(count: usize) -> Vec<PatternSource> {
+    let mut text =
+        String::from("define WHO (?:user|mail ?box|recipient|account|address)s?\ndefine GAP (?:[^ ]+ ){0,4}\n");
+    for n in 0..count {
+        text.push_str(&match n % 4 {
+            0 => format!("/unknown ${{WHO}} ${{GAP}}tenant-{n}/ bad-mailbox\n"),
+            1 => format!("/policy {n} of .*\\.example\\.(?:net|org)/ policy-related\n"),
+            2 => format!("/(?:listed|blocked) (?:by|using|in) bl{n}\\.example/ spam-related\n"),
+            _ => format!("/\\(x{n}-[0-9a-f]{{4}}\\).*(?:quota|full)/ quota-issues\n"),
+        });
+    }
+    vec![PatternSource::file("own.conf", &text)]
+}
+
+/// The shipped rules over and over, each time with something behind them that no reply says: the words of all are met.
+fn shipped_over_and_over(times: usize) -> Vec<PatternSource> {
+    let shipped = RuleSet::builtin();
+    let rules = (1..times).flat_map(|n| shipped.rules().iter().map(move |rule| (n, rule)));
+    rules
+        .filter(|(_, rule)| !rule.category.is_empty() && rule.regex.len() < 8000)
+        .map(|(n, rule)| PatternSource::Inline {
+            file: "own.conf".into(),
+            line: n as u32,
+            regex: format!("(?:{}) zz{n}zz", rule.regex),
+            category: rule.category.clone(),
+            rest: String::new(),
+        })
+        .collect()
+}
+
+fn thousands(c: &mut Criterion) {
+    for (name, sources) in
+        [("2000 own rules", many_rules(2000)), ("shipped rules ten times", shipped_over_and_over(10))]
+    {
+        let start = std::time::Instant::now();
+        let rules = RuleSet::compile(&sources).expect("these rules are good").without_cache();
+        println!("{name}: {} rules compiled in {:?}", rules.len(), start.elapsed());
+        let texts = replies(10_000, false);
+        let mut next = texts.iter().cycle();
+        c.bench_function(&format!("classify, no cache, {name}"), |b| {
+            b.iter(|| black_box(rules.classify_text(black_box(next.next().map_or("", String::as_str)))));
+        });
+    }
 }
 
 fn look_ups(c: &mut Criterion) {
@@ -81,5 +135,5 @@ fn look_ups(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, verdicts, look_ups);
+criterion_group!(benches, verdicts, thousands, look_ups);
 criterion_main!(benches);

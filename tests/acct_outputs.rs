@@ -36,6 +36,7 @@ fn settings(root: &Path) -> Settings {
         start_at_beginning: false,
         commit_every: Duration::from_millis(20),
         retry_after: Duration::from_millis(20),
+        rules: Default::default(),
     }
 }
 

@@ -244,6 +244,7 @@ fn now(end: u64) -> Time {
 
 fn target(file: AcctFile, journal: Arc<dyn Journal>, disk: &SimDisk) -> Arc<Target> {
     Arc::new(Target {
+        rules: Default::default(),
         consumer: "acct-file test".into(),
         names: Names::of(Path::new("/"), &file.path),
         move_to: file.move_to.clone(),
@@ -443,7 +444,7 @@ async fn one_life(disk: &SimDisk, quietly: bool) -> Result<(u64, BTreeMap<String
     let opened = Store::open(Arc::clone(&shared), Path::new("/store"), &options).map_err(|e| text(&e))?;
     let store = opened.store;
     // The events bring their categories: compiling rules in each life would take most of the time.
-    let mut suppressor = feedback::open(&store, &Suppression::new(), RULES.clone()).map_err(|e| text(&e))?;
+    let mut suppressor = feedback::open(&store, &Suppression::new(), RULES.clone().into()).map_err(|e| text(&e))?;
     suppressor.catch_up().map_err(|e| text(&e))?;
     let suppressor = suppressor.spawn().map_err(|e| text(&e))?;
     let worked = work_with_outputs(&store, shared, opened.next_seq, quietly).await;
@@ -470,6 +471,7 @@ async fn work_with_outputs(store: &Store, disk: Arc<dyn Disk>, mut next: u64, qu
         start_at_beginning: true,
         commit_every: Duration::from_millis(2),
         retry_after: Duration::from_millis(1),
+        rules: Default::default(),
     };
     let outputs = Outputs::start(Arc::new(store.clone()), &acct_files, disk, settings).map_err(|e| text(&e))?;
     for _ in 0..if quietly { 1 } else { 30 } {

@@ -115,6 +115,23 @@ fn lint_finds_each_mistake_at_its_line_and_shows_the_place_in_a_broken_regex() {
 }
 
 #[test]
+fn explain_marks_what_a_rule_matched_in_the_reply_as_it_was_given() {
+    let dir = tempfile::tempdir().unwrap();
+    for address in ["a@b.example", "ann@b.example", "a.very.long.name+tag@mail.some-long-domain.example"] {
+        let reply = format!("550 5.1.1 <{address}>: user unknown");
+        let said = carom(dir.path(), &["patterns", "explain", "--shipped", &reply], "");
+        assert_eq!(said.code, 0, "{}", said.err);
+        let line = said.out.lines().find(|line| line.starts_with("reply")).unwrap();
+        let (_, marked) = line.split_once("[[").unwrap();
+        let (marked, _) = marked.split_once("]]").unwrap();
+        assert!(marked.contains("user unknown"), "{line}");
+        let json = carom(dir.path(), &["patterns", "explain", "--shipped", "--json", &reply], "").json();
+        let decides = json["matches"].as_array().unwrap().iter().find(|m| m["decides"] == true).unwrap();
+        assert!(decides["matched"].as_str().unwrap().contains("user unknown"), "{json}");
+    }
+}
+
+#[test]
 fn the_shipped_rules_have_no_errors() {
     let dir = tempfile::tempdir().unwrap();
     let json = carom(dir.path(), &["patterns", "lint", "--shipped", "--json"], "").json();

@@ -13,11 +13,9 @@ mod send_index;
 mod tests;
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry::{Occupied, Vacant};
-use std::sync::Arc;
 
-use crate::classify::RuleSet;
-use crate::event::{AddressKey, Event, RuleSetId};
+use crate::classify::{FailureKind, RuleSets};
+use crate::event::{AddressKey, Event};
 use crate::store::{Store, StoreError, Tables, Tx};
 use crate::suppress::{Entry, Source, Suppression, decide};
 use follow::{Effect, Urgency};
@@ -30,49 +28,15 @@ pub const CONSUMER: &str = "suppression";
 /// The suppression consumer before it runs by itself.
 pub type Suppressor = Follower<Suppressing>;
 
-/// Loads the list from the tables into `list` and opens the consumer where it stopped. `rules` is the set in force;
-/// other sets are fetched by the stamp of the events.
-pub fn open(store: &Store, list: &Suppression, rules: Arc<RuleSet>) -> Result<Suppressor, StoreError> {
+/// Loads the list from the tables into `list` and opens the consumer where it stopped. `rules` are the sets
+/// that are compiled already; others are fetched by the stamp of the events.
+pub fn open(store: &Store, list: &Suppression, rules: RuleSets) -> Result<Suppressor, StoreError> {
     let loaded = list.load(store.tables())?;
     tracing::info!(addresses = loaded, "suppression list loaded");
-    let sets = StampedRules { sets: HashMap::from([(rules.id(), Some(rules))]) };
     Follower::open(
         store,
-        Suppressing { list: list.clone(), tables: store.tables().clone(), rules: sets, waiting: HashMap::new() },
+        Suppressing { list: list.clone(), tables: store.tables().clone(), rules, waiting: HashMap::new() },
     )
-}
-
-/// Rule sets by the stamp of the events: everyone classifies an event with the same one. `None` for one that is not kept
-/// or does not compile: the files call such events unclassified, and so does the list.
-#[derive(Debug)]
-struct StampedRules {
-    sets: HashMap<RuleSetId, Option<Arc<RuleSet>>>,
-}
-
-/// How many sets are kept compiled; each reload may bring one.
-const MAX_SETS: usize = 8;
-
-impl StampedRules {
-    fn of(&mut self, id: RuleSetId, tables: &Tables) -> Result<Option<Arc<RuleSet>>, StoreError> {
-        if self.sets.len() >= MAX_SETS && !self.sets.contains_key(&id) {
-            self.sets.clear();
-        }
-        Ok(match self.sets.entry(id) {
-            Occupied(set) => set.get().clone(),
-            Vacant(place) => {
-                // Tables that can't be read now may be later: then the event comes again.
-                let compiled = match tables.rule_set(id)? {
-                    Some(text) => RuleSet::from_text(&text)
-                        .map_err(|errors| errors.first().map(ToString::to_string).unwrap_or_default()),
-                    None => Err("it is not in the tables".into()),
-                };
-                let set = compiled.map(Arc::new).map_err(|error| {
-                    tracing::error!(rules = %id, error, "stamped rule set can't be used; its events suppress nobody");
-                });
-                place.insert(set.ok()).clone()
-            }
-        })
-    }
 }
 
 /// Most entries that wait for one commit.
@@ -83,7 +47,7 @@ const MAX_WAITING: usize = 10_000;
 pub struct Suppressing {
     list: Suppression,
     tables: Tables,
-    rules: StampedRules,
+    rules: RuleSets,
     /// Applied in memory and not yet committed.
     waiting: HashMap<AddressKey, Entry>,
 }
@@ -94,19 +58,24 @@ impl Effect for Suppressing {
     fn apply(&mut self, event: &Event<'_>) -> Result<(), StoreError> {
         use crate::event::Kind;
         // Classifying costs more than all else here, and only these can suppress.
-        let category = match event.kind {
+        let (category, kind) = match event.kind {
             // What the producer decided itself stays, as in the files.
-            Kind::Bounced | Kind::RemoteBounce if !event.category.is_empty() => event.category.to_owned(),
+            Kind::Bounced | Kind::RemoteBounce if !event.category.is_empty() => {
+                (event.category.to_owned(), FailureKind::of(event.category, None, false))
+            }
             Kind::Bounced | Kind::RemoteBounce if event.is_permanent_failure() => {
-                match self.rules.of(event.rules, &self.tables)? {
-                    Some(rules) => rules.classify(event).category.to_owned(),
-                    None => String::new(),
+                match self.rules.of(event.rules, || self.tables.rule_set(event.rules))? {
+                    Some(rules) => {
+                        let verdict = rules.classify(event);
+                        (verdict.category.to_owned(), verdict.kind())
+                    }
+                    None => return Ok(()),
                 }
             }
-            Kind::Feedback => String::new(),
+            Kind::Feedback => (String::new(), FailureKind::Block),
             _ => return Ok(()),
         };
-        let Some(rule) = decide(event, &category) else { return Ok(()) };
+        let Some(rule) = decide(event, &category, kind == FailureKind::Hard) else { return Ok(()) };
         let key = AddressKey::of(event.rcpt);
         if self.waiting.contains_key(&key) || self.is_covered(&key, event.seq)? {
             return Ok(());

@@ -67,7 +67,7 @@ impl Output {
         let columns = Columns::of(&target.file)
             .map_err(|errors| OutputError::Fields { path: target.file.path.clone(), errors })?;
         let (cursor, state) = Output::position(&target)?;
-        let mut stage = Stage::with_filter(target.file.queue_filter.clone());
+        let mut stage = Stage::new(target.rules.clone(), target.file.queue_filter.clone());
         tell_gaps(&target, &state)?;
         let untold: Vec<Gap> = state.gaps.iter().filter(|g| !g.told).cloned().collect();
         let (mut sink, cursor): (Box<dyn Sink>, u64) = match target.file.format {

@@ -20,6 +20,7 @@ use super::lag::OutputStatus;
 use super::names::Names;
 use super::output::{Output, Step, Written};
 use super::target::{OutputError, Target, configured_path, consumer_name};
+use crate::classify::RuleSets;
 use crate::config::{AcctFile, AcctFormat, OnLag};
 use crate::disk::Disk;
 use crate::event::Time;
@@ -37,6 +38,8 @@ pub struct Settings {
     pub commit_every: Duration,
     /// After an error, the output is tried again after this long; the same error is logged once per twenty tries.
     pub retry_after: Duration,
+    /// The rule sets that others have compiled; shared with them.
+    pub rules: RuleSets,
 }
 
 impl Settings {
@@ -48,6 +51,7 @@ impl Settings {
             start_at_beginning: false,
             commit_every: Duration::from_millis(400),
             retry_after: Duration::from_secs(3),
+            rules: RuleSets::default(),
         }
     }
 }
@@ -182,6 +186,7 @@ impl Outputs {
                 move_to: file.move_to.as_ref().map(|d| self.settings.root.join(d)),
                 file: file.clone(),
                 journal: Arc::clone(&self.journal),
+                rules: self.settings.rules.clone(),
                 disk: Arc::clone(&self.disk),
                 zone: self.settings.zone.clone(),
                 start_at_beginning: self.settings.start_at_beginning,

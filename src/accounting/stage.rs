@@ -1,10 +1,12 @@
 //! Classification: each event with the rule set it was stamped with, so that every consumer, now or after a crash,
 //! comes to the same verdict.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 
 use super::journal::{Journal, JournalError};
-use crate::classify::RuleSet;
+use crate::classify::{RuleSet, RuleSets};
 use crate::config::{QueuePattern, is_wanted};
 use crate::event::{Action, Event, EventBatch, Kind, Kinds, RuleSetId, Time};
 
@@ -27,17 +29,19 @@ pub struct Classified<'a> {
     pub damaged: u64,
 }
 
-/// The rule sets met so far, compiled.
+/// The rule sets met so far.
 #[derive(Debug, Default)]
 pub struct Stage {
-    sets: HashMap<RuleSetId, Option<RuleSet>, foldhash::fast::FixedState>,
+    sets: HashMap<RuleSetId, Option<Arc<RuleSet>>, foldhash::fast::FixedState>,
+    /// Where they come from.
+    compiled: RuleSets,
     queues: Vec<QueuePattern>,
 }
 
 impl Stage {
-    /// With the `queue-filter` of an acct-file.
-    pub fn with_filter(queues: Vec<QueuePattern>) -> Stage {
-        Stage { queues, ..Stage::default() }
+    /// With the sets that others use as well, and the `queue-filter` of an acct-file.
+    pub fn new(compiled: RuleSets, queues: Vec<QueuePattern>) -> Stage {
+        Stage { compiled, queues, ..Stage::default() }
     }
 
     /// By type and by queue; what is about no queue (r, rb, rs, f) is never filtered by it.
@@ -53,19 +57,7 @@ impl Stage {
         if id == RuleSetId(0) || self.sets.contains_key(&id) {
             return Ok(());
         }
-        let compiled = journal.rule_set(id)?.map(|text| RuleSet::from_text(&text));
-        let set = match compiled {
-            Some(Ok(set)) => Some(set),
-            Some(Err(errors)) => {
-                let error = errors.first().map(ToString::to_string).unwrap_or_default();
-                tracing::error!(%id, error, "pattern rules kept in the store do not compile; events stay unclassified");
-                None
-            }
-            None => {
-                tracing::error!(%id, "pattern rules of recorded events are not in the store; events stay unclassified");
-                None
-            }
-        };
+        let set = self.compiled.of(id, || journal.rule_set(id))?;
         self.sets.insert(id, set);
         Ok(())
     }

@@ -13,6 +13,7 @@ use super::columns::FieldError;
 use super::journal::{Journal, JournalError};
 use super::names::Names;
 use super::parquet_file::ParquetFileError;
+use crate::classify::RuleSets;
 use crate::config::AcctFile;
 use crate::disk::Disk;
 use crate::event::Time;
@@ -31,6 +32,8 @@ pub struct Target {
     pub move_to: Option<PathBuf>,
     /// The ledger and the rows.
     pub journal: Arc<dyn Journal>,
+    /// The rule sets compiled already.
+    pub rules: RuleSets,
     /// Where the files are.
     pub disk: Arc<dyn Disk>,
     /// The operator's zone: CSV times and file dates.

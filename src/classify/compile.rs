@@ -58,22 +58,15 @@ impl RuleSet {
     /// The configured sources in their order, what is for one destination before what is for all, and behind them the
     /// built-in patterns. All errors are reported at once.
     pub fn compile(sources: &[PatternSource]) -> Result<RuleSet, Vec<PatternError>> {
-        let (mut rules, mut errors) = read(sources);
-        let notes = note(&rules);
-        for (name, text) in builtin::FILES {
-            let (shipped, wrong) = pattern_file::parse(name, text);
-            rules.extend(shipped.into_iter().map(|rule| Rule { shipped: true, ..rule }));
-            errors.extend(wrong);
-        }
-        let codes = Codes::parse(builtin::CODES_NAME, builtin::CODES, &mut errors);
-        RuleSet::build(rules, codes, builtin::PROVIDERS.to_owned(), notes, errors)
+        Read::of(sources).compile()
     }
 
     /// The sources alone, without anything that ships with Carom: for looking at a file by itself.
     pub fn compile_alone(sources: &[PatternSource]) -> Result<RuleSet, Vec<PatternError>> {
         let (rules, errors) = read(sources);
-        let notes = note(&rules);
-        RuleSet::build(rules, Codes::default(), builtin::PROVIDERS.to_owned(), notes, errors)
+        let codes = Codes::default();
+        let text = stored::write(&rules, &codes, builtin::PROVIDERS);
+        Read { own: rules.len(), rules, codes, providers: builtin::PROVIDERS.to_owned(), text, errors }.compile()
     }
 
     /// Only what ships with Carom.
@@ -84,29 +77,14 @@ impl RuleSet {
     /// The set that [`RuleSet::text`] was taken of: same id, same verdicts, same names of rules.
     pub fn from_text(text: &str) -> Result<RuleSet, Vec<PatternError>> {
         let mut errors = Vec::new();
-        let stored = stored::read(text, &mut errors);
-        RuleSet::build_as(stored.rules, stored.codes, stored.providers, Vec::new(), errors, Some(text))
+        let stored::Stored { rules, codes, providers } = stored::read(text, &mut errors);
+        // An older version's text keeps its form and its id.
+        Read { rules, own: 0, codes, providers, text: text.to_owned(), errors }.compile()
     }
 
-    fn build(
-        rules: Vec<Rule>,
-        codes: Codes,
-        providers: String,
-        notes: Vec<Note>,
-        errors: Vec<PatternError>,
-    ) -> Result<RuleSet, Vec<PatternError>> {
-        RuleSet::build_as(rules, codes, providers, notes, errors, None)
-    }
-
-    /// `text` is the canonical text where it is there already: an older version's keeps its form and its id.
-    fn build_as(
-        rules: Vec<Rule>,
-        codes: Codes,
-        providers: String,
-        notes: Vec<Note>,
-        mut errors: Vec<PatternError>,
-        text: Option<&str>,
-    ) -> Result<RuleSet, Vec<PatternError>> {
+    fn build(read: Read) -> Result<RuleSet, Vec<PatternError>> {
+        let id = read.id();
+        let Read { rules, own, codes, providers, text, mut errors } = read;
         if let Some(rule) = rules.get(MAX_RULES) {
             errors.push(at(rule, format!("more than {MAX_RULES} rules, the built-in ones included")));
             return Err(errors);
@@ -119,9 +97,7 @@ impl RuleSet {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let text = text.map_or_else(|| stored::write(&rules, &codes, &providers), str::to_owned);
-        let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-        let first = digest.as_ref().first_chunk::<8>().expect("a SHA-256 digest has 32 bytes");
+        let notes = note(&rules[..own], &matcher);
         let mut limits: Vec<Limits> = Vec::new();
         let mut places = hashbrown::HashMap::new();
         let limited = rules.iter().map(|rule| {
@@ -133,7 +109,7 @@ impl RuleSet {
             })
         });
         Ok(RuleSet {
-            id: RuleSetId(u64::from_be_bytes(*first)),
+            id,
             text,
             names: rules.iter().map(|rule| rule.name().into()).collect(),
             limited: limited.collect(),
@@ -317,6 +293,46 @@ impl RuleSet {
     }
 }
 
+/// All that makes a set, read and not yet compiled: enough to know its id.
+pub(super) struct Read {
+    rules: Vec<Rule>,
+    /// So many of them, the first, are the operator's.
+    own: usize,
+    codes: Codes,
+    providers: String,
+    /// The canonical text.
+    text: String,
+    /// What could not be read.
+    pub(super) errors: Vec<PatternError>,
+}
+
+impl Read {
+    /// The sources, and what ships with Carom behind them.
+    pub(super) fn of(sources: &[PatternSource]) -> Read {
+        let (mut rules, mut errors) = read(sources);
+        let own = rules.len();
+        for (name, text) in builtin::FILES {
+            let (shipped, wrong) = pattern_file::parse(name, text);
+            rules.extend(shipped.into_iter().map(|rule| Rule { shipped: true, ..rule }));
+            errors.extend(wrong);
+        }
+        let codes = Codes::parse(builtin::CODES_NAME, builtin::CODES, &mut errors);
+        let text = stored::write(&rules, &codes, builtin::PROVIDERS);
+        Read { rules, own, codes, providers: builtin::PROVIDERS.to_owned(), text, errors }
+    }
+
+    /// First eight bytes of the SHA-256 of the text.
+    pub(super) fn id(&self) -> RuleSetId {
+        let digest = ring::digest::digest(&ring::digest::SHA256, self.text.as_bytes());
+        let first = digest.as_ref().first_chunk::<8>().expect("a SHA-256 digest has 32 bytes");
+        RuleSetId(u64::from_be_bytes(*first))
+    }
+
+    pub(super) fn compile(self) -> Result<RuleSet, Vec<PatternError>> {
+        RuleSet::build(self)
+    }
+}
+
 /// What the text itself says by codes.
 struct ReplyCodes {
     basic: Option<u16>,
@@ -397,15 +413,16 @@ fn at(rule: &Rule, message: String) -> PatternError {
     PatternError { file: rule.file.clone(), line: rule.line, message }
 }
 
-fn note(rules: &[Rule]) -> Vec<Note> {
+/// `rules` are the first of those in `matcher`.
+fn note(rules: &[Rule], matcher: &Matcher) -> Vec<Note> {
     let mut notes = Vec::new();
     let mut say = |rule: &Rule, message| notes.push(Note { file: rule.file.clone(), line: rule.line, message });
     let mut seen = hashbrown::HashSet::new();
-    for rule in rules {
+    for (number, rule) in rules.iter().enumerate() {
         if !rule.category.is_empty() && crate::event::Category::by_name(&rule.category).is_none() {
             say(rule, format!("{:?} is a category of your own: it is reported, and never suppresses", rule.category));
         }
-        if rule.limits.is_empty() && Matcher::matches_everything(&rule.regex) {
+        if rule.limits.is_empty() && matcher.matches_everything(number) {
             say(rule, "this matches every reply: the rules after it are never reached".into());
         } else if !seen.insert((&rule.regex, rule.limits.to_string())) {
             say(rule, "an earlier rule has the same regex: this one is never reached".into());

@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 
 use super::Rule;
-use super::alone::Alone;
+use super::automaton::Automaton;
 use super::mask::Masked;
 use super::pattern_file::PatternError;
 use crate::event::Category;
@@ -74,10 +74,10 @@ const HARMLESS: &[&str] = &["", "250 ok", "250 2.0.0 Ok: queued as 4TLS7Q", "220
 /// `errors` are what could not be read at all.
 pub fn lint(rules: &[Rule], errors: &[PatternError], shipped: impl Fn(&Rule) -> bool) -> Vec<Finding> {
     let mut findings: Vec<Finding> = errors.iter().map(unreadable).collect();
-    let compiled: Vec<Option<Alone>> = rules
+    let compiled: Vec<Option<Automaton>> = rules
         .iter()
-        .map(|rule| match Alone::new(&rule.regex) {
-            Ok(alone) => Some(alone),
+        .map(|rule| match Automaton::new(&rule.regex) {
+            Ok(automaton) => Some(automaton),
             Err(broken) => {
                 if !shipped(rule) {
                     let message = format!("the regex can't be read: {}", broken.message);
@@ -102,7 +102,7 @@ pub fn lint(rules: &[Rule], errors: &[PatternError], shipped: impl Fn(&Rule) -> 
         let Some(own) = &compiled[at] else { continue };
         let mut say = |severity, code, message| findings.push(Finding::of(rule, severity, code, message));
         breadth(own, &mut say);
-        if own.is_catastrophic(&rule.regex) {
+        if own.is_catastrophic() {
             say(
                 Severity::Warning,
                 "catastrophic",
@@ -190,11 +190,11 @@ fn seen_by<'r>(rule: &Rule, reply: &'r str) -> std::borrow::Cow<'r, str> {
 }
 
 /// The first rule before number `before` that decides the category of this reply.
-fn first(rules: &[Rule], compiled: &[Option<Alone>], reply: &str, before: usize) -> Option<usize> {
-    rules[..before].iter().zip(compiled).position(|(rule, alone)| {
+fn first(rules: &[Rule], compiled: &[Option<Automaton>], reply: &str, before: usize) -> Option<usize> {
+    rules[..before].iter().zip(compiled).position(|(rule, automaton)| {
         decides(rule)
             && covers(rule, &rules[before])
-            && alone.as_ref().is_some_and(|a| a.is_match(&seen_by(rule, reply)))
+            && automaton.as_ref().is_some_and(|a| a.is_match(&seen_by(rule, reply)))
     })
 }
 
@@ -203,7 +203,7 @@ fn decides(rule: &Rule) -> bool {
     !rule.category.is_empty()
 }
 
-fn breadth(own: &Alone, say: &mut impl FnMut(Severity, &'static str, String)) {
+fn breadth(own: &Automaton, say: &mut impl FnMut(Severity, &'static str, String)) {
     if let Some(reply) = HARMLESS.iter().find(|reply| own.is_match(reply)) {
         let what = if reply.is_empty() { "an empty reply".to_owned() } else { format!("{reply:?}") };
         say(Severity::Warning, "over-broad", format!("it matches {what}: say more of the replies it is for"));

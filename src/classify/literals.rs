@@ -48,6 +48,17 @@ pub(super) fn fold(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(fold_char).collect())
 }
 
+/// The same into room that is there.
+pub(super) fn fold_into(text: &str, folded: &mut String) {
+    folded.clear();
+    if text.is_ascii() {
+        folded.push_str(text);
+        folded.make_ascii_lowercase();
+    } else {
+        folded.extend(text.chars().map(fold_char));
+    }
+}
+
 /// What is known of a node.
 struct Known {
     /// All the folded texts it can match, when they are few.
@@ -72,7 +83,7 @@ impl Known {
 }
 
 fn clause_of(strings: Vec<String>) -> Option<Clause> {
-    let telling = !strings.is_empty() && strings.iter().all(|s| s.chars().count() >= MIN_LENGTH);
+    let telling = !strings.is_empty() && strings.iter().all(|s| s.chars().take(MIN_LENGTH).count() == MIN_LENGTH);
     telling.then_some(strings)
 }
 

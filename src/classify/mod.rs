@@ -6,7 +6,7 @@
 //! A set is immutable and has an id that its whole content decides: whoever classifies with the set an event is stamped
 //! with comes to the same verdict (reference/accounting.md, section 7).
 
-mod alone;
+mod automaton;
 mod builtin;
 mod cache;
 mod codes;
@@ -22,6 +22,7 @@ pub mod novelty;
 mod pattern_file;
 mod pcre;
 mod rule;
+mod shared;
 mod stored;
 pub mod suggest;
 pub mod template;
@@ -33,4 +34,5 @@ pub use limits::{Facts, Limits};
 pub use line::{Line, classify_line};
 pub use pattern_file::{PatternError, parse as parse_pattern_file, parse_source as parse_pattern_source};
 pub use rule::{Rule, RuleKind};
+pub use shared::RuleSets;
 pub use verdict::{FailureKind, Match, Verdict, VerdictSource, combine};

@@ -13,10 +13,29 @@ pub(super) struct Translated {
     pub(super) regex: String,
     /// Whether it needs the engine that backtracks.
     pub(super) backtracks: bool,
+    /// Bytes of `regex`, and of what it was made of, from which on both go on alike.
+    moves: Vec<(usize, usize)>,
 }
 
-/// Translates a pattern. The error names the syntax that is not supported, with its column from 1.
-pub(super) fn translate(regex: &str) -> Result<Translated, String> {
+impl Translated {
+    /// Which byte of the pattern as it was written stands at this byte of the translated one.
+    pub(super) fn origin(&self, at: usize) -> usize {
+        let (ours, written) = self.moves.iter().rev().find(|(ours, _)| *ours <= at).copied().unwrap_or_default();
+        written + (at - ours)
+    }
+}
+
+/// What no engine has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unsupported {
+    /// Its name in PCRE.
+    pub(super) what: &'static str,
+    /// At which byte of the pattern.
+    pub(super) at: usize,
+}
+
+/// Translates a pattern. The error names the syntax that is not supported.
+pub(super) fn translate(regex: &str) -> Result<Translated, Unsupported> {
     let chars: Vec<char> = regex.chars().collect();
     let mut out = String::with_capacity(regex.len() + 8);
     let mut backtracks = false;
@@ -25,11 +44,18 @@ pub(super) fn translate(regex: &str) -> Result<Translated, String> {
     let mut class_start = 0;
     // Something that can be repeated has just been repeated: a `+` here is possessive.
     let mut repeated = false;
+    let mut moves = vec![(0, 0)];
+    // Bytes of the pattern before the character `counted`.
+    let (mut written, mut counted) = (0, 0);
     while at < chars.len() {
+        written += chars[counted..at].iter().map(|c| c.len_utf8()).sum::<usize>();
+        counted = at;
+        if moves.last().is_some_and(|(ours, before)| written.wrapping_sub(*before) != out.len() - ours) {
+            moves.push((out.len(), written));
+        }
         let c = chars[at];
         let next = chars.get(at + 1).copied();
-        let column = at + 1;
-        let refuse = |what: &str| Err(format!("{what} at column {column} of the regex is not supported"));
+        let refuse = |what| Err(Unsupported { what, at: written });
         let was_repeated = std::mem::take(&mut repeated);
         match c {
             '\\' => {
@@ -155,7 +181,7 @@ pub(super) fn translate(regex: &str) -> Result<Translated, String> {
         }
         at += 1;
     }
-    Ok(Translated { regex: out, backtracks })
+    Ok(Translated { regex: out, backtracks, moves })
 }
 
 /// Length of the `{2}`, `{2,}` or `{2,5}` that `chars` begins with. `{,5}` is literal text in PCRE.
@@ -183,7 +209,8 @@ mod tests {
             (r"a\hb(?#why)c", r"a[ \t]bc"),
             ("[a&&b]", r"[a\&\&b]"),
         ] {
-            assert_eq!(translate(pcre), Ok(Translated { regex: ours.into(), backtracks: false }), "{pcre}");
+            let translated = translate(pcre).unwrap();
+            assert_eq!((&*translated.regex, translated.backtracks), (ours, false), "{pcre}");
         }
         for pcre in ["a(?!b)", "(a)\\1", "(?<=x)a", "(?>a)b", "a++b", "a{2}+b"] {
             assert!(translate(pcre).unwrap().backtracks, "{pcre}");
@@ -201,14 +228,29 @@ mod tests {
             ("(?|a|b)", "groups"),
         ] {
             let error = translate(pcre).unwrap_err();
-            assert!(error.contains(name) && error.contains("column"), "{error}");
+            assert!(error.what.contains(name), "{error:?}");
+        }
+        assert_eq!(translate(r"é\<\K").unwrap_err().at, 4);
+    }
+
+    #[test]
+    fn a_place_in_the_translated_pattern_is_one_in_what_was_written() {
+        let written = r"é\Qa.b\E\<(x{,2}";
+        let translated = translate(written).unwrap();
+        for (ours, theirs) in [("(x", "(x"), ("x", "x{"), ("<", r"\<"), ("é", "é")] {
+            let at = translated.regex.find(ours).unwrap();
+            assert_eq!(translated.origin(at), written.find(theirs).unwrap(), "{ours} in {}", translated.regex);
         }
     }
 
     proptest! {
         #[test]
         fn no_pattern_makes_it_panic(regex in r"[\[\]\\a(){}?*+QE:^0-2 ,#é<!=]{0,30}") {
-            let _ = translate(&regex);
+            if let Ok(translated) = translate(&regex) {
+                for at in 0..=translated.regex.len() {
+                    let _ = translated.origin(at);
+                }
+            }
         }
     }
 }

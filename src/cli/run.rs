@@ -26,7 +26,8 @@ pub struct Args {
 }
 
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
-    let loaded = crate::node::load(&args.config.file()?, args.config.root.as_deref());
+    let mut options = Options { root: args.config.root.clone(), ..Options::default() };
+    let loaded = crate::node::load_with(&args.config.file()?, options.root.as_deref(), &options.rules);
     let Some(config) = loaded.config else {
         return Ok(super::mistakes(&loaded.diagnostics));
     };
@@ -37,7 +38,6 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
             _ => tracing::warn!("{}", diagnostic.one_line()),
         }
     }
-    let mut options = Options { root: args.config.root.clone(), ..Options::default() };
     if let Some(step) = args.kill_at {
         options.disk = Arc::new(KillDisk::new(options.disk, step));
     }

@@ -54,6 +54,16 @@ fn text(status: &Value) -> String {
     if !show("/configuration/refused").is_empty() {
         line("  REFUSED", show("/configuration/refused"));
     }
+    let given_up = show("/configuration/patternsGivenUp");
+    if !matches!(&*given_up, "" | "0") {
+        line(
+            "  GIVEN UP",
+            format!(
+                "a pattern was given up at its backtrack limit {given_up} times and counted as no match (the log names \
+                 it, `carom patterns lint` says why)"
+            ),
+        );
+    }
     let intake = show("/intake");
     line("intake", if intake == "open" { intake } else { format!("REFUSED: {intake}") });
     let tables = show("/tables");
@@ -241,7 +251,7 @@ mod tests {
         let status = json!({
             "intake": "disk full",
             "tables": "I/O error",
-            "configuration": { "waitingForRestart": ["spool"], "refused": "10:00: c:1: x" },
+            "configuration": { "waitingForRestart": ["spool"], "refused": "10:00: c:1: x", "patternsGivenUp": 3 },
             "store": { "journalBytes": 3_145_728 },
             "steeredQueueCount": 1,
             "steeredQueues": [{
@@ -256,6 +266,7 @@ mod tests {
             "FAILED: I/O error",
             "spool (in effect after a restart)",
             "c:1: x",
+            "given up at its backtrack limit 3 times",
             "3.0 MiB",
             "no space",
             "/etc/c:7: 421 slow",

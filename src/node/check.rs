@@ -3,16 +3,21 @@
 use std::path::Path;
 
 use crate::accounting::columns::Columns;
-use crate::classify::RuleSet;
+use crate::classify::RuleSets;
 use crate::config::{self, Config, Diagnostic, Loaded, Place, Severity};
 
 /// Reads the configuration at `path` and adds what the other rooms have to say about it: pattern rules, columns of
 /// accounting files, certificates, what the report processors can't do yet. There is a configuration in the answer when
 /// it can be put in force, as far as that can be known without doing it.
 pub fn load(path: &Path, root: Option<&Path>) -> Loaded {
+    load_with(path, root, &RuleSets::default())
+}
+
+/// The same; the pattern rules are left compiled in `rules`, for who puts the configuration in force.
+pub fn load_with(path: &Path, root: Option<&Path>, rules: &RuleSets) -> Loaded {
     let mut loaded = config::load(path, root);
     if let Some(config) = &loaded.config {
-        let findings = check(config, &loaded);
+        let findings = check(config, &loaded, rules);
         if findings.iter().any(Diagnostic::is_error) {
             loaded.config = None;
         }
@@ -21,14 +26,14 @@ pub fn load(path: &Path, root: Option<&Path>) -> Loaded {
     loaded
 }
 
-fn check(config: &Config, loaded: &Loaded) -> Vec<Diagnostic> {
+fn check(config: &Config, loaded: &Loaded, rules: &RuleSets) -> Vec<Diagnostic> {
     let whole = || Place { file: config.file.clone(), line: 0 };
     let named = |path: &Path| loaded.places.get(path).cloned().unwrap_or_else(whole);
     let mut findings = Vec::new();
     // The built-in rules alone are known to be good, and compiling takes its time.
     let rules = match config.bounce_category_patterns.as_slice() {
         [] => Ok(()),
-        own => RuleSet::compile(own).map(drop),
+        own => rules.compile(own).map(drop),
     };
     for error in rules.err().into_iter().flatten() {
         let place = Place { file: error.file.into(), line: error.line };

@@ -137,6 +137,8 @@ impl Inner {
                 "file": config.file.display().to_string(),
                 "inForceSince": text(configuration.since),
                 "rules": configuration.rules.to_string(),
+                // Patterns that backtrack and came to their limit: they counted as no match.
+                "patternsGivenUp": self.options.rules.given_up(),
                 "waitingForRestart": config::restart_needed(&self.started_with, &config),
                 "refused": configuration.refused.as_ref().map(|(t, why)| format!("{}: {why}", text(*t))),
             },

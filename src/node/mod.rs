@@ -24,6 +24,8 @@ use tokio::task::JoinHandle;
 
 use crate::accounting::feedback::{self, Running, SendIndex, novelty};
 use crate::accounting::outputs::{Outputs, Settings};
+use crate::accounting::stage::Stage;
+use crate::classify::RuleSets;
 use crate::config::{self, Config};
 use crate::delivery;
 use crate::disk::{Disk, RealDisk};
@@ -38,7 +40,7 @@ use crate::report::quarantine::Quarantine;
 use crate::store::{self, Store};
 use crate::suppress::Suppression;
 
-pub use check::load;
+pub use check::{load, load_with};
 pub use offline::Offline;
 
 /// What a node is run with besides its configuration.
@@ -52,11 +54,19 @@ pub struct Options {
     pub keep_ledger: bool,
     /// Accounting files that are new begin with the first event the ledger has, instead of the next one.
     pub acct_from_start: bool,
+    /// Rule sets that were compiled when the configuration was checked ([`load_with`]), and all that are met later.
+    pub rules: RuleSets,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { root: None, disk: Arc::new(RealDisk), keep_ledger: false, acct_from_start: false }
+        Options {
+            root: None,
+            disk: Arc::new(RealDisk),
+            keep_ledger: false,
+            acct_from_start: false,
+            rules: RuleSets::default(),
+        }
     }
 }
 
@@ -122,7 +132,7 @@ struct Inner {
     quarantine: Quarantine,
     report_counters: Arc<Counters>,
     /// Classifies the events that are asked for.
-    stage: Mutex<crate::accounting::stage::Stage>,
+    stage: Mutex<Stage>,
     /// One reload at a time.
     reload: Mutex<()>,
     /// What the listeners show in TLS.
@@ -166,12 +176,12 @@ impl Node {
         let opened = open_store(&config, &options)?;
         let doubt = doubt::Doubt::of(&opened, started)?;
         let store = opened.store;
-        let compiled = rules::compile(&config).map_err(NodeError::Other)?;
+        let compiled = rules::compile(&config, &options.rules).map_err(NodeError::Other)?;
         rules::put_in_force(&store, &compiled)?;
 
         // The suppression list reaches the end of the ledger before the first attempt is made.
         let suppression = Suppression::new();
-        let mut suppressor = feedback::open(&store, &suppression, compiled.clone())?;
+        let mut suppressor = feedback::open(&store, &suppression, options.rules.clone())?;
         suppressor.catch_up()?;
         let suppressor = suppressor.spawn().map_err(other)?;
         let has_processors = config.bounce_processor.is_some() || config.feedback_loop_processor.is_some();
@@ -184,7 +194,11 @@ impl Node {
 
         // The files; each has its own thread and its own place in the ledger.
         let root = options.root.clone().unwrap_or_default();
-        let settings = Settings { start_at_beginning: options.acct_from_start, ..Settings::new(root) };
+        let settings = Settings {
+            start_at_beginning: options.acct_from_start,
+            rules: options.rules.clone(),
+            ..Settings::new(root)
+        };
         let outputs = Outputs::start(Arc::new(store.clone()), &config.acct_files, options.disk.clone(), settings)
             .map_err(other)?;
         let outputs = Arc::new(outputs);
@@ -207,7 +221,7 @@ impl Node {
         // Replies in words never seen before: the operator hears of them.
         let (told, alarms) = tokio::sync::mpsc::unbounded_channel();
         let tell = Box::new(move |alarm| drop(told.send(alarm)));
-        let (watch_replies, seen_replies) = novelty::open(&store, live.clone(), tell)?;
+        let (watch_replies, seen_replies) = novelty::open(&store, live.clone(), options.rules.clone(), tell)?;
         let novelty = watch_replies.spawn().map_err(other)?;
         let notices = tokio::spawn(notice::tell(alarms, store.clone(), engine.clone(), live.clone()));
 
@@ -236,6 +250,7 @@ impl Node {
 
         let inner = Arc::new(Inner {
             live,
+            stage: Mutex::new(Stage::new(options.rules.clone(), Vec::new())),
             options,
             store,
             engine,
@@ -244,7 +259,6 @@ impl Node {
             outputs: outputs.clone(),
             quarantine,
             report_counters,
-            stage: Mutex::default(),
             reload: Mutex::new(()),
             identities,
             started_with,

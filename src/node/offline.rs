@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{NodeError, Options, commands, open_store, quarantine};
 use crate::accounting::feedback::SendIndex;
-use crate::classify::RuleSet;
+use crate::accounting::stage::Stage;
+use crate::classify::RuleSets;
 use crate::config::Config;
 use crate::manage::{Answer, Command};
 use crate::report::quarantine::Quarantine;
@@ -18,7 +19,7 @@ pub struct Offline {
     suppression: Suppression,
     quarantine: Quarantine,
     config: Arc<Config>,
-    stage: std::sync::Mutex<crate::accounting::stage::Stage>,
+    stage: std::sync::Mutex<Stage>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -33,15 +34,17 @@ impl Offline {
         super::doubt::Doubt::of(&opened, super::now())?;
         let suppression = Suppression::new();
         // What the last server had not applied any more is applied now: the list is what it would be at start-up.
-        let rules: std::sync::Arc<RuleSet> = super::rules::compile(config).map_err(NodeError::Other)?;
-        crate::accounting::feedback::open(&opened.store, &suppression, rules)?.catch_up()?;
+        let rules = RuleSets::default();
+        super::rules::compile(config, &rules).map_err(NodeError::Other)?;
+        crate::accounting::feedback::open(&opened.store, &suppression, rules.clone())?.catch_up()?;
         if config.bounce_processor.is_some() || config.feedback_loop_processor.is_some() {
             SendIndex::open(&opened.store, config.send_index_retention, config.send_index_max)?.catch_up()?;
         }
         let quarantine = Quarantine::open(&opened.store)?;
         drop(_inside);
         let config = Arc::new(config.clone());
-        Ok(Offline { store: opened.store, suppression, stage: Default::default(), quarantine, config, runtime })
+        let stage = std::sync::Mutex::new(Stage::new(rules, Vec::new()));
+        Ok(Offline { store: opened.store, suppression, stage, quarantine, config, runtime })
     }
 
     /// Carries out a command about the suppression list, the ledger, the queue or the report quarantine.

@@ -15,7 +15,7 @@ impl Inner {
     pub(super) fn reload(&self) -> Result<String, String> {
         let _one_at_a_time = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.live.load_full();
-        let loaded = check::load(&old.file, self.options.root.as_deref());
+        let loaded = check::load_with(&old.file, self.options.root.as_deref(), &self.options.rules);
         for warning in loaded.diagnostics.iter().filter(|d| d.severity == config::Severity::Warning) {
             tracing::warn!("{}", warning.one_line());
         }
@@ -44,7 +44,7 @@ impl Inner {
     fn put_in_force(&self, old: &Config, new: Config) -> Result<String, Refusal> {
         let compiled = match old.bounce_category_patterns == new.bounce_category_patterns {
             true => None,
-            false => Some(rules::compile(&new).map_err(Refusal::Words)?),
+            false => Some(rules::compile(&new, &self.options.rules).map_err(Refusal::Words)?),
         };
         let changes = config::diff(old, &new);
         if let Err(error) = self.change_over(&new, compiled.as_deref()) {

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::classify::RuleSet;
+use crate::classify::{RuleSet, RuleSets};
 use crate::config::Config;
 use crate::store::{Store, StoreError};
 
 /// The rules of this configuration and the built-in ones; all mistakes in one text.
-pub(super) fn compile(config: &Config) -> Result<Arc<RuleSet>, String> {
-    RuleSet::compile(&config.bounce_category_patterns).map(Arc::new).map_err(|errors| {
+pub(super) fn compile(config: &Config, rules: &RuleSets) -> Result<Arc<RuleSet>, String> {
+    rules.compile(&config.bounce_category_patterns).map_err(|errors| {
         let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
         errors.join("\n")
     })

@@ -4,7 +4,7 @@
 //! was suppressed never counts; a report suppresses only when it was tied to mail we sent, because anyone may mail a
 //! report that names anyone. Refusals for spam, policy or content are about the sender and suppress nobody.
 
-use crate::event::{Category, Event, Kind, Stage, category};
+use crate::event::{Event, Kind, Stage, category};
 
 /// Name of the rule that stands for "entered by hand".
 pub const MANUAL: &str = "manual";
@@ -25,7 +25,7 @@ pub struct Rule {
 /// What an event must say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Says {
-    /// A permanent failure whose category says that the address is dead.
+    /// A permanent failure that was judged to say that the address is dead.
     DeadAddress,
     /// A complaint of one of these feedback types (RFC 5965, 7.3).
     Complaint(&'static [&'static str]),
@@ -43,24 +43,22 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
-/// The rule by which `event`, classified as `category`, suppresses its recipient.
-pub fn decide(event: &Event<'_>, category: &str) -> Option<&'static Rule> {
+/// The rule by which `event`, classified as `category`, suppresses its recipient. `hard` is the verdict on it: the address
+/// is dead, because of its category or because the deciding rule says `kind=hard`; one that says `kind=soft` or
+/// `kind=block` is not hard whatever the category.
+pub fn decide(event: &Event<'_>, category: &str, hard: bool) -> Option<&'static Rule> {
     if event.rcpt.is_empty() || category.eq_ignore_ascii_case(category::SUPPRESSED) {
         return None;
     }
-    RULES.iter().find(|rule| rule.applies(event, category))
+    RULES.iter().find(|rule| rule.applies(event, hard))
 }
 
 impl Rule {
-    fn applies(&self, event: &Event<'_>, category: &str) -> bool {
+    fn applies(&self, event: &Event<'_>, hard: bool) -> bool {
         event.kind == self.kind
             && (!self.attributed || event.is_proved())
             && match self.says {
-                Says::DeadAddress => {
-                    event.is_permanent_failure()
-                        && is_about_the_recipient(event)
-                        && Category::by_name(category).is_some_and(|c| c.dead_address)
-                }
+                Says::DeadAddress => hard && event.is_permanent_failure() && is_about_the_recipient(event),
                 Says::Complaint(types) => types.iter().any(|t| event.feedback_type.eq_ignore_ascii_case(t)),
             }
     }
@@ -89,7 +87,8 @@ mod tests {
     }
 
     fn rule(event: &Event<'_>, category: &str) -> Option<&'static str> {
-        decide(event, category).map(|rule| rule.name)
+        let dead = crate::event::Category::by_name(category).is_some_and(|c| c.dead_address);
+        decide(event, category, dead).map(|rule| rule.name)
     }
 
     #[test]
@@ -101,6 +100,14 @@ mod tests {
         for alive in ["spam-related", "policy-related", "content-related", "quota-issues", "other", "our-own", ""] {
             assert_eq!(rule(&event, alive), None, "{alive}");
         }
+    }
+
+    #[test]
+    fn what_a_rule_says_of_the_kind_counts_and_not_the_category() {
+        let refused = bounce(Kind::Bounced, "smtp;550 5.4.4 unrouteable");
+        assert_eq!(decide(&refused, "routing-errors", true).map(|r| r.name), Some("hard"));
+        assert_eq!(decide(&refused, "bad-mailbox", false), None);
+        assert_eq!(decide(&bounce(Kind::Bounced, "smtp;450 4.4.4 unrouteable"), "routing-errors", true), None);
     }
 
     #[test]
@@ -162,11 +169,11 @@ mod tests {
         #[test]
         fn no_4xx_reply_suppresses_whatever_else_an_event_says(
             kind in prop::sample::select(Kind::ALL), code in 400u16..500, text in "[ -~]{0,30}",
-            category in prop::sample::select(crate::event::category::CATEGORIES), by in "[a-z]{0,3}",
+            category in prop::sample::select(crate::event::category::CATEGORIES), by in "[a-z]{0,3}", hard: bool,
         ) {
             let diag = format!("smtp;{code} {text}");
             let event = Event { attributed_by: &by, status: "5.1.1".parse().ok(), ..bounce(kind, &diag) };
-            prop_assert_eq!(decide(&event, category.name), None);
+            prop_assert_eq!(decide(&event, category.name, hard), None);
         }
     }
 }

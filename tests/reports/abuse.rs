@@ -68,8 +68,13 @@ fn outcome(mail: &str, to: &str) -> Vec<(String, String, bool)> {
     };
     let mut all = Vec::new();
     emit(&report, &attributions, &arrival, &[], Time::from_secs(9), &mut |event| {
-        let category = RULES.classify(event).category;
-        all.push((event.rcpt.to_owned(), event.attributed_by.to_owned(), decide(event, category).is_some()));
+        let verdict = RULES.classify(event);
+        let hard = verdict.kind() == carom::classify::FailureKind::Hard;
+        all.push((
+            event.rcpt.to_owned(),
+            event.attributed_by.to_owned(),
+            decide(event, verdict.category, hard).is_some(),
+        ));
     });
     all
 }

@@ -31,7 +31,7 @@ async fn the_same_report_a_thousand_times_gives_an_event_each_and_one_entry_by_t
     assert_eq!(about.len(), 1000);
     assert!(about.iter().all(|a| *a == (MessageId(5), 0, "ann@example.net".into(), "message-id".into())));
     let list = Suppression::new();
-    feedback::open(&desk.store, &list, rules).unwrap().catch_up().unwrap();
+    feedback::open(&desk.store, &list, rules.into()).unwrap().catch_up().unwrap();
     assert_eq!(list.len(), 1);
     assert_eq!(list.check("ann@example.net").unwrap().by, 1, "the first event has suppressed her, no later one");
     let row = desk.store.tables().suppressed(AddressKey::of("ann@example.net").as_str()).unwrap();

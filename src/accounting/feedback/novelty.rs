@@ -6,8 +6,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::StampedRules;
 use super::follow::{Effect, Follower, Urgency};
+use crate::classify::RuleSets;
 use crate::classify::novelty::{Alarm, Circumstance, Novelty, Seen, Threshold};
 use crate::config::Live;
 use crate::event::{Event, Kind};
@@ -27,7 +27,7 @@ pub struct NoveltyAlarm {
     seen: Shared,
     config: Live,
     tables: Tables,
-    rules: StampedRules,
+    rules: RuleSets,
     /// Keys to forget, because what they held has moved or gone.
     obsolete: Vec<u32>,
     raised: Vec<Alarm>,
@@ -40,8 +40,13 @@ impl std::fmt::Debug for NoveltyAlarm {
     }
 }
 
-/// Opens the consumer where it stopped; also gives what it sees.
-pub fn open(store: &Store, config: Live, tell: Tell) -> Result<(Follower<NoveltyAlarm>, Shared), StoreError> {
+/// Opens the consumer where it stopped; also gives what it sees. `rules` are the sets compiled already.
+pub fn open(
+    store: &Store,
+    config: Live,
+    rules: RuleSets,
+    tell: Tell,
+) -> Result<(Follower<NoveltyAlarm>, Shared), StoreError> {
     let tables = store.tables().clone();
     let rows = tables.templates()?;
     // A row of another version is forgotten: it comes again.
@@ -50,7 +55,6 @@ pub fn open(store: &Store, config: Live, tell: Tell) -> Result<(Follower<Novelty
     let moved = novelty.len() != rows.len();
     let obsolete = if moved { rows.into_iter().map(|(key, _)| key).collect() } else { Vec::new() };
     let seen = Arc::new(Mutex::new(novelty));
-    let rules = StampedRules { sets: Default::default() };
     let effect = NoveltyAlarm { seen: seen.clone(), config, tables, rules, obsolete, raised: Vec::new(), tell };
     Ok((Follower::open(store, effect)?, seen))
 }
@@ -65,7 +69,7 @@ impl Effect for NoveltyAlarm {
         if !concerns || !event.category.is_empty() || event.reply_code().is_none() {
             return Ok(());
         }
-        let Some(rules) = self.rules.of(event.rules, &self.tables)? else { return Ok(()) };
+        let Some(rules) = self.rules.of(event.rules, || self.tables.rule_set(event.rules))? else { return Ok(()) };
         let verdict = rules.classify(event);
         let about = Circumstance {
             time: event.time,

@@ -44,7 +44,7 @@ fn append(store: &Store, all: &[Event<'_>]) -> Result<(), StoreError> {
 
 fn start(store: &Store) -> (Suppression, Suppressor) {
     let list = Suppression::new();
-    let consumer = open(store, &list, Arc::clone(&RULES)).unwrap();
+    let consumer = open(store, &list, Arc::clone(&RULES).into()).unwrap();
     (list, consumer)
 }
 
@@ -205,6 +205,31 @@ fn an_event_is_classified_with_the_rules_it_was_stamped_with() {
 }
 
 #[test]
+fn the_kind_that_a_rule_says_counts_in_suppression_and_a_temporary_failure_never_does() {
+    let disk = SimDisk::new();
+    let store = open_store(&disk).unwrap();
+    let text = "/no route/ routing-errors kind=hard\n/user unknown today/ bad-mailbox kind=soft\n\
+                /user unknown to us/ bad-mailbox kind=block\n/user unknown/ bad-mailbox\n";
+    let own = RuleSet::compile(&[PatternSource::file("own.conf", text)]).unwrap();
+    store.tables().write(|tx| tx.put_rule_set(own.id(), own.text())).unwrap();
+    store.set_rules(own.id());
+    let all = [
+        bounce("hard@example.net", "smtp;550 5.4.4 no route"),
+        bounce("later@example.net", "smtp;450 4.4.4 no route"),
+        Event { kind: Kind::Transient, ..bounce("again@example.net", "smtp;550 5.4.4 no route") },
+        bounce("soft@example.net", "smtp;550 5.1.1 user unknown today"),
+        bounce("block@example.net", "smtp;550 5.1.1 user unknown to us"),
+        bounce("dead@example.net", "smtp;550 5.1.1 user unknown"),
+    ];
+    append(&store, &all).unwrap();
+    let (list, mut consumer) = start(&store);
+    consumer.catch_up().unwrap();
+    let listed = |name: &str| list.check(&format!("{name}@example.net")).is_some();
+    let found: Vec<_> = ["hard", "later", "again", "soft", "block", "dead"].map(listed).into();
+    assert_eq!(found, [true, false, false, false, false, true]);
+}
+
+#[test]
 fn a_complaint_suppresses_only_when_it_is_about_our_mail() {
     let disk = SimDisk::new();
     let store = open_store(&disk).unwrap();
@@ -258,7 +283,7 @@ fn after_power_cuts_at_random_every_durable_bounce_is_on_the_list_once() {
             let _ = (|| -> Result<(), StoreError> {
                 let store = open_store(&disk)?;
                 let list = Suppression::new();
-                let mut consumer = open(&store, &list, Arc::clone(&RULES))?;
+                let mut consumer = open(&store, &list, Arc::clone(&RULES).into())?;
                 loop {
                     sent += 1;
                     append(&store, &[bounce(&format!("u{}@example.net", sent % 17), UNKNOWN)])?;

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::acct::{AcctArgs, Record};
 use super::paint::{Paint, grouped, on_one_line, percent, table};
 use super::rules::{BaseArgs, OrExit, compile, read};
-use crate::classify::RuleSet;
+use crate::classify::{FailureKind, RuleSet, Verdict};
 use crate::cli::Failure;
 use crate::config::PatternSource;
 use crate::event::{AddressKey, Event, Kind};
@@ -120,7 +120,7 @@ impl Difference {
             }
             None => self.changes_left_out += 1,
         }
-        let (was, is) = (suppresses(event, before.category), suppresses(event, after.category));
+        let (was, is) = (suppresses(event, &before), suppresses(event, &after));
         if was != is {
             let key = AddressKey::of(event.rcpt);
             let room = self.fates.len() < max_recipients;
@@ -135,8 +135,8 @@ impl Difference {
     }
 }
 
-fn suppresses(event: &Event<'_>, category: &str) -> bool {
-    suppress::decide(event, category).is_some()
+fn suppresses(event: &Event<'_>, verdict: &Verdict<'_>) -> bool {
+    suppress::decide(event, verdict.category, verdict.kind() == FailureKind::Hard).is_some()
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
@@ -160,8 +160,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
                 return;
             }
             if let Some(fate) = fates.get_mut(AddressKey::of(event.rcpt).as_str()) {
-                fate.old |= suppresses(event, old.classify(event).category);
-                fate.new |= suppresses(event, new.classify(event).category);
+                fate.old |= suppresses(event, &old.classify(event));
+                fate.new |= suppresses(event, &new.classify(event));
             }
         })?;
     }

@@ -9,7 +9,7 @@ use super::paint::{Paint, table};
 use super::rules::{Loaded, RulesArgs};
 use crate::classify::explain::ByCode;
 use crate::classify::template::masked;
-use crate::classify::{Facts, Line, Match, VerdictSource, classify_line};
+use crate::classify::{Facts, FailureKind, Line, Match, VerdictSource, classify_line};
 use crate::cli::Failure;
 use crate::event::{Event, Kind, Stage, Time};
 use crate::suppress;
@@ -142,7 +142,8 @@ impl<'a> Told<'a> {
             provider: args.provider.as_deref().unwrap_or(""),
             ..Event::new(Kind::Bounced, Time(1))
         };
-        let suppressed_by = suppress::decide(&event, line.category).map(|rule| rule.name);
+        let suppressed_by =
+            suppress::decide(&event, line.category, line.kind == FailureKind::Hard).map(|rule| rule.name);
         Told {
             by_pattern: line.source == VerdictSource::Pattern,
             line,

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 mod quarantine;
 
 use super::Failure;
-use crate::classify::RuleSet;
-use crate::event::{Category, Event, Kind, Time};
+use crate::classify::{FailureKind, RuleSet};
+use crate::event::{Event, Kind, Time};
 use crate::report::{RcptResult, Recognised, ReportKind, Summary, recognise};
 
 /// Arguments of `carom report`.
@@ -216,9 +216,8 @@ fn judge(kind: ReportKind, result: &RcptResult, diag: &str, rules: &RuleSet) -> 
         _ => return (String::new(), false),
     };
     let event = Event { diag, status: result.status, action: result.action, ..Event::new(kind, Time::UNKNOWN) };
-    let category = rules.classify(&event).category.to_owned();
-    let hard = event.is_permanent_failure() && Category::by_name(&category).is_some_and(|c| c.dead_address);
-    (category, hard)
+    let verdict = rules.classify(&event);
+    (verdict.category.to_owned(), event.is_permanent_failure() && verdict.kind() == FailureKind::Hard)
 }
 
 #[cfg(test)]
