@@ -1,8 +1,4 @@
-#![expect(
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "edge: reads the mails named by the arguments"
-)]
+#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "edge: reads the mails it is given")]
 //! `carom report`: what Carom makes of bounces, complaints and whatever else came to a bounce address.
 
 use std::io::{BufRead, BufReader, Read, Write};
