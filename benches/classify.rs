@@ -1,5 +1,6 @@
 //! What a verdict costs: new replies, a campaign's mix in which nine of ten repeat, and compiling the rules; and what
 //! asking the suppression list costs. `cargo bench --bench classify`
+#![expect(clippy::disallowed_methods, reason = "edge: reads the clock")]
 
 use std::hint::black_box;
 

@@ -30,6 +30,7 @@ fn settings(root: &Path) -> Settings {
         start_at_beginning: true,
         commit_every: Duration::from_millis(20),
         retry_after: Duration::from_millis(20),
+        rules: Default::default(),
     }
 }
 

@@ -170,7 +170,14 @@ impl Attempt<'_> {
         drawn.fate = Fate::Done;
         ledgered.finish.recipient(self.envelope.id, state.index);
         ledgered.finished = true;
-        ledgered.failures.extend(self.ending(state.index, Action::Failed, outcome.status, outcome.text, true, Time::UNKNOWN));
+        ledgered.failures.extend(self.ending(
+            state.index,
+            Action::Failed,
+            outcome.status,
+            outcome.text,
+            true,
+            Time::UNKNOWN,
+        ));
         if !self.settings.disable_acct_records.contains(Kind::Bounced) {
             ledgered.finish.event(&event);
         }
