@@ -1,10 +1,10 @@
 //! Which rules match a reply, in their order.
 //!
-//! A rule is searched in parts, which are the alternatives of its regex: the rule matches where one of them does. One pass
-//! over the folded reply finds the literals that parts need ([`super::literals`]); a part whose needs are met, or that
-//! needs nothing, is a candidate and is asked by its own automaton, which is made when the part is first a candidate. So
-//! of hundreds of rules a handful of small automata are asked. One automaton for all rules was measured: the gaps that
-//! rules leave between words make its states multiply, and it is a hundred times slower.
+//! One pass over the folded reply finds the literals that rules need ([`super::literals`]); a rule whose needs are met, or
+//! that needs nothing, is a candidate and is asked by its own automaton, which is made when the rule is first a
+//! candidate. So of hundreds of rules some are asked. Two other ways were measured: one automaton for all rules is a
+//! hundred times slower, because the gaps that rules leave between words make its states multiply; an automaton for each
+//! alternative of a rule is up to two times slower, because there are more to ask.
 //!
 //! Matching is linear in the reply, but for patterns with look-around and their like: those stop at a backtrack limit,
 //! and are then no match, which is counted and logged.
@@ -14,24 +14,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use hashbrown::HashMap;
 use regex_automata::util::pool::Pool;
-use regex_syntax::hir::{Hir, HirKind};
 
-use super::automaton::{Automaton, GivenUp, Linear};
+use super::automaton::{Automaton, GivenUp};
 use super::literals::{self, fold_into};
 use super::mask::Masked;
 use super::pattern_file::PatternError;
 use super::rule::Rule;
 
-/// A regex with more alternatives is searched whole. One means that none is searched in parts: measured with the shipped
-/// rules, parts cost up to twice as much as whole rules, because there are more automata to ask.
-const MAX_PARTS: usize = 1;
-
 /// All rules, ready to be asked.
 pub(super) struct Matcher {
     patterns: Vec<Pattern>,
-    /// Of all rules, in their order.
-    parts: Vec<Part>,
-    /// Parts by what they see.
+    /// Rules by what they see.
     views: [View; 2],
     scratch: Pool<Scratch>,
     given_up: AtomicU64,
@@ -46,23 +39,17 @@ struct Pattern {
     name: Box<str>,
 }
 
-struct Part {
-    rule: u32,
-    /// `None` when it is the whole regex.
-    automaton: Option<Linear>,
-}
-
-/// The parts that see the same text.
+/// The rules that see the same text.
 #[derive(Default)]
 struct View {
     literals: Option<AhoCorasick>,
-    /// By literal: the parts that need it, and which of their clauses it meets, as a bit.
+    /// By literal: the rules that need it, and which of their clauses it meets, as a bit.
     needed_by: Vec<Box<[(u32, u8)]>>,
-    /// Parts that need nothing.
+    /// Rules that need nothing.
     always: Vec<u32>,
-    /// The parts that need something, and all the bits of their clauses.
+    /// The rules that need something, and all the bits of their clauses.
     wanted_of: Vec<(u32, u8)>,
-    parts: usize,
+    rules: usize,
 }
 
 /// What a search needs room for; kept from one to the next.
@@ -86,7 +73,6 @@ fn wanted(clauses: usize) -> u8 {
 impl Matcher {
     pub(super) fn new(rules: &[Rule], errors: &mut Vec<PatternError>) -> Matcher {
         let mut patterns = Vec::with_capacity(rules.len());
-        let mut parts: Vec<Part> = Vec::new();
         let mut views = [ViewBuilder::default(), ViewBuilder::default()];
         for (number, rule) in rules.iter().enumerate() {
             let automaton = match Automaton::new(&rule.regex) {
@@ -97,26 +83,12 @@ impl Matcher {
                     continue;
                 }
             };
-            let view = &mut views[usize::from(rule.shipped)];
-            let mut add = |automaton: Option<Linear>, clauses| {
-                view.add(parts.len() as u32, clauses);
-                parts.push(Part { rule: number as u32, automaton });
-            };
-            match automaton.hir().map(alternatives) {
-                None => add(None, Vec::new()),
-                Some(alternatives) if alternatives.len() > 1 => {
-                    for hir in alternatives {
-                        let clauses = literals::required(&hir);
-                        add(Some(Linear::new(hir)), clauses);
-                    }
-                }
-                Some(_) => add(None, automaton.hir().map(literals::required).unwrap_or_default()),
-            }
+            let clauses = automaton.hir().map(literals::required).unwrap_or_default();
+            views[usize::from(rule.shipped)].add(number as u32, clauses);
             patterns.push(Pattern { automaton, shipped: rule.shipped, name: rule.name().into() });
         }
         Matcher {
             patterns,
-            parts,
             views: views.map(ViewBuilder::finish),
             scratch: Pool::new(Scratch::default),
             given_up: AtomicU64::new(0),
@@ -131,34 +103,20 @@ impl Matcher {
         let scratch = &mut *guard;
         scratch.candidates.clear();
         for (view, text) in self.views.iter().zip([reply, masked.text()]) {
-            if view.parts > 0 {
+            if view.rules > 0 {
                 view.candidates(text, scratch);
             }
         }
         scratch.candidates.sort_unstable();
-        // The rule that needs no further look: it has matched, or is not asked for.
-        let mut done = None;
-        for part in &scratch.candidates {
-            let part = &self.parts[*part as usize];
-            let number = part.rule as usize;
-            if done == Some(number) {
-                continue;
-            }
+        for number in &scratch.candidates {
+            let number = *number as usize;
             if !asked(number) {
-                done = Some(number);
                 continue;
             }
             let pattern = &self.patterns[number];
             let text = if pattern.shipped { masked.text() } else { reply };
-            let matches = match &part.automaton {
-                Some(linear) => linear.is_match(text),
-                None => self.is_match(pattern, text),
-            };
-            if matches {
-                done = Some(number);
-                if found(number) {
-                    return;
-                }
+            if self.is_match(pattern, text) && found(number) {
+                return;
             }
         }
     }
@@ -205,47 +163,6 @@ impl Matcher {
     }
 }
 
-/// The regexes of which one matches where `hir` does: its alternatives, with what stands before and behind all of them.
-fn alternatives(hir: &Hir) -> Vec<Hir> {
-    match hir.kind() {
-        HirKind::Capture(capture) => alternatives(&capture.sub),
-        HirKind::Alternation(all) if all.len() <= MAX_PARTS => {
-            let split: Vec<Hir> = all.iter().flat_map(alternatives).collect();
-            if split.len() <= MAX_PARTS { split } else { all.clone() }
-        }
-        // The parser takes what alternatives begin or end with out of them.
-        HirKind::Concat(all) => {
-            let largest = all.iter().enumerate().filter_map(|(n, part)| match part.kind() {
-                HirKind::Alternation(them) if them.len() <= MAX_PARTS => Some((n, them)),
-                _ => None,
-            });
-            match largest.max_by_key(|(_, them)| them.iter().map(weight).sum::<usize>()) {
-                Some((n, them)) if all.len() <= 3 && them.iter().any(|h| weight(h) > 30) => them
-                    .iter()
-                    .map(|one| {
-                        let mut all = all.clone();
-                        all[n] = one.clone();
-                        Hir::concat(all)
-                    })
-                    .collect(),
-                _ => vec![hir.clone()],
-            }
-        }
-        _ => vec![hir.clone()],
-    }
-}
-
-/// About how much there is in a regex.
-fn weight(hir: &Hir) -> usize {
-    match hir.kind() {
-        HirKind::Empty | HirKind::Look(_) | HirKind::Class(_) => 1,
-        HirKind::Literal(literal) => literal.0.len(),
-        HirKind::Repetition(repetition) => weight(&repetition.sub),
-        HirKind::Capture(capture) => weight(&capture.sub),
-        HirKind::Concat(all) | HirKind::Alternation(all) => all.iter().map(weight).sum(),
-    }
-}
-
 #[derive(Default)]
 struct ViewBuilder {
     literals: HashMap<String, usize>,
@@ -254,13 +171,13 @@ struct ViewBuilder {
 }
 
 impl ViewBuilder {
-    fn add(&mut self, part: u32, clauses: Vec<literals::Clause>) {
-        self.view.parts += 1;
+    fn add(&mut self, rule: u32, clauses: Vec<literals::Clause>) {
+        self.view.rules += 1;
         if clauses.is_empty() {
-            self.view.always.push(part);
+            self.view.always.push(rule);
             return;
         }
-        self.view.wanted_of.push((part, wanted(clauses.len())));
+        self.view.wanted_of.push((rule, wanted(clauses.len())));
         let place = self.view.wanted_of.len() as u32 - 1;
         for (n, clause) in clauses.into_iter().enumerate() {
             for literal in clause {
@@ -285,8 +202,8 @@ impl ViewBuilder {
             .build(ordered.iter().map(|(literal, _)| literal));
         match built {
             Ok(literals) if !ordered.is_empty() => view.literals = Some(literals),
-            // Without the search every part is asked: slower, and the same verdicts.
-            _ => view.always.extend(view.wanted_of.iter().map(|(part, _)| *part)),
+            // Without the search every rule is asked: slower, and the same verdicts.
+            _ => view.always.extend(view.wanted_of.iter().map(|(rule, _)| *rule)),
         }
         view.needed_by = needed_by.into_iter().map(Vec::into_boxed_slice).collect();
         view
@@ -294,7 +211,7 @@ impl ViewBuilder {
 }
 
 impl View {
-    /// Adds the parts that may match, in any order, each once.
+    /// Adds the rules that may match, in any order, each once.
     fn candidates(&self, text: &str, scratch: &mut Scratch) {
         let Scratch { folded, seen, met, touched, candidates } = scratch;
         candidates.extend(&self.always);
@@ -317,11 +234,11 @@ impl View {
                 if *met == 0 {
                     touched.push(place);
                 }
-                let (part, wanted) = self.wanted_of[place as usize];
+                let (rule, wanted) = self.wanted_of[place as usize];
                 if *met != wanted {
                     *met |= clause;
                     if *met == wanted {
-                        candidates.push(part);
+                        candidates.push(rule);
                     }
                 }
             }

@@ -115,9 +115,9 @@ fn judge(set: &RuleSet, list: &str) -> (usize, usize, Vec<String>, Vec<String>) 
     (all, right, lost, kept)
 }
 
-/// The lists were written from memory of what servers say. Only `blind.jsonl` is older than the rules; the others were
-/// written by somebody who had not seen the rules' answers to them, and the rules were mended after each, so that this
-/// guards what was reached and measures nothing. Not every label is beyond dispute, so that the floor is below one.
+/// The lists were written from memory of what servers say. Only `blind.jsonl` is older than the rules; the rules were
+/// mended after each list, so that this guards what was reached and measures nothing. Not every label is beyond dispute,
+/// so that the floor is below one.
 #[test]
 fn the_lists_of_labelled_replies_stay_in_the_right_category() {
     let set = RuleSet::builtin();
