@@ -1,19 +1,20 @@
 //! `carom classify`: what the pattern files make of replies, one a line in, one JSON object a line out.
 
 use std::io::{BufRead, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::Failure;
-use crate::classify::{Facts, Line, RuleSet, classify_line};
-use crate::config::PatternSource;
+use crate::classify::{BACKOFF, Facts, Line, RuleSet, classify_line};
+use crate::config::{PatternSource, QueueMode, ReplyAction};
 use crate::event::Stage;
 
 /// Arguments of `carom classify`.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "One reply a line in, one JSON object a line out: text, category, kind (hard, soft, block, transient), \
-    rule, source, action, suppress, backoff.\n\n\
+    rule, source, action, suppress, backoff (by the rules given, or by the shipped list that `smtp-pattern-list builtin` puts \
+    in force).\n\n\
     Examples:\n  \
     echo '550 5.1.1 no such user' | carom classify\n  \
     carom classify --config /etc/carom/config --provider gmail < replies.txt | jq -r .category | sort | uniq -c"
@@ -47,7 +48,7 @@ pub struct Args {
 struct Printed<'a> {
     #[serde(flatten)]
     line: Line<'a>,
-    /// Whether a sender should slow down: some rule says `mode=backoff`.
+    /// Whether a sender should slow down: a rule that matches, of those asked or of the shipped list, says `mode=backoff`.
     backoff: bool,
 }
 
@@ -74,6 +75,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::from(2));
         }
     };
+    let shipped = RuleSet::compile_alone(&[PatternSource::file(Path::new(BACKOFF.0), BACKOFF.1.to_owned())])
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
     let facts = Facts {
         provider: args.provider.as_deref().unwrap_or(""),
         domain: args.domain.as_deref().unwrap_or(""),
@@ -89,7 +92,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         let line = String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']).to_owned();
         bytes.clear();
         let line = classify_line(&rules, &line, &facts);
-        let backoff = line.action.split(',').any(|a| a == "mode=backoff");
+        let slow = ReplyAction::Mode(QueueMode::Backoff);
+        let backoff =
+            line.action.split(',').any(|a| a == slow.to_string()) || shipped.actions(line.text, &facts).contains(&slow);
         serde_json::to_writer(&mut out, &Printed { line, backoff }).map_err(std::io::Error::from)?;
         out.write_all(b"\n")?;
     }
