@@ -103,6 +103,8 @@ impl Draft {
             send_index_retention: global.send_index_retention,
             send_index_max: global.send_index_max,
             report_quarantine_size: global.report_quarantine_size,
+            alarm_to: global.alarm_to,
+            alarm_command: global.alarm_command,
             novelty_alarm: global.novelty_alarm,
         }
     }

@@ -52,6 +52,8 @@ fn changes(old: &Config, new: &Config) -> impl Iterator<Item = (&'static str, bo
         ("send-index-retention", old.send_index_retention != new.send_index_retention),
         ("send-index-max", old.send_index_max != new.send_index_max),
         ("report-quarantine-size", old.report_quarantine_size != new.report_quarantine_size),
+        ("alarm-to", old.alarm_to != new.alarm_to),
+        ("alarm-command", old.alarm_command != new.alarm_command),
         ("novelty-alarm", old.novelty_alarm != new.novelty_alarm),
         ("command-socket", old.command_socket != new.command_socket),
     ];

@@ -85,6 +85,10 @@ pub struct Config {
     pub send_index_max: u64,
     /// `report-quarantine-size`: bytes of reports that nobody understood.
     pub report_quarantine_size: u64,
+    /// `alarm-to`: who gets a mail about an alarm; without it `postmaster`.
+    pub alarm_to: Vec<String>,
+    /// `alarm-command`: a program that gets each alarm as JSON on its standard input.
+    pub alarm_command: Option<PathBuf>,
     /// `novelty-alarm-...`.
     pub novelty_alarm: NoveltyAlarm,
     /// `command-socket FILE`: where `carom reload` and `carom suppress` reach the running server.
@@ -98,7 +102,7 @@ pub struct NoveltyAlarm {
     pub count: u32,
     /// `novelty-alarm-within`: in this time.
     pub within: Duration,
-    /// `novelty-alarm-to`: who gets a mail; without it `postmaster`.
+    /// `novelty-alarm-to`: who gets a mail; without it `alarm-to`, then `postmaster`.
     pub to: Vec<String>,
     /// `novelty-alarm-command`: a program that gets the alarm as JSON on its standard input.
     pub command: Option<PathBuf>,

@@ -7,6 +7,7 @@ mod commands;
 mod doubt;
 mod known;
 pub mod log;
+mod new_reply;
 mod notice;
 mod offline;
 mod quarantine;
@@ -218,9 +219,13 @@ impl Node {
             tracing::info!(recipients, "the queue goes on");
         }
 
-        // Replies in words never seen before: the operator hears of them.
+        // What the operator is to hear of goes through one channel; the first kind: replies in words never seen before.
         let (told, alarms) = tokio::sync::mpsc::unbounded_channel();
-        let tell = Box::new(move |alarm| drop(told.send(alarm)));
+        let told: notice::Notices = told;
+        let tell = {
+            let (told, live) = (told.clone(), live.clone());
+            Box::new(move |alarm| drop(told.send(new_reply::notice(&live.load(), &alarm))))
+        };
         let (watch_replies, seen_replies) = novelty::open(&store, live.clone(), options.rules.clone(), tell)?;
         let novelty = watch_replies.spawn().map_err(other)?;
         let notices = tokio::spawn(notice::tell(alarms, store.clone(), engine.clone(), live.clone()));

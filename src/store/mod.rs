@@ -49,7 +49,7 @@ pub use cursors::ConsumerRow;
 pub use error::{LoadError, StoreError};
 pub use finish::Finish;
 pub use ledger::{Chunk, Ledger, Reader};
-pub use message::{Envelope, Message, RcptState, Recipient, Route};
+pub use message::{Envelope, Message, OwnMail, RcptState, Recipient, Route};
 pub use send_index::SendKey;
 pub use tables::{Tables, Tx};
 
