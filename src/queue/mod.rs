@@ -6,6 +6,7 @@
 
 pub mod backlog;
 pub mod engine;
+pub mod jobs;
 pub mod key;
 pub mod limits;
 pub mod machine;
@@ -16,8 +17,9 @@ pub mod throttle;
 
 pub use backlog::{Drawn, Fate};
 pub use engine::{Engine, Permit};
+pub use jobs::JobStatus;
 pub use key::{QueueName, destination, is_meant};
 pub use limits::Limits;
-pub use machine::{Next, Purpose, QueueStatus, Steer};
+pub use machine::{Mail, Next, Purpose, QueueStatus, Steer};
 pub use mode::Mode;
 pub use sources::Disabled;
