@@ -7,6 +7,8 @@
 //! working, the entries wait, the ledger keeps their events, and an error is logged at each try.
 
 mod follow;
+pub mod job_counts;
+pub mod job_guard;
 pub mod novelty;
 mod send_index;
 #[cfg(test)]

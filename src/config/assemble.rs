@@ -98,6 +98,7 @@ impl Draft {
             bounce_processor: bounce.map(|(p, _)| p),
             feedback_loop_processor: feedback.map(|(p, _)| p),
             return_path_token: self.token.map(|(t, _)| t),
+            job_guards: self.job_guards,
             ledger_retention_bytes: global.ledger_retention_bytes,
             ledger_retention: global.ledger_retention,
             send_index_retention: global.send_index_retention,

@@ -46,6 +46,7 @@ fn changes(old: &Config, new: &Config) -> impl Iterator<Item = (&'static str, bo
         ("<bounce-processor>", old.bounce_processor != new.bounce_processor),
         ("<feedback-loop-processor>", old.feedback_loop_processor != new.feedback_loop_processor),
         ("<return-path-token>", old.return_path_token != new.return_path_token),
+        ("<job-guard>", old.job_guards != new.job_guards),
         ("ledger-retention", {
             (old.ledger_retention, old.ledger_retention_bytes) != (new.ledger_retention, new.ledger_retention_bytes)
         }),

@@ -14,6 +14,7 @@ use super::address_list::{AddressList, Entries};
 use super::body_pattern::BodyPattern;
 pub use super::inherit::Domains;
 use super::inherit::Overlay;
+use super::job_guard::JobGuard;
 use super::push::Push;
 use crate::event::{Address, Kind, Kinds, TokenKey};
 
@@ -73,6 +74,8 @@ pub struct Config {
     pub feedback_loop_processor: Option<Processor>,
     /// Signed return paths: `<return-path-token>`.
     pub return_path_token: Option<ReturnPathToken>,
+    /// `<job-guard>`s in file order; [`Config::job_guard`] finds the one that holds.
+    pub job_guards: Vec<JobGuard>,
     /// Headers to keep with each event: the union of what acct-files ask for, lower-cased.
     pub kept_headers: Vec<String>,
     /// `ledger-retention SIZE` and `ledger-retention TIME`.

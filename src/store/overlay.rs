@@ -12,7 +12,7 @@ use super::error::StoreError;
 pub(super) type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 /// The tables; a number is how the overlay names one.
-pub(super) const TABLES: [Definition; 9] = [
+pub(super) const TABLES: [Definition; 10] = [
     TableDefinition::new("meta"),
     TableDefinition::new("consumers"),
     TableDefinition::new("rule sets"),
@@ -22,6 +22,7 @@ pub(super) const TABLES: [Definition; 9] = [
     TableDefinition::new("counters"),
     TableDefinition::new("quarantine"),
     TableDefinition::new("templates"),
+    TableDefinition::new("jobs"),
 ];
 
 /// Index into [`TABLES`].
@@ -37,6 +38,7 @@ pub(super) enum Table {
     Counters = 6,
     Quarantine = 7,
     Templates = 8,
+    Jobs = 9,
 }
 
 impl Table {

@@ -1,5 +1,5 @@
 //! What has been derived from the journal and is looked up by key: one `redb` file. What stands in each table is told in the file
-//! named for it: `cursors`, `rule_sets`, `suppressed`, `send_index`, `counters`, `templates`.
+//! named for it: `cursors`, `rule_sets`, `suppressed`, `send_index`, `counters`, `templates`, `jobs`.
 //!
 //! Commits are shared: those who come while a commit is under way run one after the other in the next transaction, and
 //! the last of them commits for all. So ten consumers cost as many syncs as one. A failing closure leaves no trace.
