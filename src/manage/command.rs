@@ -63,6 +63,20 @@ pub enum Command {
         /// The address.
         address: String,
     },
+    /// Which of these addresses are suppressed for a campaign? The answer has their places, from 0, in `suppressed`.
+    SuppressCheckMany {
+        /// At most 10,000.
+        addresses: Vec<String>,
+        /// The campaign's sender; empty when not known.
+        #[serde(default)]
+        sender: String,
+        /// Its job; empty when not known.
+        #[serde(default)]
+        job: String,
+        /// Its VirtualMTA; empty when not known.
+        #[serde(default)]
+        vmta: String,
+    },
     /// Suppress this address by hand.
     SuppressAdd {
         /// The address.

@@ -237,8 +237,7 @@ async fn leads_to(resolver: &Resolver, name: &str, ip: IpAddr) -> Word<bool> {
 /// Whether a bounce has a way back.
 async fn returns(resolver: &Resolver, sender: &Sender<'_>) -> Word<Result<(), String>> {
     let domain = domain_of(sender.mail_from);
-    let query =
-        RouteQuery { domain, smtp_hosts: &[], port: 25, need_mx: false, v4: true, v6: true, own: &[] };
+    let query = RouteQuery { domain, smtp_hosts: &[], port: 25, need_mx: false, v4: true, v6: true, own: &[] };
     match timeout(sender.within, resolver.route(&query)).await {
         Err(_) => Word::Unknown(too_late(sender.within)),
         Ok(Ok(_)) => Word::Known(Ok(())),

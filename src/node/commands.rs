@@ -238,6 +238,12 @@ pub(super) fn suppression(store: &Store, list: &Suppression, command: Command) -
                 Err(error) => Answer::error(error.to_string()),
             }
         }
+        Command::SuppressCheckMany { addresses, .. } => {
+            let suppressed = |(place, address): (usize, &String)| list.check(address).map(|_| place);
+            let places: Vec<usize> =
+                addresses.iter().take(MAX_PAGE as usize).enumerate().filter_map(suppressed).collect();
+            Answer::data(json!({ "suppressed": places }))
+        }
         Command::SuppressAdd { address, reason } => match suppress::add(list, store, &address, &reason, now()) {
             Ok(true) => Answer::done(format!("{address} is suppressed.")),
             Ok(false) => Answer::done(format!("{address} was suppressed already.")),
