@@ -9,6 +9,8 @@
 mod follow;
 pub mod job_counts;
 pub mod job_guard;
+#[cfg(test)]
+mod job_guard_tests;
 pub mod novelty;
 mod send_index;
 #[cfg(test)]

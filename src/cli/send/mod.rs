@@ -47,8 +47,8 @@ const LISTED: usize = 20;
 While sending, what has been done is kept in a state file beside the CSV. After an interruption --resume goes on from it \
 without sending twice; rows of which nobody knows whether they arrived are listed, and sent only with --retry-in-doubt.\n\
 --preflight needs the server's configuration (--config) for the addresses that mail leaves from and the name servers, \
-and asks the running server, or its store, who is suppressed. It takes half a minute at most for DNS; what DNS does not \
-say is shown as not known.\n\
+and asks the running server, or its store, who is suppressed. What DNS does not say \
+in time is shown as not known.\n\
 Exit code: 0 all rows were taken; 1 some were not. With --preflight: 0 fine; 1 problems that would hurt, or something \
 could not be found out; 2 the arguments or the configuration are wrong."
 )]
@@ -120,6 +120,9 @@ pub struct Args {
     /// headers, who is suppressed
     #[arg(long, conflicts_with_all = ["dry_run", "resume"])]
     preflight: bool,
+    /// With --preflight: longest time to wait for name servers
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=300))]
+    dns_timeout: u64,
     #[command(flatten)]
     peer: ServerArgs,
 }

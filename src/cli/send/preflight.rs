@@ -37,9 +37,11 @@ pub(super) fn run(args: &Args, composer: &Composer) -> Result<ExitCode, Failure>
     match &message {
         Some(message) => {
             let spinner = spinner(args);
+            let within = Duration::from_secs(args.dns_timeout);
+            let campaign = sender::Campaign { from, vmta: args.vmta.as_deref(), within };
             let asked: Result<Vec<Finding>, Failure> = runtime()?.block_on(async {
                 let resolver = Resolver::with_timeout(&config.name_servers, DNS_TIMEOUT)?;
-                Ok(sender::check(&config, &resolver, message, from, args.vmta.as_deref()).await)
+                Ok(sender::check(&config, &resolver, message, &campaign).await)
             });
             spinner.finish_and_clear();
             findings.extend(asked?);

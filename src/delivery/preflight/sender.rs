@@ -9,8 +9,16 @@ use crate::config::Config;
 use crate::net::dns::Resolver;
 use crate::net::sender::{self, Dmarc, DmarcPolicy, Sender, SenderFacts, SourceFacts, Spf, Word, domain_of};
 
-/// Longest time for the questions, which are asked at the same time.
-pub const WITHIN: Duration = Duration::from_secs(20);
+/// Who sends, and by which way.
+#[derive(Debug, Clone, Copy)]
+pub struct Campaign<'a> {
+    /// The envelope sender as it is submitted.
+    pub from: &'a str,
+    /// The VirtualMTA or pool; without one it is `{default}`.
+    pub vmta: Option<&'a str>,
+    /// Longest time for the questions, which are asked at the same time.
+    pub within: Duration,
+}
 
 /// Where mail of a campaign leaves from, as far as the configuration says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,21 +59,15 @@ pub fn mail_from(config: &Config, from: &str) -> String {
     }
 }
 
-/// Asks DNS about a campaign's sender and judges the answers; within little more than [`WITHIN`]. `message` is one as it
-/// is submitted.
-pub async fn check(
-    config: &Config,
-    resolver: &Resolver,
-    message: &[u8],
-    from: &str,
-    vmta: Option<&str>,
-) -> Vec<Finding> {
-    let ways = match ways(config, vmta) {
+/// Asks DNS about a campaign's sender and judges the answers; takes little more than [`Campaign::within`]. `message` is
+/// one as it is submitted.
+pub async fn check(config: &Config, resolver: &Resolver, message: &[u8], campaign: &Campaign<'_>) -> Vec<Finding> {
+    let ways = match ways(config, campaign.vmta) {
         Ok(ways) => ways,
-        Err(why) => return vec![Finding::new(Grade::Problem, "source", vmta.unwrap_or(""), why, "")],
+        Err(why) => return vec![Finding::new(Grade::Problem, "source", campaign.vmta.unwrap_or(""), why, "")],
     };
-    let mail_from = mail_from(config, from);
-    let asked = Sender { message, mail_from: &mail_from, sources: &ways.sources, within: WITHIN };
+    let mail_from = mail_from(config, campaign.from);
+    let asked = Sender { message, mail_from: &mail_from, sources: &ways.sources, within: campaign.within };
     let facts = sender::look_up(resolver, &asked).await;
     judge(&ways, &mail_from, &facts)
 }
@@ -387,7 +389,7 @@ mod tests {
     fn a_pool_leaves_by_the_addresses_of_its_members() {
         let text = "<virtual-mta a>\nsmtp-source-host 192.0.2.1 a.s.example\n</virtual-mta>\n\
                     <virtual-mta b>\nsmtp-source-host 192.0.2.2 b.s.example\n</virtual-mta>\n<virtual-mta c>\n</virtual-mta>\n\
-                    <virtual-mta-pool p>\nvirtual-mta a,b,c\n</virtual-mta-pool>\n\
+                    <virtual-mta-pool p>\nvirtual-mta a\nvirtual-mta b\nvirtual-mta c\n</virtual-mta-pool>\n\
                     <return-path-token>\ndomain bounce.s.example\nkey k0 0123456789abcdef\n</return-path-token>\n";
         let config = crate::config::parse_str("t", text).config.unwrap();
         let ways = ways(&config, Some("P")).unwrap();
