@@ -7,6 +7,10 @@
 //! working, the entries wait, the ledger keeps their events, and an error is logged at each try.
 
 mod follow;
+pub mod job_counts;
+pub mod job_guard;
+#[cfg(test)]
+mod job_guard_tests;
 pub mod novelty;
 mod send_index;
 #[cfg(test)]

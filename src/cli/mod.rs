@@ -69,7 +69,7 @@ enum Command {
     Suppress(suppress::Args),
     /// Verify or repair a store
     Store(store::Args),
-    /// Mode of queues by hand; disabled source addresses
+    /// Mode of queues by hand; disabled source addresses; pause and resume jobs
     Queue(queue::Args),
     /// End the accounting files in use and begin others
     Rotate(rotate::Args),

@@ -100,6 +100,11 @@ fn text(status: &Value) -> String {
             format!("{} alarms; the last {} at {}: {}", alarms.len(), of("time"), of("provider"), of("template")),
         );
     }
+    let paused = rows("pausedJobs");
+    if !paused.is_empty() {
+        let recipients: u64 = paused.iter().filter_map(|j| j.get("recipients").and_then(Value::as_u64)).sum();
+        line("PAUSED", format!("{} jobs with {recipients} recipients", paused.len()));
+    }
     let end = status.pointer("/ledger/end").and_then(Value::as_u64).unwrap_or(0);
     line("ledger", format!("events {} to {}", show("/ledger/first"), end.saturating_sub(1)));
     let shown_queues = rows("queues");
@@ -123,6 +128,15 @@ fn text(status: &Value) -> String {
         };
         let _ = writeln!(out, "\n{title}");
         let _ = writeln!(out, "{}", table(&steered.into_iter().flat_map(lines_of).collect::<Vec<_>>(), STEERED));
+    }
+    for (title, rows, columns) in [
+        ("paused jobs (`carom queue resume-job JOB` lets one go on)", paused, PAUSED),
+        ("jobs that have passed a limit of their <job-guard>", rows("jobAlarms"), JOB_ALARMS),
+    ] {
+        if !rows.is_empty() {
+            let _ = writeln!(out, "\n{title}");
+            let _ = writeln!(out, "{}", table(&rows, columns));
+        }
     }
     if !alarms.is_empty() {
         let rows: Vec<Value> = alarms.into_iter().map(rule_alone).collect();
@@ -198,10 +212,14 @@ const ALARMS: Columns = &[
 ];
 const STEERED: Columns =
     &[("queue", "queue"), ("what", "what"), ("since", "since"), ("until", "until"), ("why", "pattern and reply")];
+const PAUSED: Columns =
+    &[("job", "job"), ("recipients", "recipients"), ("since", "since"), ("by", "by"), ("reason", "reason")];
+const JOB_ALARMS: Columns = &[("job", "job"), ("time", "time"), ("reason", "why")];
 const QUEUES: Columns = &[
     ("queue", "queue"),
     ("ready", "ready"),
     ("held", "held back"),
+    ("paused", "paused"),
     ("connections", "connections"),
     ("mode", "mode"),
     ("nextRetry", "sleeps until"),
@@ -253,6 +271,7 @@ mod tests {
             "tables": "I/O error",
             "configuration": { "waitingForRestart": ["spool"], "refused": "10:00: c:1: x", "patternsGivenUp": 3 },
             "store": { "journalBytes": 3_145_728 },
+            "pausedJobs": [{ "job": "spring", "recipients": 40, "by": "job-guard", "reason": "11 of 101 mails" }],
             "steeredQueueCount": 1,
             "steeredQueues": [{
                 "queue": "b.example/v", "mode": "backoff", "since": "10:05", "why": "/etc/c:7: 421 slow",
@@ -269,6 +288,8 @@ mod tests {
             "given up at its backtrack limit 3 times",
             "3.0 MiB",
             "no space",
+            "1 jobs with 40 recipients",
+            "11 of 101 mails",
             "/etc/c:7: 421 slow",
             "without 192.0.2.1",
             "for good",

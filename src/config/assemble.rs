@@ -98,11 +98,14 @@ impl Draft {
             bounce_processor: bounce.map(|(p, _)| p),
             feedback_loop_processor: feedback.map(|(p, _)| p),
             return_path_token: self.token.map(|(t, _)| t),
+            job_guards: self.job_guards,
             ledger_retention_bytes: global.ledger_retention_bytes,
             ledger_retention: global.ledger_retention,
             send_index_retention: global.send_index_retention,
             send_index_max: global.send_index_max,
             report_quarantine_size: global.report_quarantine_size,
+            alarm_to: global.alarm_to,
+            alarm_command: global.alarm_command,
             novelty_alarm: global.novelty_alarm,
         }
     }

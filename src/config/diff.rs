@@ -46,12 +46,15 @@ fn changes(old: &Config, new: &Config) -> impl Iterator<Item = (&'static str, bo
         ("<bounce-processor>", old.bounce_processor != new.bounce_processor),
         ("<feedback-loop-processor>", old.feedback_loop_processor != new.feedback_loop_processor),
         ("<return-path-token>", old.return_path_token != new.return_path_token),
+        ("<job-guard>", old.job_guards != new.job_guards),
         ("ledger-retention", {
             (old.ledger_retention, old.ledger_retention_bytes) != (new.ledger_retention, new.ledger_retention_bytes)
         }),
         ("send-index-retention", old.send_index_retention != new.send_index_retention),
         ("send-index-max", old.send_index_max != new.send_index_max),
         ("report-quarantine-size", old.report_quarantine_size != new.report_quarantine_size),
+        ("alarm-to", old.alarm_to != new.alarm_to),
+        ("alarm-command", old.alarm_command != new.alarm_command),
         ("novelty-alarm", old.novelty_alarm != new.novelty_alarm),
         ("command-socket", old.command_socket != new.command_socket),
     ];

@@ -14,6 +14,7 @@ use super::address_list::{AddressList, Entries};
 use super::body_pattern::BodyPattern;
 pub use super::inherit::Domains;
 use super::inherit::Overlay;
+use super::job_guard::JobGuard;
 use super::push::Push;
 use crate::event::{Address, Kind, Kinds, TokenKey};
 
@@ -73,6 +74,8 @@ pub struct Config {
     pub feedback_loop_processor: Option<Processor>,
     /// Signed return paths: `<return-path-token>`.
     pub return_path_token: Option<ReturnPathToken>,
+    /// `<job-guard>`s in file order; [`Config::job_guard`] finds the one that holds.
+    pub job_guards: Vec<JobGuard>,
     /// Headers to keep with each event: the union of what acct-files ask for, lower-cased.
     pub kept_headers: Vec<String>,
     /// `ledger-retention SIZE` and `ledger-retention TIME`.
@@ -85,6 +88,10 @@ pub struct Config {
     pub send_index_max: u64,
     /// `report-quarantine-size`: bytes of reports that nobody understood.
     pub report_quarantine_size: u64,
+    /// `alarm-to`: who gets a mail about an alarm; without it `postmaster`.
+    pub alarm_to: Vec<String>,
+    /// `alarm-command`: a program that gets each alarm as JSON on its standard input.
+    pub alarm_command: Option<PathBuf>,
     /// `novelty-alarm-...`.
     pub novelty_alarm: NoveltyAlarm,
     /// `command-socket FILE`: where `carom reload` and `carom suppress` reach the running server.
@@ -98,7 +105,7 @@ pub struct NoveltyAlarm {
     pub count: u32,
     /// `novelty-alarm-within`: in this time.
     pub within: Duration,
-    /// `novelty-alarm-to`: who gets a mail; without it `postmaster`.
+    /// `novelty-alarm-to`: who gets a mail; without it `alarm-to`, then `postmaster`.
     pub to: Vec<String>,
     /// `novelty-alarm-command`: a program that gets the alarm as JSON on its standard input.
     pub command: Option<PathBuf>,

@@ -14,12 +14,14 @@ use super::dialect;
 use super::directives::acct_file::{ACCT_FILE, with_defaults};
 use super::directives::domain::DOMAIN;
 use super::directives::global::{GLOBAL, Global, LISTENER, SPOOL, SpoolBlock};
+use super::directives::job_guard::JOB_GUARD;
 use super::directives::push::{NATS, WEBHOOK};
 use super::directives::report::{ADDRESS_LIST, EMAIL_PATTERNS, PROCESSOR, PatternsBlock, TOKEN, TokenBlock};
 use super::directives::source::{SOURCE, USER};
 use super::directives::virtual_mta::{POOL, PoolBlock, VIRTUAL_MTA, VirtualMtaBlock};
 use super::directives::{Directive, Reference, Scope, Setting, find};
 use super::inherit::{Domains, Layers, Overlay};
+use super::job_guard::JobGuard;
 use super::lexer::{Line, Span};
 use super::model::*;
 use super::names::{expect_place, no_blocks, not_obeyed, note_repetition, sort_apart};
@@ -110,6 +112,7 @@ pub(super) struct Draft {
     pub(super) patterns: Vec<PatternSource>,
     pub(super) processors: [Option<(Processor, Span)>; 2],
     pub(super) token: Option<(ReturnPathToken, Span)>,
+    pub(super) job_guards: Vec<JobGuard>,
     pub(super) references: Vec<Reference>,
     /// `<smtp-pattern-list>`s by lower-cased name: the name as written, the entries, the place.
     pub(super) pattern_lists: BTreeMap<String, (String, Vec<PatternSource>, Span)>,
@@ -232,6 +235,10 @@ impl Draft {
             "bounce-processor" => self.processor(reading, 0, block),
             "feedback-loop-processor" => self.processor(reading, 1, block),
             "return-path-token" => self.token(reading, block),
+            "job-guard" => {
+                let guard = self.simple(reading, Scope::JobGuard, JOB_GUARD, block);
+                self.job_guards.push(JobGuard { pattern: argument, ..guard });
+            }
             "smtp-pattern-list" => self.smtp_pattern_list(reading, &argument, block),
             "smtp-pattern" => self.smtp_pattern(reading, &argument, block),
             _ => {}

@@ -63,6 +63,7 @@ mod table {
             Scope::EmailPatterns => {
                 "<bounce-processor>\n<email-patterns>\nLINE\n</email-patterns>\n</bounce-processor>\n"
             }
+            Scope::JobGuard => "<job-guard *>\nLINE\n</job-guard>\n",
             Scope::Token => {
                 "<return-path-token>\ndomain d.example\nkey k0 0123456789abcdef\nLINE\n</return-path-token>\n"
             }
@@ -90,6 +91,7 @@ mod table {
             Scope::EmailPatterns => of(directives::report::EMAIL_PATTERNS, row.name),
             Scope::AddressList => of(directives::report::ADDRESS_LIST, row.name),
             Scope::Token => of(directives::report::TOKEN, row.name),
+            Scope::JobGuard => of(directives::job_guard::JOB_GUARD, row.name),
             Scope::Patterns => None,
         }
         .unwrap()

@@ -182,6 +182,9 @@ impl Session {
     async fn send(&mut self, connection: &mut Connection, id: MessageId) -> bool {
         let Some(message) = self.load(id).await else { return true };
         let envelope = &message.envelope;
+        if self.is_paused(envelope) {
+            return true;
+        }
         let queue = self.permit.queue().clone();
         let settings = self.permit.settings().clone();
         let mut told = Ledgered::default();
@@ -396,9 +399,22 @@ impl Session {
         None
     }
 
+    /// Whether the job of this message was paused after its recipients were drawn: they go back then.
+    pub(super) fn is_paused(&mut self, envelope: &Envelope) -> bool {
+        if !self.permit.pauses(&envelope.job) {
+            return false;
+        }
+        let of_it = self.permit.drawn.iter_mut().filter(|d| d.entry.message() == envelope.id);
+        of_it.filter(|d| d.fate == Fate::Again).for_each(|d| d.fate = Fate::Paused);
+        true
+    }
+
     /// Gives one outcome to all that is drawn of a message.
     pub(super) async fn record_all(&mut self, id: MessageId, facts: &Facts, outcome: Outcome<'_>) {
         let Some(message) = self.load(id).await else { return };
+        if self.is_paused(&message.envelope) {
+            return;
+        }
         let queue = self.permit.queue().clone();
         let settings = self.permit.settings().clone();
         let attempt = Attempt { envelope: &message.envelope, queue: &queue, settings: &settings, facts, now: now() };

@@ -48,6 +48,9 @@ impl Inner {
                 0 => Answer::error(format!("{ip} is not disabled for {queue}: carom status shows those that are")),
                 n => Answer::done(format!("{ip} is used again by {n} queues.")),
             },
+            Command::PauseJob { job, reason, by } => self.jobs.pause(&job, &reason, &by),
+            Command::ResumeJob { job, by } => self.jobs.resume(&job, &by),
+            Command::Jobs => Answer::data(self.jobs.list()),
             Command::Events { .. } | Command::Queued { .. } => super::known::answer(&self.store, &self.stage, command),
             other => suppression(&self.store, &self.suppression, other),
         }
@@ -79,7 +82,8 @@ impl Inner {
             })
             .collect();
         let mut all = self.engine.status();
-        all.sort_by(|a, b| (b.ready + b.held).cmp(&(a.ready + a.held)).then_with(|| a.name.cmp(&b.name)));
+        let size = |q: &QueueStatus| q.ready + q.held + q.paused;
+        all.sort_by(|a, b| size(b).cmp(&size(a)).then_with(|| a.name.cmp(&b.name)));
         let queues: Vec<_> = all
             .iter()
             .take(MAX_QUEUES)
@@ -88,6 +92,7 @@ impl Inner {
                     "queue": q.name,
                     "ready": q.ready,
                     "held": q.held,
+                    "paused": q.paused,
                     "connections": q.connections,
                     "nextRetry": q.next_retry.map(text),
                     "lastError": q.last_error,
@@ -168,6 +173,8 @@ impl Inner {
             },
             "suppressedAddresses": self.suppression.len(),
             "novelty": novelty,
+            "pausedJobs": self.jobs.paused(),
+            "jobAlarms": self.jobs.alarms(),
             "ledger": { "first": ledger.start(), "end": ledger.end() },
             "consumers": consumers,
             "outputs": outputs,
@@ -239,6 +246,14 @@ pub(super) fn suppression(store: &Store, list: &Suppression, command: Command) -
                 Err(error) => Answer::error(error.to_string()),
             }
         }
+        Command::SuppressCheckMany { addresses, .. } => {
+            let mail = Mail::default();
+            let suppressed =
+                |(place, address): (usize, &String)| list.check(address, &mail, now()).map(|_| place);
+            let places: Vec<usize> =
+                addresses.iter().take(MAX_PAGE as usize).enumerate().filter_map(suppressed).collect();
+            Answer::data(json!({ "suppressed": places }))
+        }
         Command::SuppressAdd { address, reason } => {
             match suppress::add(list, store, &address, &Scope::global(), &reason, now()) {
                 Ok(true) => Answer::done(format!("{address} is suppressed.")),
@@ -259,6 +274,9 @@ pub(super) fn suppression(store: &Store, list: &Suppression, command: Command) -
         | Command::ReportQuarantine(_)
         | Command::QueueMode { .. }
         | Command::EnableSource { .. }
+        | Command::PauseJob { .. }
+        | Command::ResumeJob { .. }
+        | Command::Jobs
         | Command::Events { .. }
         | Command::Queued { .. } => Answer::error("no server is running on this store"),
     }

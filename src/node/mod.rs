@@ -5,8 +5,10 @@
 mod check;
 mod commands;
 mod doubt;
+mod jobs;
 mod known;
 pub mod log;
+mod new_reply;
 mod notice;
 mod offline;
 mod quarantine;
@@ -22,7 +24,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::accounting::feedback::{self, Running, SendIndex, novelty};
+use crate::accounting::feedback::{self, Running, SendIndex, job_guard, novelty};
 use crate::accounting::outputs::{Outputs, Settings};
 use crate::accounting::stage::Stage;
 use crate::classify::RuleSets;
@@ -34,7 +36,7 @@ use crate::intake::smtp_listener::{self, Bound, Identity};
 use crate::intake::submit::Intake;
 use crate::manage::socket::CommandSocket;
 use crate::net::dns::Resolver;
-use crate::queue::Engine;
+use crate::queue::{Engine, Pauses};
 use crate::report::processor::{Counters, Processor};
 use crate::report::quarantine::Quarantine;
 use crate::store::{self, Store};
@@ -108,6 +110,7 @@ pub struct Node {
     suppressor: Running,
     send_index: Option<Running>,
     novelty: Running,
+    job_guard: Running,
     notices: JoinHandle<()>,
     intake: JoinHandle<()>,
     delivery: JoinHandle<()>,
@@ -127,6 +130,8 @@ struct Inner {
     suppression: Suppression,
     /// Which replies were seen, and the alarms about new ones.
     novelty: novelty::Shared,
+    /// Which jobs are paused, and what is counted of each.
+    jobs: jobs::Jobs,
     outputs: Arc<Outputs>,
     /// Mail to report addresses that nobody understood.
     quarantine: Quarantine,
@@ -207,6 +212,7 @@ impl Node {
         let live: config::Live = Arc::new(ArcSwap::from_pointee(config));
         let started_with = live.load_full();
         let engine = Engine::new(live.clone());
+        let pauses = Pauses::open(&store, &engine)?;
         let unclean = opened.unclean;
         store.for_each_queued(&mut |envelope, states| {
             engine.admit(envelope, &doubt.said(envelope, states), started);
@@ -218,11 +224,20 @@ impl Node {
             tracing::info!(recipients, "the queue goes on");
         }
 
-        // Replies in words never seen before: the operator hears of them.
+        // What the operator is to hear of goes through one channel; the first kind: replies in words never seen before.
         let (told, alarms) = tokio::sync::mpsc::unbounded_channel();
-        let tell = Box::new(move |alarm| drop(told.send(alarm)));
+        let told: notice::Notices = told;
+        let tell = {
+            let (told, live) = (told.clone(), live.clone());
+            Box::new(move |alarm| drop(told.send(new_reply::notice(&live.load(), &alarm))))
+        };
         let (watch_replies, seen_replies) = novelty::open(&store, live.clone(), options.rules.clone(), tell)?;
         let novelty = watch_replies.spawn().map_err(other)?;
+
+        // Jobs of which too much bounces: they are paused, or the operator hears of them.
+        let act = jobs::Act::new(pauses.clone(), told, live.clone());
+        let (guard, counted) = job_guard::open(&store, live.clone(), options.rules.clone(), Box::new(act))?;
+        let job_guard = guard.spawn().map_err(other)?;
         let notices = tokio::spawn(notice::tell(alarms, store.clone(), engine.clone(), live.clone()));
 
         // Out, back in, and in.
@@ -248,6 +263,7 @@ impl Node {
         let intake = Intake::new(store.clone(), engine.clone(), suppression.clone(), live.clone(), now);
         let intake = tokio::spawn(smtp_listener::serve(listeners, intake, intake_stopped));
 
+        let jobs = jobs::Jobs::new(engine.clone(), pauses, counted);
         let inner = Arc::new(Inner {
             live,
             stage: Mutex::new(Stage::new(options.rules.clone(), Vec::new())),
@@ -256,6 +272,7 @@ impl Node {
             engine,
             suppression,
             novelty: seen_replies,
+            jobs,
             outputs: outputs.clone(),
             quarantine,
             report_counters,
@@ -273,6 +290,7 @@ impl Node {
             suppressor,
             send_index,
             novelty,
+            job_guard,
             notices,
             intake,
             delivery,
@@ -332,13 +350,14 @@ impl Node {
         if let Err(error) = self.outputs.stop().await {
             tracing::error!("accounting files did not end in order: {error}");
         }
-        let consumers = (self.suppressor, self.send_index, self.novelty);
+        let consumers = (self.suppressor, self.send_index, self.novelty, self.job_guard);
         let ended = tokio::task::spawn_blocking(move || {
             consumers.0.stop();
             if let Some(index) = consumers.1 {
                 index.stop();
             }
             consumers.2.stop();
+            consumers.3.stop();
         });
         let _ = ended.await;
         // With the consumer its end of the channel is gone: what was raised to the end is still queued.

@@ -8,6 +8,7 @@
 pub mod acct_file;
 pub mod domain;
 pub mod global;
+pub mod job_guard;
 pub mod push;
 pub mod report;
 pub mod set;
@@ -51,6 +52,8 @@ pub enum Scope {
     EmailPatterns,
     /// `<return-path-token>`
     Token,
+    /// `<job-guard PATTERN>`
+    JobGuard,
 }
 
 impl Scope {
@@ -72,6 +75,7 @@ impl Scope {
         Scope::AddressList,
         Scope::EmailPatterns,
         Scope::Token,
+        Scope::JobGuard,
     ];
 
     /// As it is called in messages.
@@ -93,6 +97,7 @@ impl Scope {
             Scope::AddressList => "<address-list>",
             Scope::EmailPatterns => "<email-patterns>",
             Scope::Token => "<return-path-token>",
+            Scope::JobGuard => "<job-guard>",
         }
     }
 
@@ -217,6 +222,7 @@ pub fn all() -> Vec<Row> {
         .chain(rows(Scope::AddressList, report::ADDRESS_LIST))
         .chain(rows(Scope::EmailPatterns, report::EMAIL_PATTERNS))
         .chain(rows(Scope::Token, report::TOKEN))
+        .chain(rows(Scope::JobGuard, job_guard::JOB_GUARD))
         .collect()
 }
 
@@ -238,6 +244,7 @@ pub const BLOCKS: &[(&str, &str, &[Scope])] = &[
     ("address-list", "", &[Scope::Processor]),
     ("email-patterns", "", &[Scope::Processor]),
     ("return-path-token", "", &[Scope::Global]),
+    ("job-guard", "PATTERN", &[Scope::Global]),
     ("smtp-pattern-list", "NAME", &[Scope::Global]),
     ("smtp-pattern", "NAME", &[Scope::Global]),
 ];
