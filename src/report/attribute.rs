@@ -46,6 +46,8 @@ pub struct Sent {
     pub pool: String,
     /// ENVID.
     pub env_id: String,
+    /// Mailing list.
+    pub list: String,
     /// When it was spooled.
     pub time_sent: Time,
 }
@@ -61,6 +63,7 @@ impl From<SendEntry<'_>> for Sent {
             vmta: e.vmta.into(),
             pool: e.pool.into(),
             env_id: e.env_id.into(),
+            list: e.list.into(),
             time_sent: e.time_queued,
         }
     }
@@ -249,6 +252,7 @@ mod tests {
             vmta: "v1".into(),
             pool: String::new(),
             env_id: String::new(),
+            list: String::new(),
             time_sent: Time::from_secs(1),
         }
     }
