@@ -46,6 +46,7 @@ fn changes(old: &Config, new: &Config) -> impl Iterator<Item = (&'static str, bo
         ("<bounce-processor>", old.bounce_processor != new.bounce_processor),
         ("<feedback-loop-processor>", old.feedback_loop_processor != new.feedback_loop_processor),
         ("<return-path-token>", old.return_path_token != new.return_path_token),
+        ("<unsubscribe-listener>", old.unsubscribe_listeners != new.unsubscribe_listeners),
         ("ledger-retention", {
             (old.ledger_retention, old.ledger_retention_bytes) != (new.ledger_retention, new.ledger_retention_bytes)
         }),
@@ -60,7 +61,14 @@ fn changes(old: &Config, new: &Config) -> impl Iterator<Item = (&'static str, bo
     // The index that knows a returned mail by its Message-ID is kept only while there is a processor to ask it.
     let reads_reports = |c: &Config| c.bounce_processor.is_some() || c.feedback_loop_processor.is_some();
     let first_processor = reads_reports(new) && !reads_reports(old);
+    let sockets = |c: &Config| -> Vec<_> {
+        c.unsubscribe_listeners.iter().map(|l| (l.address, l.speaks_plain())).collect()
+    };
+    let other_sockets = sockets(new) != sockets(old);
     changes.into_iter().filter(|(_, changed)| *changed).map(move |(name, _)| {
-        (name, restart(name) || first_processor && matches!(name, "<bounce-processor>" | "<feedback-loop-processor>"))
+        let restart = restart(name)
+            || first_processor && matches!(name, "<bounce-processor>" | "<feedback-loop-processor>")
+            || other_sockets && name == "<unsubscribe-listener>";
+        (name, restart)
     })
 }

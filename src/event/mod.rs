@@ -18,6 +18,7 @@ pub mod return_path;
 pub mod send_entry;
 pub mod time;
 pub mod token_key;
+pub mod unsubscribe_token;
 
 pub use address::{Address, AddressError, AddressKey};
 pub use category::Category;

@@ -12,6 +12,7 @@ pub mod push;
 pub mod report;
 pub mod set;
 pub mod source;
+pub mod unsubscribe;
 pub mod virtual_mta;
 
 pub use set::{Change, Reference, Set, Setting};
@@ -51,6 +52,8 @@ pub enum Scope {
     EmailPatterns,
     /// `<return-path-token>`
     Token,
+    /// `<unsubscribe-listener ADDRESS:PORT>`
+    UnsubscribeListener,
 }
 
 impl Scope {
@@ -72,6 +75,7 @@ impl Scope {
         Scope::AddressList,
         Scope::EmailPatterns,
         Scope::Token,
+        Scope::UnsubscribeListener,
     ];
 
     /// As it is called in messages.
@@ -93,6 +97,7 @@ impl Scope {
             Scope::AddressList => "<address-list>",
             Scope::EmailPatterns => "<email-patterns>",
             Scope::Token => "<return-path-token>",
+            Scope::UnsubscribeListener => "<unsubscribe-listener>",
         }
     }
 
@@ -217,6 +222,7 @@ pub fn all() -> Vec<Row> {
         .chain(rows(Scope::AddressList, report::ADDRESS_LIST))
         .chain(rows(Scope::EmailPatterns, report::EMAIL_PATTERNS))
         .chain(rows(Scope::Token, report::TOKEN))
+        .chain(rows(Scope::UnsubscribeListener, unsubscribe::UNSUBSCRIBE_LISTENER))
         .collect()
 }
 
@@ -238,6 +244,7 @@ pub const BLOCKS: &[(&str, &str, &[Scope])] = &[
     ("address-list", "", &[Scope::Processor]),
     ("email-patterns", "", &[Scope::Processor]),
     ("return-path-token", "", &[Scope::Global]),
+    ("unsubscribe-listener", "ADDRESS:PORT", &[Scope::Global]),
     ("smtp-pattern-list", "NAME", &[Scope::Global]),
     ("smtp-pattern", "NAME", &[Scope::Global]),
 ];
