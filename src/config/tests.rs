@@ -46,6 +46,10 @@ mod table {
             Scope::Global => "LINE\n",
             Scope::Spool => "<spool x>\nLINE\n</spool>\n",
             Scope::Listener => "<smtp-listener 127.0.0.1:25>\nLINE\n</smtp-listener>\n",
+            // It says nothing without an address.
+            Scope::Source if line.starts_with("add-list-unsubscribe ") => {
+                "<source 10/8>\nLINE\nlist-unsubscribe-mailto out@example.com\n</source>\n"
+            }
             Scope::Source => "<source 10/8>\nLINE\n</source>\n",
             Scope::User => "<smtp-user u>\npassword x\nLINE\n</smtp-user>\n",
             Scope::VirtualMta => "<virtual-mta v>\nLINE\n</virtual-mta>\n",
@@ -66,6 +70,7 @@ mod table {
             Scope::Token => {
                 "<return-path-token>\ndomain d.example\nkey k0 0123456789abcdef\nLINE\n</return-path-token>\n"
             }
+            Scope::UnsubscribeListener => "<unsubscribe-listener 127.0.0.1:8080>\nLINE\n</unsubscribe-listener>\n",
         };
         frame.replace("LINE", line)
     }
@@ -90,6 +95,7 @@ mod table {
             Scope::EmailPatterns => of(directives::report::EMAIL_PATTERNS, row.name),
             Scope::AddressList => of(directives::report::ADDRESS_LIST, row.name),
             Scope::Token => of(directives::report::TOKEN, row.name),
+            Scope::UnsubscribeListener => of(directives::unsubscribe::UNSUBSCRIBE_LISTENER, row.name),
             Scope::Patterns => None,
         }
         .unwrap()
@@ -145,6 +151,10 @@ mod table {
         let mut file = webhook.clone();
         apply(directives::push::WEBHOOK, &mut file, spans);
         assert_eq!(file, webhook);
+        let endpoint = UnsubscribeListener::at("127.0.0.1:80".parse().unwrap());
+        let mut listener = endpoint.clone();
+        apply(directives::unsubscribe::UNSUBSCRIBE_LISTENER, &mut listener, spans);
+        assert_eq!(listener, endpoint);
         let nats = push::nats("nats://h.example").unwrap();
         let mut file = nats.clone();
         apply(directives::push::NATS, &mut file, spans);

@@ -22,6 +22,7 @@
 //!
 //! Everything else is recorded with an empty `attributed_by`.
 
+use crate::event::unsubscribe_token::Unsubscription;
 use crate::event::{AddressKey, MessageId, SendEntry, Time};
 
 use super::kind::{Original, RcptResult, Recognised, ReportKind};
@@ -75,6 +76,10 @@ pub trait Evidence {
     fn token(&self, address: &str) -> Option<(MessageId, u16)>;
     /// The message and recipient that a signed header field of the returned message names.
     fn header_token(&self, _original: &Original) -> Option<(MessageId, u16)> {
+        None
+    }
+    /// What the token of an unsubscribe link says; `None` when it was not made by us.
+    fn unsubscription(&self, _token: &str) -> Option<Unsubscription> {
         None
     }
     /// The send of this recipient of this message.

@@ -116,6 +116,7 @@ pub(super) fn decode(id: MessageId, body_len: u32, mut bytes: &[u8]) -> Option<E
         1 => Route::Deliver,
         2 => Route::Bounce,
         3 => Route::Feedback,
+        4 => Route::Unsubscribe,
         _ => return None,
     };
     let (time, rest) = b.split_first_chunk::<8>()?;
@@ -177,7 +178,7 @@ mod tests {
                 src_ip: ip.map(|ip| if v4 { IpAddr::from([ip[0], 1, 2, 3]) } else { IpAddr::from(ip) }),
                 rcv_ip: ip.map(|ip| IpAddr::from([9, 8, 7, ip[1]])),
                 user: b.as_str().into(), eight_bit: flags & 1 != 0, body_len: 77, message_id_header: a.as_str().into(), headers,
-                route: [Route::Deliver, Route::Bounce, Route::Feedback][n % 3], no_dsn: flags & 2 != 0,
+                route: [Route::Deliver, Route::Bounce, Route::Feedback, Route::Unsubscribe][n % 4], no_dsn: flags & 2 != 0,
                 return_full: flags & 4 != 0, ret_given: flags & 8 != 0,
                 rcpts: (0..n).map(|i| Recipient { address: format!("{a}{i}").into(), orcpt: b.as_str().into(), notify: i as u8 }).collect(),
             };

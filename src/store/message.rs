@@ -72,6 +72,8 @@ pub enum Route {
     Bounce = 2,
     /// It came to a feedback address: the feedback-loop processor reads it (queue `{feedbackLoop}`).
     Feedback = 3,
+    /// It came to an unsubscribe address: the report room reads who leaves which list (queue `{feedbackLoop}`).
+    Unsubscribe = 4,
 }
 
 /// One recipient of a message.
