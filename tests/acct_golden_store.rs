@@ -46,6 +46,7 @@ fn message(id: u64, rcpts: usize, body: &[u8]) -> Message {
             message_id_header: "m@example.com".into(),
             headers,
             route: Route::Deliver,
+            terms: Default::default(),
             no_dsn: id == 4,
             return_full: false,
             ret_given: false,

@@ -50,6 +50,7 @@ fn message(rcpts: &[&str], body: &[u8]) -> Message {
             message_id_header: "m1@sender.example".into(),
             headers: PairsBuf::default(),
             route: Route::Deliver,
+            terms: Default::default(),
             no_dsn: false,
             return_full: false,
             ret_given: false,

@@ -158,6 +158,7 @@ pub fn report(
         message_id_header: message_id_header.into(),
         headers: PairsBuf::default(),
         route: Route::Deliver,
+        terms: Default::default(),
         no_dsn: true,
         return_full: false,
         ret_given: false,

@@ -125,6 +125,7 @@ fn notice(config: &Config, alarm: &Alarm, (store, id): (StoreId, MessageId), now
         message_id_header: message_id.into(),
         headers: PairsBuf::default(),
         route: Route::Deliver,
+        terms: Default::default(),
         no_dsn: true,
         return_full: false,
         ret_given: false,

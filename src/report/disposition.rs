@@ -253,6 +253,7 @@ pub fn forwarded(report: &Message, to: &[String], by: PassedOn<'_>) -> (Arc<Mess
         message_id_header: report.envelope.message_id_header.clone(),
         headers: PairsBuf::default(),
         route: Route::Deliver,
+        terms: Default::default(),
         no_dsn: true,
         return_full: false,
         ret_given: false,

@@ -31,7 +31,7 @@ mod retention;
 mod rule_sets;
 mod send_index;
 mod spool;
-mod suppressed;
+pub mod suppression;
 mod tables;
 mod tail;
 mod templates;
@@ -51,6 +51,7 @@ pub use finish::Finish;
 pub use ledger::{Chunk, Ledger, Reader};
 pub use message::{Envelope, Message, RcptState, Recipient, Route};
 pub use send_index::SendKey;
+pub use suppression::SuppressTable;
 pub use tables::{Tables, Tx};
 
 use crate::disk::{DirLock, Disk};
@@ -101,6 +102,7 @@ pub struct Store(Arc<House>);
 struct House {
     ledger: Ledger,
     tables: Tables,
+    suppression: Tables,
     threads: Mutex<Vec<JoinHandle<()>>>,
     _lock: Arc<dyn DirLock>,
 }
@@ -218,6 +220,11 @@ impl Store {
     /// What is looked up by key.
     pub fn tables(&self) -> &Tables {
         &self.0.tables
+    }
+
+    /// The file of the suppression list: [`suppression::SuppressTable`], and the cursors of who fills it.
+    pub fn suppression(&self) -> &Tables {
+        &self.0.suppression
     }
 
     /// Whether any recipient of the message has not ended.

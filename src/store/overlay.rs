@@ -12,7 +12,7 @@ use super::error::StoreError;
 pub(super) type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 /// The tables; a number is how the overlay names one.
-pub(super) const TABLES: [Definition; 9] = [
+pub(super) const TABLES: [Definition; 16] = [
     TableDefinition::new("meta"),
     TableDefinition::new("consumers"),
     TableDefinition::new("rule sets"),
@@ -22,6 +22,39 @@ pub(super) const TABLES: [Definition; 9] = [
     TableDefinition::new("counters"),
     TableDefinition::new("quarantine"),
     TableDefinition::new("templates"),
+    TableDefinition::new("entries"),
+    TableDefinition::new("expiries"),
+    TableDefinition::new("history"),
+    TableDefinition::new("strikes"),
+    TableDefinition::new("facts"),
+    TableDefinition::new("fresh"),
+    TableDefinition::new("filters"),
+];
+
+/// Those of `tables.redb`.
+pub(super) const MAIN: &[Table] = &[
+    Table::Meta,
+    Table::Consumers,
+    Table::RuleSets,
+    Table::Suppressed,
+    Table::Sends,
+    Table::SendTimes,
+    Table::Counters,
+    Table::Quarantine,
+    Table::Templates,
+];
+
+/// Those of `suppress.redb`.
+pub(super) const SUPPRESSION: &[Table] = &[
+    Table::Meta,
+    Table::Consumers,
+    Table::Entries,
+    Table::Expiries,
+    Table::History,
+    Table::Strikes,
+    Table::Facts,
+    Table::Fresh,
+    Table::Filters,
 ];
 
 /// Index into [`TABLES`].
@@ -37,6 +70,13 @@ pub(super) enum Table {
     Counters = 6,
     Quarantine = 7,
     Templates = 8,
+    Entries = 9,
+    Expiries = 10,
+    History = 11,
+    Strikes = 12,
+    Facts = 13,
+    Fresh = 14,
+    Filters = 15,
 }
 
 impl Table {
@@ -109,7 +149,7 @@ impl Tx<'_> {
 /// than the operation.
 pub(super) fn guarded<T>(operation: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     std::panic::catch_unwind(AssertUnwindSafe(operation)).unwrap_or_else(|_| {
-        Err(StoreError::Tables("the file is damaged; stop carom and restore tables.redb from a backup".into()))
+        Err(StoreError::Tables("the file is damaged; stop carom and restore tables.redb or suppress.redb from a backup".into()))
     })
 }
 

@@ -160,6 +160,7 @@ impl World {
             message_id_header: "".into(),
             headers: PairsBuf::default(),
             route: Route::Deliver,
+            terms: Default::default(),
             // Reports about bounces have tests of their own (dsn.rs).
             no_dsn: true,
             return_full: false,
