@@ -18,7 +18,7 @@ use crate::config::model::{Config, QueueSettings};
 use crate::event::{MessageId, Time};
 use crate::store::{Envelope, RcptState, Route};
 
-use super::backlog::{Drawn, Fate};
+use super::backlog::{Drawn, Entry, Fate};
 use super::key::QueueName;
 use super::limits::Limits;
 use super::machine::{Machine, News, Next, Purpose, QueueStatus, SessionId, Steer};
@@ -143,7 +143,10 @@ impl Engine {
         for rcpt in states {
             // A state whose recipient is not there is damage that the store has to report; it can't be delivered.
             let Some(recipient) = envelope.rcpts.get(usize::from(rcpt.index)) else { continue };
-            state.machine.admit(envelope.id, envelope.time_queued, &recipient.address, &envelope.vmta, rcpt, now);
+            let entry = Entry::new(envelope.id, rcpt, envelope.time_queued);
+            // Each copy has an unsubscribe link of its own.
+            let entry = if envelope.terms.unsubscribe.is_some() { entry.alone() } else { entry };
+            state.machine.take_in(entry, &recipient.address, &envelope.vmta, now);
         }
         self.wake(state);
     }

@@ -311,11 +311,16 @@ impl Machine {
         state: &RcptState,
         now: Time,
     ) {
+        self.take_in(Entry::new(message, state, time_queued), rcpt, vmta, now);
+    }
+
+    /// Takes a recipient in, as it is to be drawn.
+    pub fn take_in(&mut self, entry: Entry, rcpt: &str, vmta: &str, now: Time) {
         let id = self.queue_of(&destination(rcpt), vmta);
         self.recipients += 1;
         let Some(queue) = self.queues[id as usize].as_mut() else { return };
         queue.quiet = None;
-        queue.backlog.add(Entry::new(message, state, time_queued), queue.settings.bounce_after, now);
+        queue.backlog.add(entry, queue.settings.bounce_after, now);
         self.ready_grew(id, now);
     }
 

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::message::{Envelope, Recipient, Route, SuppressionTerms};
+use super::message::{Envelope, Recipient, Route, SuppressionTerms, UnsubscribeLink};
 use crate::event::{MessageId, Pairs, ScopeKinds, SourceType, Time, record::PairsBuf};
 
 const VERSION: u8 = 1;
@@ -84,6 +84,10 @@ pub(super) fn encode(out: &mut Vec<u8>, e: &Envelope) {
         put_str(out, &terms.list);
         out.push(terms.exempt_scopes.0);
         put_str(out, &terms.exempt_rules);
+        if let Some(link) = &terms.unsubscribe {
+            put_str(out, &link.url);
+            put_str(out, &link.mailto);
+        }
     }
 }
 
@@ -177,6 +181,10 @@ fn take_terms(b: &mut &[u8]) -> Option<SuppressionTerms> {
         list: take_str(b)?,
         exempt_scopes: ScopeKinds(take_byte(b)?),
         exempt_rules: take_str(b)?,
+        unsubscribe: match b.is_empty() {
+            true => None,
+            false => Some(Box::new(UnsubscribeLink { url: take_str(b)?, mailto: take_str(b)? })),
+        },
     })
 }
 
@@ -199,7 +207,7 @@ mod tests {
                 route: [Route::Deliver, Route::Bounce, Route::Feedback, Route::Unsubscribe][n % 4], no_dsn: flags & 2 != 0,
                 return_full: flags & 4 != 0, ret_given: flags & 8 != 0,
                 rcpts: (0..n).map(|i| Recipient { address: format!("{a}{i}").into(), orcpt: b.as_str().into(), notify: i as u8 }).collect(),
-                terms: match n { 0 => SuppressionTerms::default(), _ => SuppressionTerms { source: a.as_str().into(), list: b.as_str().into(), exempt_scopes: ScopeKinds(flags), exempt_rules: "x".into() } },
+                terms: match n { 0 => SuppressionTerms::default(), _ => SuppressionTerms { source: a.as_str().into(), list: b.as_str().into(), exempt_scopes: ScopeKinds(flags), exempt_rules: "x".into(), unsubscribe: (n > 2).then(|| Box::new(UnsubscribeLink { url: a.as_str().into(), mailto: b.as_str().into() })) } },
             };
             let mut bytes = Vec::new();
             encode(&mut bytes, &e);

@@ -75,6 +75,17 @@ pub struct SuppressionTerms {
     pub exempt_scopes: ScopeKinds,
     /// Rules whose entries do not count, separated by commas (`suppression-exempt-rules`).
     pub exempt_rules: Box<str>,
+    /// Where its recipients leave the list, when the fields that say so are to be added to each one's copy.
+    pub unsubscribe: Option<Box<UnsubscribeLink>>,
+}
+
+/// Where people unsubscribe (`list-unsubscribe-url`, `list-unsubscribe-mailto`); either may be empty.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UnsubscribeLink {
+    /// What stands before the slash and the token.
+    pub url: Box<str>,
+    /// The address of the mail.
+    pub mailto: Box<str>,
 }
 
 /// What is to be done with a message.
