@@ -5,4 +5,12 @@
 mod unsubscribe {
     pub mod endpoint;
     pub mod flood;
+    pub mod whole;
+}
+
+#[allow(dead_code)] // Shared with tests/running.rs, which uses all of it.
+mod running {
+    pub mod client;
+    pub mod next_hop;
+    pub mod server;
 }
