@@ -36,6 +36,13 @@ const EMPTY: &[(&str, &str, &str)] = &[
     ),
     ("rb", "queue", "likewise"),
     ("rs", "queue", "likewise"),
+    ("d", "list", "no mailing list is named"),
+    ("b", "list", "likewise"),
+    ("t", "list", "likewise"),
+    ("r", "list", "likewise"),
+    ("rb", "list", "likewise"),
+    ("rs", "list", "likewise"),
+    ("f", "list", "likewise"),
 ];
 
 fn free_port() -> u16 {

@@ -16,6 +16,7 @@ use super::model::*;
 use super::resolve::Draft;
 use super::tree::Reading;
 use super::values;
+use crate::event::AddressKey;
 
 /// Where the store is when nothing is said.
 pub const DEFAULT_SPOOL: &str = "/var/spool/carom";
@@ -48,6 +49,7 @@ impl Draft {
             prefixes: &self.prefixes,
             processors: &self.processors,
             token: &self.token,
+            unsubscribe_listeners: &self.unsubscribe_listeners,
             acct_files: &self.acct_files,
             references: &self.references,
             pattern_lists: &self.pattern_lists,
@@ -61,6 +63,13 @@ impl Draft {
         let mut patterns = self.patterns;
         patterns.extend(global.pattern_files.into_iter().map(PatternSource::File));
         let acct_files: Vec<AcctFile> = self.acct_files.into_iter().map(|(f, _)| f).collect();
+        let sources = self.prefixes.values().chain(self.named.values());
+        let unsubscribe_addresses = sources.filter_map(|(overlay, _)| {
+            let mut source = Source::default();
+            overlay.apply(&mut source);
+            source.list_unsubscribe.mailto.as_deref().map(AddressKey::of)
+        });
+        let unsubscribe_addresses = unsubscribe_addresses.collect();
         let prefixes = self.prefixes.into_iter().map(|((length, ip), (overlay, _))| (ip, length, overlay)).collect();
         let named = self.named.into_iter().map(|(name, (overlay, _))| (name, overlay)).collect();
         let mut listeners: Vec<Listener> = listeners.into_iter().map(|(l, _)| l).collect();
@@ -99,6 +108,8 @@ impl Draft {
             feedback_loop_processor: feedback.map(|(p, _)| p),
             return_path_token: self.token.map(|(t, _)| t),
             job_guards: self.job_guards,
+            unsubscribe_listeners: self.unsubscribe_listeners.into_iter().map(|(l, _)| l).collect(),
+            unsubscribe_addresses,
             ledger_retention_bytes: global.ledger_retention_bytes,
             ledger_retention: global.ledger_retention,
             send_index_retention: global.send_index_retention,

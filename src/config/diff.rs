@@ -47,6 +47,7 @@ fn changes(old: &Config, new: &Config) -> impl Iterator<Item = (&'static str, bo
         ("<feedback-loop-processor>", old.feedback_loop_processor != new.feedback_loop_processor),
         ("<return-path-token>", old.return_path_token != new.return_path_token),
         ("<job-guard>", old.job_guards != new.job_guards),
+        ("<unsubscribe-listener>", old.unsubscribe_listeners != new.unsubscribe_listeners),
         ("ledger-retention", {
             (old.ledger_retention, old.ledger_retention_bytes) != (new.ledger_retention, new.ledger_retention_bytes)
         }),
@@ -63,7 +64,14 @@ fn changes(old: &Config, new: &Config) -> impl Iterator<Item = (&'static str, bo
     // The index that knows a returned mail by its Message-ID is kept only while there is a processor to ask it.
     let reads_reports = |c: &Config| c.bounce_processor.is_some() || c.feedback_loop_processor.is_some();
     let first_processor = reads_reports(new) && !reads_reports(old);
+    let sockets = |c: &Config| -> Vec<_> {
+        c.unsubscribe_listeners.iter().map(|l| (l.address, l.speaks_plain())).collect()
+    };
+    let other_sockets = sockets(new) != sockets(old);
     changes.into_iter().filter(|(_, changed)| *changed).map(move |(name, _)| {
-        (name, restart(name) || first_processor && matches!(name, "<bounce-processor>" | "<feedback-loop-processor>"))
+        let restart = restart(name)
+            || first_processor && matches!(name, "<bounce-processor>" | "<feedback-loop-processor>")
+            || other_sockets && name == "<unsubscribe-listener>";
+        (name, restart)
     })
 }

@@ -30,6 +30,7 @@ mod resolve;
 mod show;
 mod smtp_pattern;
 mod tree;
+pub mod unsubscribe;
 mod unsupported;
 pub mod values;
 
@@ -51,6 +52,7 @@ pub use model::*;
 pub use pattern_file::read_pattern_file;
 pub use push::{BatchFormat, Push, Secret};
 pub use smtp_pattern::BUILTIN_LIST;
+pub use unsubscribe::{AddListUnsubscribe, ListUnsubscribe, UnsubscribeListener};
 
 /// The configuration in force: replaced as a whole by a reload.
 pub type Live = Arc<arc_swap::ArcSwap<Config>>;

@@ -3,7 +3,7 @@
 //! Names are the directives' own (reference/directives.md), with underscores. A value stands here only when the
 //! program obeys it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +16,8 @@ pub use super::inherit::Domains;
 use super::inherit::Overlay;
 use super::job_guard::JobGuard;
 use super::push::Push;
-use crate::event::{Address, Kind, Kinds, TokenKey};
+use super::unsubscribe::{ListUnsubscribe, UnsubscribeListener};
+use crate::event::{Address, AddressKey, Kind, Kinds, TokenKey};
 
 /// A whole configuration.
 #[derive(Debug, Clone)]
@@ -76,6 +77,10 @@ pub struct Config {
     pub return_path_token: Option<ReturnPathToken>,
     /// `<job-guard>`s in file order; [`Config::job_guard`] finds the one that holds.
     pub job_guards: Vec<JobGuard>,
+    /// `<unsubscribe-listener>`s.
+    pub unsubscribe_listeners: Vec<UnsubscribeListener>,
+    /// The `list-unsubscribe-mailto` of every `<source>`: mail to these is for us.
+    pub unsubscribe_addresses: BTreeSet<AddressKey>,
     /// Headers to keep with each event: the union of what acct-files ask for, lower-cased.
     pub kept_headers: Vec<String>,
     /// `ledger-retention SIZE` and `ledger-retention TIME`.
@@ -202,6 +207,8 @@ pub struct Source {
     pub log_connections: bool,
     /// `log-commands`: log the SMTP dialogue.
     pub log_commands: bool,
+    /// `add-list-unsubscribe` and what belongs to it.
+    pub list_unsubscribe: ListUnsubscribe,
 }
 
 impl Default for Source {
@@ -237,6 +244,7 @@ impl Default for Source {
             smtp_data_timeout: Duration::from_secs(600),
             log_connections: false,
             log_commands: false,
+            list_unsubscribe: ListUnsubscribe::default(),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! end, whether the result may be used.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
 
 use super::body_pattern::{BOUNCE_GROUPS, BodyPattern, FEEDBACK_GROUPS};
@@ -18,6 +18,7 @@ use super::directives::job_guard::JOB_GUARD;
 use super::directives::push::{NATS, WEBHOOK};
 use super::directives::report::{ADDRESS_LIST, EMAIL_PATTERNS, PROCESSOR, PatternsBlock, TOKEN, TokenBlock};
 use super::directives::source::{SOURCE, USER};
+use super::directives::unsubscribe::UNSUBSCRIBE_LISTENER;
 use super::directives::virtual_mta::{POOL, PoolBlock, VIRTUAL_MTA, VirtualMtaBlock};
 use super::directives::{Directive, Reference, Scope, Setting, find};
 use super::inherit::{Domains, Layers, Overlay};
@@ -26,6 +27,7 @@ use super::lexer::{Line, Span};
 use super::model::*;
 use super::names::{expect_place, no_blocks, not_obeyed, note_repetition, sort_apart};
 use super::tree::{Block, Node, Reading};
+use super::unsubscribe::UnsubscribeListener;
 use super::values::ValueError;
 use super::{pattern_file, push, values};
 use crate::event::TokenKey;
@@ -102,6 +104,7 @@ pub fn resolve(reading: &mut Reading<'_>, file: PathBuf, nodes: &[Node]) -> Conf
 pub(super) struct Draft {
     pub(super) spools: Vec<(PathBuf, SpoolBlock, Span)>,
     pub(super) listeners: Vec<(Listener, Span)>,
+    pub(super) unsubscribe_listeners: Vec<(UnsubscribeListener, Span)>,
     pub(super) prefixes: BTreeMap<(u8, IpAddr), (Overlay, Span)>,
     pub(super) named: BTreeMap<String, (Overlay, Span)>,
     pub(super) users: BTreeMap<String, User>,
@@ -239,6 +242,7 @@ impl Draft {
                 let guard = self.simple(reading, Scope::JobGuard, JOB_GUARD, block);
                 self.job_guards.push(JobGuard { pattern: argument, ..guard });
             }
+            "unsubscribe-listener" => self.unsubscribe_listener(reading, &argument, block),
             "smtp-pattern-list" => self.smtp_pattern_list(reading, &argument, block),
             "smtp-pattern" => self.smtp_pattern(reading, &argument, block),
             _ => {}
@@ -275,6 +279,19 @@ impl Draft {
             }
             Err(e) => reading.error(block.span, format!("smtp-listener: {e}"), e.help),
         }
+    }
+
+    fn unsubscribe_listener(&mut self, reading: &mut Reading<'_>, argument: &str, block: &Block) {
+        let scope = Scope::UnsubscribeListener;
+        let (settings, blocks) = self.settings(reading, scope, UNSUBSCRIBE_LISTENER, &block.children);
+        no_blocks(reading, scope, &blocks);
+        let Ok(address) = argument.parse::<SocketAddr>() else {
+            let help = "write <unsubscribe-listener ADDRESS:PORT>, such as 0.0.0.0:443 or [::1]:8080";
+            return reading.error(block.span, format!("`{argument}` is not an address and a port"), help);
+        };
+        let mut listener = UnsubscribeListener::at(address);
+        settings.iter().for_each(|s| s.apply(&mut listener));
+        self.unsubscribe_listeners.push((listener, block.span));
     }
 
     fn source(&mut self, reading: &mut Reading<'_>, argument: &str, block: &Block) {
@@ -652,9 +669,6 @@ impl Draft {
     fn token(&mut self, reading: &mut Reading<'_>, block: &Block) {
         let token: TokenBlock = self.simple(reading, Scope::Token, TOKEN, block);
         let help = "write domain D and key ID SECRET inside the block";
-        if token.domain.is_none() && token.header.is_none() {
-            return reading.error(block.span, "<return-path-token> has neither a domain nor a header", help);
-        }
         if token.keys.is_empty() {
             return reading.error(block.span, "<return-path-token> has no key", help);
         }

@@ -39,7 +39,7 @@ pub fn names(scope: Scope) -> &'static [&'static str] {
         Scope::Domain => DOMAIN,
         Scope::AcctFile => ACCT_FILE,
         Scope::Webhook | Scope::Nats => &[],
-        Scope::Patterns | Scope::Token | Scope::JobGuard => &[],
+        Scope::Patterns | Scope::Token | Scope::JobGuard | Scope::UnsubscribeListener => &[],
         Scope::Processor | Scope::AddressList | Scope::EmailPatterns => &[],
     }
 }

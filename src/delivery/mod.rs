@@ -19,5 +19,6 @@ pub mod reach;
 pub mod run;
 pub mod session;
 pub mod steer;
+mod unsubscribe;
 
 pub use run::{Context, run, run_with_grace};

@@ -26,6 +26,7 @@ use super::outcome::{CONNECTION_LOST, Outcome, Verdict, of_recipient, status};
 use super::reach::{Unreached, Way, reach};
 use super::run::Context;
 use super::steer::Course;
+use super::unsubscribe;
 
 /// How long a message that could not be read for an I/O error is left alone.
 const UNREADABLE_PAUSE: std::time::Duration = std::time::Duration::from_secs(60);
@@ -238,8 +239,9 @@ impl Session {
             _ => Cow::Borrowed(&*envelope.orig),
         };
         let marked = match active.as_slice() {
-            [only] if settings.add_token_header => {
-                self.with_token(&message, self.permit.drawn[*only].entry.state().index)
+            [only] => {
+                let index = self.permit.drawn[*only].entry.state().index;
+                self.with_own_fields(&message, index, settings.add_token_header)
             }
             _ => None,
         };
@@ -333,18 +335,29 @@ impl Session {
         }
     }
 
-    /// The content with the header field in front that names this recipient of the message, where that is configured;
-    /// mail of the null sender is left alone: no report comes about it.
-    fn with_token(&self, message: &Message, rcpt: u16) -> Option<bytes::Bytes> {
-        let config = self.context.config.load();
-        let token = config.return_path_token.as_ref().filter(|_| !message.envelope.orig.is_empty())?;
-        let (name, id) = (token.header.as_ref()?, message.envelope.id);
-        let store = self.context.store.id();
-        let value = header_token::mint(&token.keys, now(), token.encrypt_header, store, (id, rcpt))?;
-        let mut content = Vec::with_capacity(name.len() + value.len() + 4 + message.body.len());
-        for part in [name.as_bytes(), b": ", value.as_bytes(), b"\r\n", &message.body] {
-            content.extend_from_slice(part);
+    /// The content with the header fields in front that only this recipient's copy has; `None` when it has none.
+    fn with_own_fields(&self, message: &Message, rcpt: u16, token_header: bool) -> Option<bytes::Bytes> {
+        // Mail of the null sender is left alone: no report comes about it, and it belongs to no list.
+        if message.envelope.orig.is_empty() || !token_header && message.envelope.terms.unsubscribe.is_none() {
+            return None;
         }
+        let config = self.context.config.load();
+        let token = config.return_path_token.as_ref()?;
+        let (store, now) = (self.context.store.id(), now());
+        let mut fields = String::new();
+        if let Some(name) = token.header.as_ref().filter(|_| token_header)
+            && let Some(value) =
+                header_token::mint(&token.keys, now, token.encrypt_header, store, (message.envelope.id, rcpt))
+        {
+            fields = format!("{name}: {value}\r\n");
+        }
+        fields.extend(unsubscribe::fields(&message.envelope, rcpt, store, &token.keys, now));
+        if fields.is_empty() {
+            return None;
+        }
+        let mut content = Vec::with_capacity(fields.len() + message.body.len());
+        content.extend_from_slice(fields.as_bytes());
+        content.extend_from_slice(&message.body);
         Some(content.into())
     }
 

@@ -337,6 +337,7 @@ fields! {
     43 reported_domain: &str,
     44 report_ip: Option<IpAddr>,
     45 arf: Pairs<'_>,
+    46 list: &str,
 }
 
 fn skip(tag: u8, bytes: &mut &[u8]) -> Option<()> {
@@ -382,6 +383,7 @@ mod tests {
             dlv_size: u64::from(n) << 20,
             headers: pairs,
             arf: pairs,
+            list: a,
             ..Event::new(kind, Time(i64::from(n)))
         }
     }

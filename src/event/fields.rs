@@ -531,6 +531,14 @@ pub const FIELDS: &[Field] = &[
             Value::Absent
         }
     }),
+    ours(
+        "list",
+        Type::Word,
+        NOT_TQ,
+        &[F],
+        "the mailing list that the mail belongs to; in feedbackType opt-out-list: the one that was left",
+        |e| text(e.list),
+    ),
 ];
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub mod scope;
 pub mod send_entry;
 pub mod time;
 pub mod token_key;
+pub mod unsubscribe_token;
 
 pub use address::{Address, AddressError, AddressKey};
 pub use category::Category;

@@ -218,7 +218,7 @@ impl<S: Spool> Policy for SmtpPolicy<S> {
         let suppressed = match route {
             Route::Deliver => self.intake.spool().suppressed(address.as_str(), &suppress::Mail::default()),
             // Reports to us are never held back.
-            Route::Bounce | Route::Feedback => None,
+            Route::Bounce | Route::Feedback | Route::Unsubscribe => None,
         };
         match &suppressed {
             Some(why) if !self.source.accept_invalid_recipients => {

@@ -20,11 +20,13 @@ use crate::queue::Engine;
 use crate::smtp::answer::Answer;
 use crate::smtp::data::Content;
 use crate::smtp::dsn::Return;
+use crate::store::message::SuppressionTerms;
 use crate::store::{Envelope, Finish, Message, RcptState, Recipient, Route, Store, StoreError};
 use crate::suppress::{Mail, Suppressed, Suppression};
 
 use super::header::{self, HeaderError, Stamp};
 use super::slots::Held;
+use super::unsubscribe::list_and_link;
 use super::virtual_mta::{self, Turns, VirtualMtaError};
 
 /// Largest content, whatever the configuration says: an accepted message is one record of the store, which takes 64 MiB.
@@ -290,6 +292,10 @@ pub fn prepare(submission: Submission, id: MessageId, turns: &Turns) -> Result<P
             }),
         }
     }
+    let (list, unsubscribe) = match route {
+        Route::Deliver => list_and_link(source, &processed, &submission.from),
+        _ => Default::default(),
+    };
     let envelope = Envelope {
         id,
         time_queued: *now,
@@ -311,7 +317,7 @@ pub fn prepare(submission: Submission, id: MessageId, turns: &Turns) -> Result<P
         message_id_header: processed.message_id.into(),
         headers: processed.kept,
         route,
-        terms: Default::default(),
+        terms: SuppressionTerms { list, unsubscribe, ..SuppressionTerms::default() },
         rcpts: rcpts
             .iter()
             .map(|r| Recipient { address: r.address.clone(), orcpt: r.orcpt.clone(), notify: r.notify })
@@ -341,6 +347,7 @@ fn base<'a>(kind: Kind, envelope: &'a Envelope, index: u16, now: Time) -> Event<
         vmta: &envelope.vmta,
         pool: &envelope.pool,
         job: &envelope.job,
+        list: &envelope.terms.list,
         env_id: &envelope.env_id,
         headers: envelope.headers.as_pairs(),
         ..Event::new(kind, now)

@@ -14,6 +14,7 @@ mod offline;
 mod quarantine;
 mod reload;
 mod rules;
+mod unsubscribe;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -115,6 +116,7 @@ pub struct Node {
     intake: JoinHandle<()>,
     delivery: JoinHandle<()>,
     reports: JoinHandle<()>,
+    unsubscribe: unsubscribe::Endpoint,
     stop_intake: watch::Sender<bool>,
     stop_delivery: watch::Sender<bool>,
     socket: Option<CommandSocket>,
@@ -142,6 +144,8 @@ struct Inner {
     reload: Mutex<()>,
     /// What the listeners show in TLS.
     identities: Vec<Identity>,
+    /// What the unsubscribe listeners show in TLS, and what they have been asked.
+    unsubscribe: unsubscribe::Shared,
     /// What needs a restart is as it is here.
     started_with: Arc<Config>,
     configuration: Mutex<InForce>,
@@ -174,6 +178,7 @@ impl Node {
         }
         let listeners: Vec<Bound> = smtp_listener::bind(&config)?;
         let identities = listeners.iter().map(|b| b.identity.clone()).collect();
+        let unsubscribe_listeners = unsubscribe::bind(&config)?;
         let smtp_addresses = listeners.iter().filter_map(|b| b.socket.local_addr().ok()).collect();
         let resolver = Resolver::new(&config.name_servers).map_err(other)?;
 
@@ -264,6 +269,9 @@ impl Node {
         let intake = tokio::spawn(smtp_listener::serve(listeners, intake, intake_stopped));
 
         let jobs = jobs::Jobs::new(engine.clone(), pauses, counted);
+        let unsubscribe = unsubscribe::Shared::new(&unsubscribe_listeners, &store, &live);
+        let unsubscribe_endpoint = unsubscribe::Endpoint::start(unsubscribe_listeners, &unsubscribe);
+
         let inner = Arc::new(Inner {
             live,
             stage: Mutex::new(Stage::new(options.rules.clone(), Vec::new())),
@@ -278,6 +286,7 @@ impl Node {
             report_counters,
             reload: Mutex::new(()),
             identities,
+            unsubscribe,
             started_with,
             configuration: Mutex::new(InForce { rules: compiled.id(), since: started, refused: None }),
             started,
@@ -295,6 +304,7 @@ impl Node {
             intake,
             delivery,
             reports,
+            unsubscribe: unsubscribe_endpoint,
             stop_intake,
             stop_delivery,
             socket,
@@ -306,6 +316,11 @@ impl Node {
     /// Where mail is taken in, with the ports that the system chose.
     pub fn smtp_addresses(&self) -> &[SocketAddr] {
         &self.smtp_addresses
+    }
+
+    /// Where people unsubscribe, with the ports that the system chose.
+    pub fn unsubscribe_addresses(&self) -> &[SocketAddr] {
+        self.unsubscribe.addresses()
     }
 
     /// The store.
@@ -342,6 +357,7 @@ impl Node {
         drop(self.socket);
         self.stop_intake.send_replace(true);
         self.stop_delivery.send_replace(true);
+        self.unsubscribe.stop().await;
         join("intake", self.intake).await;
         join("delivery", self.delivery).await;
         self.inner.engine.stop();

@@ -82,11 +82,13 @@ impl Inner {
         let live = self.live.load();
         let from_files = |c: &Config| {
             c.smtp_server_tls_certificate.is_some() || c.listeners.iter().any(|l| l.tls_certificate.is_some())
+                || c.unsubscribe_listeners.iter().any(|l| l.tls_certificate.is_some())
         };
         if !from_files(config) && !from_files(&live) && live.host_names == config.host_names {
             return Ok(());
         }
-        self.identities.iter().try_for_each(|i| i.renew(config).map_err(|e| e.to_string()))
+        self.identities.iter().try_for_each(|i| i.renew(config).map_err(|e| e.to_string()))?;
+        self.unsubscribe.renew(config).map_err(|e| e.to_string())
     }
 
     fn change_outputs(&self, config: &Config) -> Result<(), String> {

@@ -22,13 +22,14 @@ pub struct Entry {
     /// second the 48 bits last for almost nine years.
     key: u64,
     index: u16,
-    /// Attempts made; the top bit says that one of them is in doubt.
+    /// Attempts made; the top bit says that one of them is in doubt, the next that it gets a transaction of its own.
     attempts: u16,
     /// Whole seconds since the epoch, rounded down.
     queued_secs: u32,
 }
 
 const IN_DOUBT: u16 = 1 << 15;
+const ALONE: u16 = 1 << 14;
 
 impl Entry {
     /// From what the store keeps.
@@ -37,14 +38,22 @@ impl Entry {
             not_before: state.not_before,
             key: message.0 << 16 | u64::from(job),
             index: state.index,
-            attempts: state.attempts.min(IN_DOUBT - 1) | if state.in_doubt { IN_DOUBT } else { 0 },
+            attempts: state.attempts.min(ALONE - 1) | if state.in_doubt { IN_DOUBT } else { 0 },
             queued_secs: u32::try_from(time_queued.secs()).unwrap_or(0),
         }
     }
 
     /// The same recipient in another state.
     pub fn with(&self, state: &RcptState) -> Entry {
-        Entry { queued_secs: self.queued_secs, ..Entry::new(self.message(), self.job(), state, Time::UNKNOWN) }
+        let mut other = Entry { queued_secs: self.queued_secs, ..Entry::new(self.message(), self.job(), state, Time::UNKNOWN) };
+        other.attempts |= self.attempts & ALONE;
+        other
+    }
+
+    /// The same recipient, whose copy differs from the others': no transaction has it together with them.
+    #[must_use]
+    pub fn alone(self) -> Entry {
+        Entry { attempts: self.attempts | ALONE, ..self }
     }
 
     /// Which message.
@@ -61,7 +70,7 @@ impl Entry {
     pub fn state(&self) -> RcptState {
         RcptState {
             index: self.index,
-            attempts: self.attempts & !IN_DOUBT,
+            attempts: self.attempts & !(IN_DOUBT | ALONE),
             not_before: self.not_before,
             in_doubt: self.attempts & IN_DOUBT != 0,
         }
@@ -218,6 +227,7 @@ impl Backlog {
     pub fn draw(&mut self, max: usize, bounce_after: Duration, now: Time, into: &mut Vec<Drawn>) -> bool {
         let Some(first) = self.ready.front().copied() else { return false };
         let expired = first.expires(bounce_after) <= now;
+        let max = if first.attempts & ALONE == 0 { max } else { 1 };
         while let Some(next) = self.ready.front() {
             if next.key != first.key || into.len() >= max.max(1) {
                 break;
@@ -323,6 +333,27 @@ mod tests {
         assert_eq!(b.ready(), 2);
         b.draw(9, DAY, Time::from_secs(2000), &mut drawn);
         assert_eq!(drawn.iter().map(|d| d.entry).collect::<Vec<_>>(), [entry(1, 2, 0)]);
+    }
+
+    #[test]
+    fn who_gets_a_copy_of_his_own_is_drawn_alone_also_when_he_is_tried_again() {
+        let mut b = Backlog::default();
+        let now = Time::from_secs(2000);
+        for index in 0..3 {
+            b.add(entry(1, index, 0).alone(), DAY, now);
+        }
+        let mut drawn = Vec::new();
+        b.draw(usize::MAX, DAY, now, &mut drawn);
+        assert_eq!(drawn.len(), 1);
+        let later = RcptState { attempts: 4, ..drawn[0].entry.state() };
+        assert_eq!(later.attempts, drawn[0].entry.state().attempts + 1, "the mark is no attempt");
+        b.add(drawn[0].entry.with(&later), DAY, now);
+        for _ in 0..3 {
+            drawn.clear();
+            b.draw(usize::MAX, DAY, now, &mut drawn);
+            assert_eq!(drawn.len(), 1);
+        }
+        assert_eq!(drawn[0].entry.state(), later);
     }
 
     #[test]

@@ -145,7 +145,9 @@ impl Engine {
             return;
         }
         let Envelope { id: message, time_queued, vmta, job, .. } = envelope;
-        let mail = Mail { message: *message, time_queued: *time_queued, vmta, job };
+        // Each copy has an unsubscribe link of its own.
+        let alone = envelope.terms.unsubscribe.is_some();
+        let mail = Mail { message: *message, time_queued: *time_queued, vmta, job, alone };
         let mut state = self.lock();
         for rcpt in states {
             // A state whose recipient is not there is damage that the store has to report; it can't be delivered.

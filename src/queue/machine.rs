@@ -202,6 +202,8 @@ pub struct Mail<'a> {
     pub vmta: &'a str,
     /// Its job; empty when it has none.
     pub job: &'a str,
+    /// Each recipient's copy differs, so that no transaction has two of them.
+    pub alone: bool,
 }
 
 /// The queues.
@@ -329,6 +331,7 @@ impl Machine {
         let Some(queue) = self.queues[id as usize].as_mut() else { return };
         queue.quiet = None;
         let entry = Entry::new(mail.message, job, state, mail.time_queued);
+        let entry = if mail.alone { entry.alone() } else { entry };
         match self.jobs.is_paused(job) {
             true => queue.backlog.put_aside(entry),
             false => queue.backlog.add(entry, queue.settings.bounce_after, now),

@@ -8,6 +8,7 @@
 //! | no report | none | `forward-unmatched-to` | with `deliver-unmatched-email` |
 //! | declares itself a report and can't be read | none | `forward-errors-to` | yes |
 //! | a copy of ours that came back | none | none | no |
+//! | mail to an unsubscribe address with a token of ours | yes | none | no |
 //!
 //! "Delivered" means the normal queue of the address's domain, and only where the configuration says where that queue
 //! leads (`smtp-hosts`, `type discard`): by its MX records mail for a report address comes to this very server again.
@@ -32,6 +33,7 @@ use super::body_pattern;
 use super::fields::Fields;
 use super::kind::{Recognised, ReportKind, recognise_mail};
 use super::to_event::{self, Arrival};
+use super::unsubscribe;
 
 /// The header field that marks a copy which was passed on.
 const FORWARDED_MARK: &str = "X-Carom-Report-Copy";
@@ -94,6 +96,7 @@ impl<'a> Settings<'a> {
     pub fn of(config: &'a Config, envelope: &Envelope, store: StoreId) -> Settings<'a> {
         let processor = match envelope.route {
             Route::Feedback => config.feedback_loop_processor.as_ref(),
+            Route::Unsubscribe => None,
             _ => config.bounce_processor.as_ref(),
         };
         let has_way_on = envelope.rcpts.iter().all(|r| {
@@ -119,6 +122,9 @@ pub fn dispose(
     emit: &mut dyn FnMut(&Event<'_>),
 ) -> Disposition {
     let envelope = &message.envelope;
+    if envelope.route == Route::Unsubscribe {
+        return unsubscribe::dispose(message, settings.store, evidence, now, emit);
+    }
     let mut report = recognise_mail(&message.body, envelope.orig.is_empty());
     let mut matched = None;
     if matches!(report.kind, ReportKind::None | ReportKind::AutoReply)

@@ -75,6 +75,17 @@ pub struct SuppressionTerms {
     pub exempt_scopes: ScopeKinds,
     /// Rules whose entries do not count, separated by commas (`suppression-exempt-rules`).
     pub exempt_rules: Box<str>,
+    /// Where its recipients leave the list, when the fields that say so are to be added to each one's copy.
+    pub unsubscribe: Option<Box<UnsubscribeLink>>,
+}
+
+/// Where people unsubscribe (`list-unsubscribe-url`, `list-unsubscribe-mailto`); either may be empty.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UnsubscribeLink {
+    /// What stands before the slash and the token.
+    pub url: Box<str>,
+    /// The address of the mail.
+    pub mailto: Box<str>,
 }
 
 /// Mail that Carom writes or passes on itself: what differs from one to the next.
@@ -154,6 +165,8 @@ pub enum Route {
     Bounce = 2,
     /// It came to a feedback address: the feedback-loop processor reads it (queue `{feedbackLoop}`).
     Feedback = 3,
+    /// It came to an unsubscribe address: the report room reads who leaves which list (queue `{feedbackLoop}`).
+    Unsubscribe = 4,
 }
 
 /// One recipient of a message.

@@ -320,7 +320,7 @@ fn name_server(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<Global
 }
 
 /// `FILE [PASSWORD]`, the password never repeated in a message.
-fn read_certificate(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<PathBuf, ValueError> {
+pub(super) fn read_certificate(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<PathBuf, ValueError> {
     let Some(file) = args.word() else {
         return Err(ValueError { message: "no file is named".into(), help: "write the path of a PEM file".into() });
     };

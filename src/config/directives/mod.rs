@@ -13,6 +13,7 @@ pub mod push;
 pub mod report;
 pub mod set;
 pub mod source;
+pub mod unsubscribe;
 pub mod virtual_mta;
 
 pub use set::{Change, Reference, Set, Setting};
@@ -54,6 +55,8 @@ pub enum Scope {
     Token,
     /// `<job-guard PATTERN>`
     JobGuard,
+    /// `<unsubscribe-listener ADDRESS:PORT>`
+    UnsubscribeListener,
 }
 
 impl Scope {
@@ -76,6 +79,7 @@ impl Scope {
         Scope::EmailPatterns,
         Scope::Token,
         Scope::JobGuard,
+        Scope::UnsubscribeListener,
     ];
 
     /// As it is called in messages.
@@ -98,6 +102,7 @@ impl Scope {
             Scope::EmailPatterns => "<email-patterns>",
             Scope::Token => "<return-path-token>",
             Scope::JobGuard => "<job-guard>",
+            Scope::UnsubscribeListener => "<unsubscribe-listener>",
         }
     }
 
@@ -223,6 +228,7 @@ pub fn all() -> Vec<Row> {
         .chain(rows(Scope::EmailPatterns, report::EMAIL_PATTERNS))
         .chain(rows(Scope::Token, report::TOKEN))
         .chain(rows(Scope::JobGuard, job_guard::JOB_GUARD))
+        .chain(rows(Scope::UnsubscribeListener, unsubscribe::UNSUBSCRIBE_LISTENER))
         .collect()
 }
 
@@ -245,6 +251,7 @@ pub const BLOCKS: &[(&str, &str, &[Scope])] = &[
     ("email-patterns", "", &[Scope::Processor]),
     ("return-path-token", "", &[Scope::Global]),
     ("job-guard", "PATTERN", &[Scope::Global]),
+    ("unsubscribe-listener", "ADDRESS:PORT", &[Scope::Global]),
     ("smtp-pattern-list", "NAME", &[Scope::Global]),
     ("smtp-pattern", "NAME", &[Scope::Global]),
 ];

@@ -70,7 +70,7 @@ impl World {
         let id = MessageId(self.message);
         for index in 0..rcpts {
             let state = RcptState { index, attempts: 0, not_before: Time::UNKNOWN, in_doubt: false };
-            let mail = Mail { message: id, time_queued: self.now, vmta, job };
+            let mail = Mail { message: id, time_queued: self.now, vmta, job, alone: false };
             self.machine.admit(&mail, &format!("r{index}@{domain}"), &state, self.now);
         }
         id
