@@ -1,7 +1,8 @@
 //! All outputs of a running server: one thread each, so that a slow or broken one holds back nobody but itself.
 //!
-//! A thread waits for the ledger to grow, for a command, or for the time of the next commit, whichever is first. What
-//! goes wrong is logged (the same words once per interval), shown in the status, and tried again from the kept state;
+//! A thread waits for the ledger to grow, for a command, or for the time of the next commit, whichever is first; when the
+//! ledger grows, it lets events gather for a moment, since a thread that is woken by each commit of the store costs more
+//! than all else here. What goes wrong is logged (the same words once per interval), shown in the status, and tried again from the kept state;
 //! the ledger keeps what was not written meanwhile.
 #![expect(clippy::disallowed_methods, reason = "edge: threads, the clock, and waiting")]
 
@@ -34,7 +35,7 @@ pub struct Settings {
     pub zone: TimeZone,
     /// New outputs start at the first event that the ledger still has; otherwise at its present end.
     pub start_at_beginning: bool,
-    /// CSV files are synced and their cursors committed this often.
+    /// CSV files are synced and their cursors committed this often. Events are written after half as long at most.
     pub commit_every: Duration,
     /// After an error, the output is tried again after this long; the same error is logged once per twenty tries.
     pub retry_after: Duration,
@@ -334,7 +335,7 @@ impl Worker {
                     let waited = runtime.block_on(async {
                         tokio::select! {
                             command = inbox.recv() => command.ok_or(()).map(Some),
-                            () = past(self.target.journal.as_ref(), next) => Ok(None),
+                            () = gathered(self.target.journal.as_ref(), next, self.settings.commit_every / 2) => Ok(None),
                             () = tokio::time::sleep(self.settings.commit_every) => Ok(None),
                         }
                     });
@@ -521,8 +522,9 @@ impl Worker {
     }
 }
 
-/// Waits until the ledger goes past `next - 1`. An output that is broken waits for its next try only.
-async fn past(journal: &dyn Journal, next: u64) {
+/// Waits until the ledger goes past `next - 1`, and then for `more` to come. An output that is broken waits for its next
+/// try only.
+async fn gathered(journal: &dyn Journal, next: u64, more: Duration) {
     if next == u64::MAX {
         return std::future::pending().await;
     }
@@ -530,4 +532,5 @@ async fn past(journal: &dyn Journal, next: u64) {
     if journal.wait_past(next).await <= next {
         std::future::pending::<()>().await;
     }
+    tokio::time::sleep(more).await;
 }

@@ -100,7 +100,39 @@ pub struct EventBatch<'a> {
     pub bytes: &'a [u8],
 }
 
+/// What decoding begins with.
+const NOTHING: Event<'static> = Event::new(Kind::Delivered, Time::UNKNOWN);
+
+fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
+    let mut event = NOTHING;
+    decode_into(bytes, &mut event)?;
+    Ok(event)
+}
+
 impl<'a> EventBatch<'a> {
+    /// Appends to `out` those of the events, in order, that `take` says yes to, having seen them and perhaps changed
+    /// them. An error ends it; what stands before it was appended.
+    pub fn read_into(
+        self,
+        out: &mut Vec<Event<'a>>,
+        mut take: impl FnMut(&mut Event<'a>) -> bool,
+    ) -> Result<(), DecodeError> {
+        let mut rest = self.bytes;
+        for seq in self.first_seq..self.first_seq + u64::from(self.count) {
+            let bytes = take_bytes(&mut rest).ok_or(DecodeError("cut off"))?;
+            let at = out.len();
+            out.push(Event { store: self.store, seq, rules: self.rules, ..NOTHING });
+            // Pushed above.
+            let Some(event) = out.last_mut() else { continue };
+            let read = decode_into(bytes, event);
+            if read.is_err() || !take(event) {
+                out.truncate(at);
+            }
+            read?;
+        }
+        Ok(())
+    }
+
     /// The events in order. An error ends the iteration.
     pub fn iter(self) -> impl Iterator<Item = Result<Event<'a>, DecodeError>> {
         let mut rest = self.bytes;
@@ -271,12 +303,12 @@ macro_rules! fields {
             })+
         }
 
-        fn decode(mut bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
+        /// Into an event that knows nothing yet, where it stands: an event is too large to be handed on many times.
+        fn decode_into<'a>(mut bytes: &'a [u8], e: &mut Event<'a>) -> Result<(), DecodeError> {
             let (&kind, rest) = bytes.split_first().ok_or(DecodeError("empty"))?;
             bytes = rest;
-            let kind = Kind::from_number(kind).ok_or(DecodeError("unknown record type"))?;
-            let time = Time::read(&mut bytes).ok_or(DecodeError("cut off in the time"))?;
-            let mut e = Event::new(kind, time);
+            e.kind = Kind::from_number(kind).ok_or(DecodeError("unknown record type"))?;
+            e.time = Time::read(&mut bytes).ok_or(DecodeError("cut off in the time"))?;
             while let Some((&t, rest)) = bytes.split_first() {
                 bytes = rest;
                 match t {
@@ -286,7 +318,7 @@ macro_rules! fields {
                     t => skip(t, &mut bytes).ok_or(DecodeError("cut off in an unknown field"))?,
                 }
             }
-            Ok(e)
+            Ok(())
         }
     };
 }
@@ -396,6 +428,12 @@ mod tests {
             all.iter().for_each(|e| events.push(e));
             let back = read(&events);
             prop_assert_eq!(back.len(), all.len());
+            let batch = EventBatch { store: StoreId(7), first_seq: 10, rules: RuleSetId(3), count: all.len() as u32, bytes: events.as_bytes() };
+            let mut some = Vec::new();
+            batch.read_into(&mut some, |e| { e.pool = "p"; e.seq % 2 == 0 }).unwrap();
+            let every_second = |e: &&Result<Event<'_>, DecodeError>| e.as_ref().unwrap().seq % 2 == 0;
+            let wanted: Vec<_> = back.iter().filter(every_second).map(|e| Event { pool: "p", ..*e.as_ref().unwrap() }).collect();
+            prop_assert_eq!(some, wanted);
             for (i, (got, want)) in back.into_iter().zip(&all).enumerate() {
                 prop_assert_eq!(got.unwrap(), Event { store: StoreId(7), seq: 10 + i as u64, rules: RuleSetId(3), ..*want });
             }
@@ -406,6 +444,10 @@ mod tests {
             let _ = decode(&bytes);
             let batch = EventBatch { store: StoreId(1), first_seq: 1, rules: RuleSetId(0), count: 50, bytes: &bytes };
             let _ = batch.iter().count();
+            let mut read = Vec::new();
+            let whole = batch.read_into(&mut read, |_| true);
+            let sound = batch.iter().take_while(Result::is_ok).count();
+            prop_assert_eq!((read.len(), whole.is_ok()), (sound, sound == 50));
         }
     }
 

@@ -30,6 +30,10 @@ pub trait Effect: Send + 'static {
     /// Name of the consumer in the tables and of its hold on the ledger.
     const NAME: &'static str;
 
+    /// How long events may gather before they are applied: for what nobody waits for. A thread that is woken by each
+    /// commit of the store costs more than what it does.
+    const GATHER: Duration = Duration::ZERO;
+
     /// Takes one event in, in memory. An error means that it was not taken; it will come again.
     fn apply(&mut self, event: &Event<'_>) -> Result<(), StoreError>;
 
@@ -138,6 +142,9 @@ impl<E: Effect> Follower<E> {
                     if end <= self.next {
                         // The store is closing: nothing more will come.
                         break;
+                    }
+                    if !E::GATHER.is_zero() {
+                        tokio::select! { biased; () = stop.notified() => break, () = tokio::time::sleep(E::GATHER) => {} }
                     }
                 }
                 () = tokio::time::sleep(wait) => {}

@@ -5,6 +5,7 @@
 //! and `carom status` still shows it.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::follow::{Effect, Follower, Urgency};
 use crate::classify::RuleSets;
@@ -61,6 +62,7 @@ pub fn open(
 
 impl Effect for NoveltyAlarm {
     const NAME: &'static str = CONSUMER;
+    const GATHER: Duration = Duration::from_millis(300);
 
     fn apply(&mut self, event: &Event<'_>) -> Result<(), StoreError> {
         let concerns =

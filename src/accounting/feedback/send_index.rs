@@ -51,6 +51,7 @@ impl SendIndex {
 
 impl Effect for SendIndex {
     const NAME: &'static str = CONSUMER;
+    const GATHER: Duration = Duration::from_millis(100);
 
     fn apply(&mut self, event: &Event<'_>) -> Result<(), StoreError> {
         if event.kind != Kind::Delivered || event.rcpt.is_empty() {
