@@ -466,8 +466,15 @@ fn csv_files_hold_every_event_once_wherever_the_power_fails() {
     let cuts = survives_every_cut(AcctFormat::Csv, Meanwhile::Nothing);
     each_was_cut(
         &cuts,
-        &["write /rows", "create log/csv", "sync-dir log/folder", "write log/csv", "sync log/csv", "rename done/csv",
-            "sync-dir done/folder"],
+        &[
+            "write /rows",
+            "create log/csv",
+            "sync-dir log/folder",
+            "write log/csv",
+            "sync log/csv",
+            "rename done/csv",
+            "sync-dir done/folder",
+        ],
     );
 }
 
@@ -476,8 +483,15 @@ fn parquet_files_hold_every_event_once_wherever_the_power_fails() {
     let cuts = survives_every_cut(AcctFormat::Parquet, Meanwhile::Nothing);
     each_was_cut(
         &cuts,
-        &["write /rows", "create data/inprogress", "write data/inprogress", "sync data/inprogress",
-            "rename data/parquet", "sync-dir data/folder", "remove data/inprogress"],
+        &[
+            "write /rows",
+            "create data/inprogress",
+            "write data/inprogress",
+            "sync data/inprogress",
+            "rename data/parquet",
+            "sync-dir data/folder",
+            "remove data/inprogress",
+        ],
     );
 }
 

@@ -247,6 +247,7 @@ impl Outputs {
             retry_at: None,
             failures: 0,
             earlier: Written::default(),
+            left_out: 0,
         };
         // A thread is needed even to report errors, so failing to make one is a failure to start.
         let failed =
@@ -319,6 +320,8 @@ struct Worker {
     failures: u64,
     /// By outputs that failed and were opened again.
     earlier: Written,
+    /// Events that the sink at work has left out, as far as the status says so.
+    left_out: u64,
 }
 
 impl Worker {
@@ -467,6 +470,7 @@ impl Worker {
         /// Tries between two log lines of the same error.
         const LOG_EVERY: u64 = 20;
         let (now, text) = (now(), error.to_string());
+        self.show();
         if let Some(output) = self.output.take() {
             lock(&self.status).cursor = output.cursor();
             let handed_on =
@@ -477,6 +481,7 @@ impl Worker {
             }
             self.earlier.records += output.written.records;
             self.earlier.damaged += output.written.damaged;
+            self.left_out = 0;
         }
         let retry_after = match self.target.file.format {
             AcctFormat::Pipe | AcctFormat::Hook => self.target.file.retry_interval,
@@ -510,7 +515,7 @@ impl Worker {
         }
     }
 
-    fn show(&self) {
+    fn show(&mut self) {
         let Some(output) = &self.output else { return };
         let mut status = lock(&self.status);
         status.file = output.current();
@@ -518,6 +523,12 @@ impl Worker {
         status.cursor = output.cursor();
         status.last_event = output.written.last_event;
         status.records = self.earlier.records + output.written.records;
+        let left_out = output.left_out();
+        if left_out.events > self.left_out {
+            status.left_out += left_out.events - self.left_out;
+            status.error = left_out.why.map(|why| (now(), why));
+        }
+        self.left_out = left_out.events;
         status.damaged = self.earlier.damaged + output.written.damaged;
     }
 }

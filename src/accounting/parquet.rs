@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanBuilder, Int32Builder, Int64Builder, ListBuilder, MapBuilder, MapFieldNames, RecordBatch,
-    StringBuilder, TimestampMicrosecondBuilder,
+    ArrayBuilder, ArrayRef, BooleanBuilder, Int32Builder, Int64Builder, ListBuilder, MapBuilder, MapFieldNames,
+    RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
@@ -58,6 +58,11 @@ impl ParquetRows {
 
     /// Appends classified events, all of types that the output takes.
     pub fn push(&mut self, events: &[Event<'_>]) {
+        // So many that they stay in the nearest cache while column after column is read from them.
+        events.chunks(64).for_each(|some| self.push_some(some));
+    }
+
+    fn push_some(&mut self, events: &[Event<'_>]) {
         let kinds = events.iter().fold(Kinds::default(), |kinds, e| kinds.with(e.kind));
         let (columns, scratch) = (&self.columns, &mut self.scratch);
         for (column, builder) in columns.iter().zip(&mut self.builders) {
@@ -252,7 +257,15 @@ impl Builder {
 
     fn finish(&mut self) -> ArrayRef {
         match self {
-            Builder::Text(b) => Arc::new(b.finish()),
+            Builder::Text(b) => {
+                // The next batch will be much like this one; growing to its size anew each time costs more than holding on.
+                let (rows, bytes) = (b.len(), b.values_slice().len());
+                let array = Arc::new(b.finish());
+                if bytes > 0 {
+                    *b = StringBuilder::with_capacity(rows, bytes + bytes / 8);
+                }
+                array
+            }
             Builder::Time(b) => Arc::new(b.finish()),
             Builder::Int(b) => Arc::new(b.finish()),
             Builder::Long(b) => Arc::new(b.finish()),

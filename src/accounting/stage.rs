@@ -16,7 +16,7 @@ const UNCLASSIFIED: &str = "other";
 const NO_RULES: &str = "no rules";
 
 /// Events usually handled at a time.
-const USUAL_EVENTS: usize = 1024;
+const USUAL_EVENTS: usize = 256;
 
 /// Some events of the ledger, as they are written.
 #[derive(Debug)]
@@ -66,8 +66,7 @@ impl Stage {
     pub fn events<'a>(&'a self, batches: impl Iterator<Item = EventBatch<'a>>, records: Kinds) -> Classified<'a> {
         let mut classified = Classified { wanted: Vec::with_capacity(USUAL_EVENTS), last: None, damaged: 0 };
         for batch in batches {
-            let read = batch.read_into(&mut classified.wanted, |event| {
-                classified.last = Some(event.time);
+            let read = batch.read_into(records, &mut classified.wanted, &mut classified.last, |event| {
                 let wanted = self.is_wanted(event, records);
                 if wanted {
                     self.classify_there(event);
