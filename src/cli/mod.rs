@@ -221,6 +221,22 @@ impl ServerArgs {
         })?;
         Ok(Ok(answer))
     }
+
+    /// Tells the running server to do something, and prints its answer: its words, or with `json` an object.
+    fn tell(&self, command: &manage::Command, json: bool) -> Result<ExitCode, Failure> {
+        match self.ask(command)? {
+            Ok(Answer::Success { message, .. }) if json => {
+                say!("{}", serde_json::json!({ "status": "success", "message": message }))?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Ok(Answer::Success { message, .. }) => {
+                say!("{message}")?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Ok(Answer::Error { message }) => Err(message.into()),
+            Err(code) => Ok(code),
+        }
+    }
 }
 
 /// The runtime of the commands that talk to the network.
