@@ -43,6 +43,7 @@ fn changes(old: &Config, new: &Config) -> impl Iterator<Item = (&'static str, bo
         ("<bounce-category-patterns>", old.bounce_category_patterns != new.bounce_category_patterns),
         ("<smtp-pattern-list>", old.smtp_pattern_lists != new.smtp_pattern_lists),
         ("<smtp-pattern>", old.retry_patterns != new.retry_patterns),
+        ("<address-list>", old.address_lists != new.address_lists),
         ("<bounce-processor>", old.bounce_processor != new.bounce_processor),
         ("<feedback-loop-processor>", old.feedback_loop_processor != new.feedback_loop_processor),
         ("<return-path-token>", old.return_path_token != new.return_path_token),
