@@ -31,7 +31,11 @@ type Written = Result<String, (EnhancedStatus, String)>;
 pub(super) async fn run(session: &mut Session) {
     let facts = Facts { delivery: Some(DeliveryType::File), ..Facts::default() };
     loop {
+        if session.permit.look_is_due {
+            session.look_at_holds().await;
+        }
         match session.permit.next(Purpose::Deliver) {
+            Next::Idle(_) if session.permit.look_is_due => {}
             Next::Transaction(id) => deliver(session, id, &facts).await,
             Next::Expired(id) => session.expire(id, "").await,
             Next::Idle(until) => {
@@ -69,7 +73,11 @@ async fn deliver(session: &mut Session, id: MessageId, facts: &Facts) {
         let outcome = match written.get(&index) {
             Some(Ok(text)) => Outcome::local(Verdict::Delivered, status(2, 0, 0), text, Stage::Eod, ""),
             Some(Err((code, text))) => Outcome::local(Verdict::Deferred, *code, text, Stage::Eod, ""),
-            None => match session.context.suppression.check(attempt.rcpt(index), &Mail::of(attempt.envelope), attempt.now) {
+            None => match session.context.suppression.check(
+                attempt.rcpt(index),
+                &Mail::of(attempt.envelope),
+                attempt.now,
+            ) {
                 Some(why) => {
                     attempt.suppressed(drawn, &why, &mut told);
                     continue;

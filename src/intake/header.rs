@@ -1,7 +1,7 @@
 //! The header section of a submitted message: read once, completed, and rid of what was meant for us.
 //!
 //! Reads the headers of reference/submission.md, section 3 (`x-job`, `x-envid`, `x-virtual-mta`, the `jobid-header`),
-//! Message-ID and those that accounting keeps; counts Received; puts Received (RFC 5321, 4.4), Message-ID and Date in
+//! List-Id (or the `list-id-header`), Message-ID and those that accounting keeps; counts Received; puts Received (RFC 5321, 4.4), Message-ID and Date in
 //! front where the source asks for it. Everything else passes through unchanged, octet by octet.
 //!
 //! Received fields above `max-message-hops` mean a loop (RFC 5321, 6.3): the message is refused. Mail that goes round
@@ -17,6 +17,8 @@ use crate::config::Source;
 use crate::event::record::PairsBuf;
 use crate::event::{MessageId, Time};
 use crate::smtp::answer::Answer;
+
+use super::list_name::list_name;
 
 /// Bytes of a header value that are kept with each event.
 const MAX_KEPT: usize = 1024;
@@ -71,6 +73,8 @@ pub struct Processed {
     pub body: Vec<u8>,
     /// `x-job`, else the `jobid-header`; empty when there is none.
     pub job: String,
+    /// The mailing list: the `list-id-header`, else List-Id; empty when there is none.
+    pub list: String,
     /// `x-envid`.
     pub env_id: String,
     /// `x-virtual-mta`; `Some("")` when it stands there without a value.
@@ -130,6 +134,7 @@ pub fn process(content: &[u8], source: &Source, kept: &[String], stamp: &Stamp<'
     let mut found = Processed::default();
     let (mut at, mut hops, mut has_date, mut has_message_id) = (0, 0u32, false, false);
     let (mut x_job, mut other_job) = (None, None);
+    let (mut list_id, mut other_list) = (String::new(), String::new());
     let mut removed: Vec<(usize, usize)> = Vec::new();
     let mut seen = vec![false; kept.len()];
     while at < content.len() {
@@ -145,6 +150,8 @@ pub fn process(content: &[u8], source: &Source, kept: &[String], stamp: &Stamp<'
             }
         } else if is("date") {
             has_date = true;
+        } else if is("list-id") && list_id.is_empty() {
+            list_id = list_name(&unfolded(field.value, MAX_KEPT)).to_owned();
         } else if is("x-job") && source.process_x_job {
             if x_job.replace(word(&field)?).is_some() {
                 return Err(HeaderError::Repeated("x-job"));
@@ -165,6 +172,9 @@ pub fn process(content: &[u8], source: &Source, kept: &[String], stamp: &Stamp<'
         if other_job.is_none() && source.jobid_header.as_deref().is_some_and(is) {
             other_job = Some(word(&field)?);
         }
+        if other_list.is_empty() && source.list_id_header.as_deref().is_some_and(is) {
+            other_list = list_name(&unfolded(field.value, MAX_KEPT)).to_owned();
+        }
         if let Some(n) = kept.iter().position(|k| is(k))
             && !std::mem::replace(&mut seen[n], true)
         {
@@ -178,6 +188,7 @@ pub fn process(content: &[u8], source: &Source, kept: &[String], stamp: &Stamp<'
         return Err(HeaderError::TooManyHops(hops));
     }
     found.job = x_job.or(other_job).unwrap_or_default();
+    found.list = if other_list.is_empty() { list_id } else { other_list };
 
     let mut body = Vec::with_capacity(content.len() + 512);
     if source.add_received_header {

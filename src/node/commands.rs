@@ -79,7 +79,8 @@ impl Inner {
             })
             .collect();
         let mut all = self.engine.status();
-        all.sort_by(|a, b| (b.ready + b.held).cmp(&(a.ready + a.held)).then_with(|| a.name.cmp(&b.name)));
+        let size = |q: &QueueStatus| q.ready + q.held + q.on_hold;
+        all.sort_by(|a, b| size(b).cmp(&size(a)).then_with(|| a.name.cmp(&b.name)));
         let queues: Vec<_> = all
             .iter()
             .take(MAX_QUEUES)
@@ -88,6 +89,7 @@ impl Inner {
                     "queue": q.name,
                     "ready": q.ready,
                     "held": q.held,
+                    "onHold": q.on_hold,
                     "connections": q.connections,
                     "nextRetry": q.next_retry.map(text),
                     "lastError": q.last_error,
@@ -158,6 +160,8 @@ impl Inner {
                 "heldBytes": usage.held_bytes,
             },
             "queuedRecipients": self.engine.queued_recipients(),
+            // Their entries in the suppression list are held back.
+            "onHoldRecipients": all.iter().map(|q| q.on_hold).sum::<u64>(),
             "reports": reports,
             "reportQuarantine": {
                 "mails": kept.mails,
