@@ -468,3 +468,158 @@ fn watch(shared: &Weak<Shared>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    struct Place {
+        dir: tempfile::TempDir,
+    }
+
+    impl Place {
+        fn new() -> Place {
+            Place { dir: tempfile::tempdir().unwrap() }
+        }
+        fn path(&self, name: &str) -> PathBuf {
+            self.dir.path().join(name)
+        }
+        /// Lists that are looked at all the time; what is larger than `small` gets an index.
+        fn lists(&self, small: u64) -> AddressLists {
+            let (every, settled) = (Duration::from_millis(20), Duration::from_millis(40));
+            AddressLists::start(Hasher::default(), Watching { cache: self.path("cache"), every, settled, small }).unwrap()
+        }
+        fn config(&self, lines: &str) -> Config {
+            let lines = lines.replace("FILE", self.path("list").to_str().unwrap());
+            let text = format!("host-name h\nspool /s\nlog-file /l\n<source 10/8>\nsuppression-lists L\n</source>\n{lines}");
+            let loaded = crate::config::parse_str("c", &text);
+            loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))
+        }
+        /// Written as programs should: another file takes its place.
+        fn write(&self, text: &str) {
+            fs::write(self.path("new"), text).unwrap();
+            fs::rename(self.path("new"), self.path("list")).unwrap();
+        }
+    }
+
+    const LIST: &str = "<address-list L>\naddress-file FILE\n</address-list>\n";
+
+    fn has(lists: &AddressLists, address: &str) -> Option<bool> {
+        lists.find(&["l".to_owned()], address).ok().map(|found| found.is_some())
+    }
+
+    /// Waits, but not for ever.
+    fn until(what: &str, lists: &AddressLists, is: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !is() {
+            assert!(begun.elapsed() < Duration::from_secs(9), "{what}: {:?}", lists.status());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn entries_of_all_kinds_are_found_in_the_list_under_its_name_as_written() {
+        let place = Place::new();
+        place.write("ann@example.net\n");
+        let lists = place.lists(1 << 20);
+        let more = "address bob@example.net\naddress abuse\naddress /^trap-/\ndomain gone.example\n";
+        lists.use_config(&place.config(&LIST.replace("address-file", &format!("{more}address-file"))));
+        for there in ["ANN@example.net", "Bob@EXAMPLE.net", "abuse@x.example", "trap-1@x.example", "x@gone.example"] {
+            let found = lists.find(&["other".to_owned(), "l".to_owned()], there).unwrap().unwrap();
+            assert_eq!((found.by, &*found.list, found.held), (0, "L", false), "{there}");
+        }
+        assert_eq!(has(&lists, "carl@example.net"), Some(false));
+        let unknown = lists.find(&["other".to_owned()], "carl@example.net").unwrap_err();
+        assert_eq!(&*unknown.list, "other", "a list that is not there is not empty");
+    }
+
+    #[test]
+    fn a_file_is_read_again_when_it_changes_and_the_old_content_holds_until_then_and_when_it_goes_or_is_bad() {
+        for small in [1 << 20, 0] {
+            let place = Place::new();
+            place.write("ann@example.net\nno address\n");
+            let lists = place.lists(small);
+            lists.use_config(&place.config(LIST));
+            until("loaded", &lists, || has(&lists, "ann@example.net") == Some(true));
+            let facts = lists.status().remove(0).facts.unwrap();
+            assert_eq!((facts.entries, facts.bad, facts.first_bad[0].0), (1, 1, 2));
+
+            place.write("bob@example.net\n");
+            until("read again", &lists, || has(&lists, "bob@example.net") == Some(true));
+            assert_eq!(has(&lists, "ann@example.net"), Some(false));
+
+            fs::remove_file(place.path("list")).unwrap();
+            until("missed", &lists, || lists.status()[0].error.is_some());
+            assert_eq!(has(&lists, "bob@example.net"), Some(true), "what it held stays");
+            place.write("<html>\nnot found\n</html>\n");
+            let nothing_good = |s: &FileStatus| s.error.as_ref().is_some_and(|e| e.contains("is an address"));
+            until("refused", &lists, || nothing_good(&lists.status()[0]));
+            assert_eq!(has(&lists, "bob@example.net"), Some(true), "what it held stays");
+
+            place.write("carl@example.net\n");
+            until("read again", &lists, || has(&lists, "carl@example.net") == Some(true));
+            assert_eq!(lists.status()[0].error, None);
+        }
+    }
+
+    #[test]
+    fn while_nothing_is_known_of_a_file_nobody_is_said_to_be_absent() {
+        let place = Place::new();
+        let lists = place.lists(1 << 20);
+        lists.use_config(&place.config(LIST));
+        assert_eq!(has(&lists, "ann@example.net"), None);
+        assert!(lists.status()[0].error.as_ref().unwrap().contains("can't be read"));
+        place.write("bob@example.net\n");
+        until("it came", &lists, || has(&lists, "ann@example.net") == Some(false));
+    }
+
+    #[test]
+    fn the_next_start_uses_the_index_even_when_the_file_has_gone_and_forgets_that_of_a_list_that_is_not_cited() {
+        let place = Place::new();
+        place.write("ann@example.net\n");
+        let lists = place.lists(0);
+        lists.use_config(&place.config(LIST));
+        until("loaded", &lists, || has(&lists, "ann@example.net") == Some(true));
+        drop(lists);
+        let index = || fs::read_dir(place.path("cache")).unwrap().flatten().map(|e| e.metadata().unwrap()).next();
+        let inode = |m: fs::Metadata| std::os::unix::fs::MetadataExt::ino(&m);
+        let before = index().map(inode);
+
+        let lists = place.lists(0);
+        lists.use_config(&place.config(LIST));
+        assert_eq!(has(&lists, "ann@example.net"), Some(true), "at once");
+        assert_eq!(index().map(inode), before, "not made again");
+        drop(lists);
+
+        fs::remove_file(place.path("list")).unwrap();
+        let lists = place.lists(0);
+        lists.use_config(&place.config(LIST));
+        assert_eq!(has(&lists, "ann@example.net"), Some(true));
+        assert!(lists.status()[0].error.is_some());
+        lists.use_config(&place.config("<address-list L>\naddress bob@example.net\n</address-list>\n"));
+        assert_eq!((has(&lists, "ann@example.net"), has(&lists, "bob@example.net")), (Some(false), Some(true)));
+        assert!(index().is_none());
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_left_alone_until_it_stays_as_it_is() {
+        let place = Place::new();
+        place.write("ann@example.net\n");
+        let (every, settled) = (Duration::from_millis(20), Duration::from_millis(500));
+        let watching = Watching { cache: place.path("cache"), every, settled, small: 1 << 20 };
+        let lists = AddressLists::start(Hasher::default(), watching).unwrap();
+        lists.use_config(&place.config(LIST));
+        let mut text = String::new();
+        for n in 0..40 {
+            text.push_str(&format!("user{n}@example.net\n"));
+            // In place, so that a reader may see a part of it.
+            fs::write(place.path("list"), &text).unwrap();
+            let (first, part) = (has(&lists, "ann@example.net"), has(&lists, "user0@example.net"));
+            assert!(first == Some(true) || part == Some(true), "some whole state is in force");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        until("all of it", &lists, || has(&lists, "user39@example.net") == Some(true));
+        assert_eq!((has(&lists, "ann@example.net"), has(&lists, "user0@example.net")), (Some(false), Some(true)));
+    }
+}

@@ -225,8 +225,8 @@ mod tests {
             let mut folded = String::new();
             match read(text.as_bytes(), &mut folded) {
                 Ok(Some(Subject::Address)) => {
-                    let address = Address::parse(text.trim()).unwrap();
-                    prop_assert_eq!(folded.as_str(), address.key().as_str());
+                    let key = Address::parse(text.trim()).unwrap().key();
+                    prop_assert_eq!(folded.as_str(), key.as_str());
                 }
                 Ok(Some(Subject::Local)) => {
                     let key = Address::parse(&format!("{}@x.example", text.trim())).unwrap().key();
