@@ -71,6 +71,10 @@ fn text(status: &Value) -> String {
         line("tables", format!("FAILED: {tables}"));
     }
     line("queue", format!("{} recipients of {} messages", show("/queuedRecipients"), show("/store/queuedMessages")));
+    if !matches!(&*show("/onHoldRecipients"), "" | "0") {
+        let why = "their suppression entries are held back; `carom suppress list` shows which";
+        line("  ON HOLD", format!("{} recipients ({why})", show("/onHoldRecipients")));
+    }
     line("reports", report_line(status));
     if status.pointer("/reportQuarantine/mails").and_then(Value::as_u64).unwrap_or(0) > 0 {
         let oldest = show("/reportQuarantine/oldest");
@@ -220,6 +224,7 @@ const QUEUES: Columns = &[
     ("ready", "ready"),
     ("held", "held back"),
     ("paused", "paused"),
+    ("onHold", "on hold"),
     ("connections", "connections"),
     ("mode", "mode"),
     ("nextRetry", "sleeps until"),

@@ -54,6 +54,8 @@ impl Draft {
             references: &self.references,
             pattern_lists: &self.pattern_lists,
             list_references: &self.list_references,
+            address_lists: &self.address_lists,
+            address_list_references: &self.address_list_references,
             users: self.users.len(),
             global: &global,
         };
@@ -104,6 +106,7 @@ impl Draft {
             bounce_category_patterns: patterns,
             smtp_pattern_lists: self.pattern_lists.into_iter().map(|(key, (_, list, _))| (key, list)).collect(),
             retry_patterns: self.retry_patterns,
+            address_lists: self.address_lists.into_iter().map(|(key, (list, _))| (key, list)).collect(),
             bounce_processor: bounce.map(|(p, _)| p),
             feedback_loop_processor: feedback.map(|(p, _)| p),
             return_path_token: self.token.map(|(t, _)| t),

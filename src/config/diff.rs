@@ -43,6 +43,7 @@ fn changes(old: &Config, new: &Config) -> impl Iterator<Item = (&'static str, bo
         ("<bounce-category-patterns>", old.bounce_category_patterns != new.bounce_category_patterns),
         ("<smtp-pattern-list>", old.smtp_pattern_lists != new.smtp_pattern_lists),
         ("<smtp-pattern>", old.retry_patterns != new.retry_patterns),
+        ("<address-list>", old.address_lists != new.address_lists),
         ("<bounce-processor>", old.bounce_processor != new.bounce_processor),
         ("<feedback-loop-processor>", old.feedback_loop_processor != new.feedback_loop_processor),
         ("<return-path-token>", old.return_path_token != new.return_path_token),
@@ -64,9 +65,8 @@ fn changes(old: &Config, new: &Config) -> impl Iterator<Item = (&'static str, bo
     // The index that knows a returned mail by its Message-ID is kept only while there is a processor to ask it.
     let reads_reports = |c: &Config| c.bounce_processor.is_some() || c.feedback_loop_processor.is_some();
     let first_processor = reads_reports(new) && !reads_reports(old);
-    let sockets = |c: &Config| -> Vec<_> {
-        c.unsubscribe_listeners.iter().map(|l| (l.address, l.speaks_plain())).collect()
-    };
+    let sockets =
+        |c: &Config| -> Vec<_> { c.unsubscribe_listeners.iter().map(|l| (l.address, l.speaks_plain())).collect() };
     let other_sockets = sockets(new) != sockets(old);
     changes.into_iter().filter(|(_, changed)| *changed).map(move |(name, _)| {
         let restart = restart(name)

@@ -65,6 +65,7 @@ mod table {
             Scope::Patterns => "<bounce-category-patterns>\nLINE\n</bounce-category-patterns>\n",
             Scope::Processor => "<bounce-processor>\nLINE\n</bounce-processor>\n",
             Scope::AddressList => "<bounce-processor>\n<address-list>\nLINE\n</address-list>\n</bounce-processor>\n",
+            Scope::SuppressionList => "<address-list l>\nLINE\n</address-list>\n",
             Scope::EmailPatterns => {
                 "<bounce-processor>\n<email-patterns>\nLINE\n</email-patterns>\n</bounce-processor>\n"
             }
@@ -95,7 +96,8 @@ mod table {
             Scope::Nats => of(directives::push::NATS, row.name),
             Scope::Processor => of(directives::report::PROCESSOR, row.name),
             Scope::EmailPatterns => of(directives::report::EMAIL_PATTERNS, row.name),
-            Scope::AddressList => of(directives::report::ADDRESS_LIST, row.name),
+            Scope::AddressList => of(directives::address_list::ADDRESS_LIST, row.name),
+            Scope::SuppressionList => of(directives::address_list::SUPPRESSION_LIST, row.name),
             Scope::Token => of(directives::report::TOKEN, row.name),
             Scope::JobGuard => of(directives::job_guard::JOB_GUARD, row.name),
             Scope::UnsubscribeListener => of(directives::unsubscribe::UNSUBSCRIBE_LISTENER, row.name),

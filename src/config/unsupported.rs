@@ -40,7 +40,7 @@ pub fn names(scope: Scope) -> &'static [&'static str] {
         Scope::AcctFile => ACCT_FILE,
         Scope::Webhook | Scope::Nats => &[],
         Scope::Patterns | Scope::Token | Scope::JobGuard | Scope::UnsubscribeListener => &[],
-        Scope::Processor | Scope::AddressList | Scope::EmailPatterns => &[],
+        Scope::Processor | Scope::AddressList | Scope::SuppressionList | Scope::EmailPatterns => &[],
     }
 }
 
@@ -206,7 +206,6 @@ const SOURCE: &[&str] = &[
     "rewrite-list",
     "smtp-max-auth-failure-rate",
     "source-group",
-    "suppression-lists",
     "too-many-rcpts-fails-message",
     "trace-dkim-check",
     "trace-iprev-check",

@@ -82,7 +82,7 @@ impl Inner {
             })
             .collect();
         let mut all = self.engine.status();
-        let size = |q: &QueueStatus| q.ready + q.held + q.paused;
+        let size = |q: &QueueStatus| q.ready + q.held + q.paused + q.on_hold;
         all.sort_by(|a, b| size(b).cmp(&size(a)).then_with(|| a.name.cmp(&b.name)));
         let queues: Vec<_> = all
             .iter()
@@ -93,6 +93,7 @@ impl Inner {
                     "ready": q.ready,
                     "held": q.held,
                     "paused": q.paused,
+                    "onHold": q.on_hold,
                     "connections": q.connections,
                     "nextRetry": q.next_retry.map(text),
                     "lastError": q.last_error,
@@ -163,6 +164,8 @@ impl Inner {
                 "heldBytes": usage.held_bytes,
             },
             "queuedRecipients": self.engine.queued_recipients(),
+            // Their entries in the suppression list are held back.
+            "onHoldRecipients": all.iter().map(|q| q.on_hold).sum::<u64>(),
             "reports": reports,
             "reportQuarantine": {
                 "mails": kept.mails,
@@ -248,8 +251,7 @@ pub(super) fn suppression(store: &Store, list: &Suppression, command: Command) -
         }
         Command::SuppressCheckMany { addresses, .. } => {
             let mail = Mail::default();
-            let suppressed =
-                |(place, address): (usize, &String)| list.check(address, &mail, now()).map(|_| place);
+            let suppressed = |(place, address): (usize, &String)| list.check(address, &mail, now()).map(|_| place);
             let places: Vec<usize> =
                 addresses.iter().take(MAX_PAGE as usize).enumerate().filter_map(suppressed).collect();
             Answer::data(json!({ "suppressed": places }))

@@ -33,6 +33,7 @@ use crate::config::{self, Config};
 use crate::delivery;
 use crate::disk::{Disk, RealDisk};
 use crate::event::{RuleSetId, Time};
+use crate::intake;
 use crate::intake::smtp_listener::{self, Bound, Identity};
 use crate::intake::submit::Intake;
 use crate::manage::socket::CommandSocket;
@@ -41,7 +42,8 @@ use crate::queue::{Engine, Pauses};
 use crate::report::processor::{Counters, Processor};
 use crate::report::quarantine::Quarantine;
 use crate::store::{self, Store};
-use crate::suppress::Suppression;
+use crate::suppress::address_lists::Watching;
+use crate::suppress::{AddressLists, Suppression};
 
 pub use check::{load, load_with};
 pub use offline::Offline;
@@ -130,6 +132,7 @@ struct Inner {
     store: Store,
     engine: Engine,
     suppression: Suppression,
+    address_lists: AddressLists,
     /// Which replies were seen, and the alarms about new ones.
     novelty: novelty::Shared,
     /// Which jobs are paused, and what is counted of each.
@@ -194,6 +197,10 @@ impl Node {
         let mut suppressor = feedback::open(&store, &suppression, options.rules.clone())?;
         suppressor.catch_up()?;
         let suppressor = suppressor.spawn().map_err(other)?;
+        // The operator's own lists; large files go on being read while mail that asks for them waits.
+        let watching = Watching::new(config.spool.join("address-files"));
+        let address_lists = AddressLists::start(suppression.hasher().clone(), watching).map_err(other)?;
+        address_lists.use_config(&config);
         let has_processors = config.bounce_processor.is_some() || config.feedback_loop_processor.is_some();
         let send_index = match has_processors {
             true => Some(
@@ -265,7 +272,9 @@ impl Node {
             }
         });
         let (stop_intake, intake_stopped) = watch::channel(false);
-        let intake = Intake::new(store.clone(), engine.clone(), suppression.clone(), live.clone(), now);
+        let (list, lists) = (suppression.clone(), address_lists.clone());
+        let intake = Intake::new(store.clone(), engine.clone(), list, lists, live.clone(), now);
+        let intake = intake.reporting(report_suppressed(store.clone()));
         let intake = tokio::spawn(smtp_listener::serve(listeners, intake, intake_stopped));
 
         let jobs = jobs::Jobs::new(engine.clone(), pauses, counted);
@@ -279,6 +288,7 @@ impl Node {
             store,
             engine,
             suppression,
+            address_lists,
             novelty: seen_replies,
             jobs,
             outputs: outputs.clone(),
@@ -393,6 +403,13 @@ async fn join(what: &str, task: JoinHandle<()>) {
         Ok(Err(error)) => tracing::error!("{what} failed: {error}"),
         Err(_) => tracing::error!("{what} did not end within {JOIN_WITHIN:?}"),
     }
+}
+
+/// How senders hear of recipients that end with their acceptance.
+fn report_suppressed(store: Store) -> Arc<intake::submit::Report> {
+    Arc::new(move |config, message, endings, now| {
+        delivery::notify::report_suppressed(config, message, endings, &|| (store.id(), store.next_message_id()), now)
+    })
 }
 
 /// The store of this configuration, open.

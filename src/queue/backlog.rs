@@ -1,5 +1,6 @@
 //! The recipients that wait in one queue: those that may be attempted, in order of arrival; those held back, by the
-//! time they become due; and those put aside because their job is paused, by age.
+//! time they become due; those on hold, by the time they are to be looked at again; and those put aside because their job
+//! is paused, by age.
 //!
 //! Promises: 24 octets per recipient (and what growing a buffer leaves over); recipients of one message that became
 //! ready together stay together; drawing costs no more than what is drawn.
@@ -45,7 +46,8 @@ impl Entry {
 
     /// The same recipient in another state.
     pub fn with(&self, state: &RcptState) -> Entry {
-        let mut other = Entry { queued_secs: self.queued_secs, ..Entry::new(self.message(), self.job(), state, Time::UNKNOWN) };
+        let mut other =
+            Entry { queued_secs: self.queued_secs, ..Entry::new(self.message(), self.job(), state, Time::UNKNOWN) };
         other.attempts |= self.attempts & ALONE;
         other
     }
@@ -89,6 +91,15 @@ pub struct Drawn {
     pub entry: Entry,
     /// What has become of it; `Again` until the session knows.
     pub fate: Fate,
+    /// It was on hold, and a look at it found no reason for that any more.
+    pub looked_at: bool,
+}
+
+impl Drawn {
+    /// One whose fate is not known.
+    pub fn of(entry: Entry) -> Drawn {
+        Drawn { entry, fate: Fate::Again, looked_at: false }
+    }
 }
 
 /// What became of a drawn recipient.
@@ -102,6 +113,9 @@ pub enum Fate {
     Done,
     /// Deferred.
     Retry(RcptState),
+    /// Not attempted, and not to be for now: the suppression list holds its entry back. Looked at again, in memory only:
+    /// the store has it queued as before.
+    Hold,
 }
 
 /// One that is put aside; the oldest comes first, since it expires first.
@@ -127,6 +141,7 @@ pub struct Backlog {
     ready: VecDeque<Entry>,
     held: BinaryHeap<Reverse<Entry>>,
     aside: BinaryHeap<Aside>,
+    on_hold: BinaryHeap<Reverse<Entry>>,
     /// No ready recipient was queued before this second.
     oldest: u32,
 }
@@ -140,6 +155,35 @@ impl Backlog {
         } else {
             self.held.push(Reverse(entry));
         }
+    }
+
+    /// A recipient that is not to be attempted for now. To be looked at again at `until`, or when it expires.
+    pub fn hold(&mut self, mut entry: Entry, until: Time, bounce_after: Duration) {
+        entry.not_before = until.min(entry.expires(bounce_after));
+        self.on_hold.push(Reverse(entry));
+    }
+
+    /// Draws recipients on hold that are to be looked at now, at most `max`.
+    pub fn draw_on_hold(&mut self, max: usize, now: Time, into: &mut Vec<Drawn>) {
+        while into.len() < max && self.look_is_due(now) {
+            let Some(Reverse(entry)) = self.on_hold.pop() else { break };
+            into.push(Drawn::of(entry));
+        }
+        if self.on_hold.capacity() > 64 && self.on_hold.len() < self.on_hold.capacity() / 4 {
+            self.on_hold.shrink_to(self.on_hold.len() * 2);
+        }
+    }
+
+    /// Whether a recipient on hold is to be looked at.
+    pub fn look_is_due(&self, now: Time) -> bool {
+        self.on_hold.peek().is_some_and(|Reverse(e)| e.not_before <= now)
+    }
+
+    /// Has all that are on hold looked at now.
+    pub fn look_now(&mut self, now: Time) {
+        let mut all = std::mem::take(&mut self.on_hold).into_vec();
+        all.iter_mut().for_each(|Reverse(entry)| entry.not_before = entry.not_before.min(now));
+        self.on_hold = all.into();
     }
 
     /// Recipients that were drawn and not attempted, back to the front in their order.
@@ -175,13 +219,15 @@ impl Backlog {
             stays
         });
         self.oldest = if self.ready.is_empty() { 0 } else { oldest };
-        self.held.retain(|Reverse(entry)| {
-            let stays = entry.job() != job;
-            if !stays {
-                aside.push(Aside(*entry));
-            }
-            stays
-        });
+        for heap in [&mut self.held, &mut self.on_hold] {
+            heap.retain(|Reverse(entry)| {
+                let stays = entry.job() != job;
+                if !stays {
+                    aside.push(Aside(*entry));
+                }
+                stays
+            });
+        }
         self.shrink();
         self.aside.len() - before
     }
@@ -215,11 +261,11 @@ impl Backlog {
         }
     }
 
-    /// The earliest time a held one becomes due, or one that is put aside expires.
+    /// The earliest time a held one becomes due, one on hold is to be looked at, or one that is put aside expires.
     pub fn next_due(&self, bounce_after: Duration) -> Option<Time> {
-        let held = self.held.peek().map(|Reverse(e)| e.not_before);
+        let first = |heap: &BinaryHeap<Reverse<Entry>>| heap.peek().map(|Reverse(e)| e.not_before);
         let aside = self.aside.peek().map(|Aside(e)| e.expires(bounce_after));
-        [held, aside].into_iter().flatten().min()
+        [first(&self.held), first(&self.on_hold), aside].into_iter().flatten().min()
     }
 
     /// Draws the recipients of the first message, at most `max`. An expired one is drawn with expired ones of its
@@ -232,7 +278,7 @@ impl Backlog {
             if next.key != first.key || into.len() >= max.max(1) {
                 break;
             }
-            into.push(Drawn { entry: *next, fate: Fate::Again });
+            into.push(Drawn::of(*next));
             self.ready.pop_front();
         }
         self.shrink();
@@ -248,7 +294,7 @@ impl Backlog {
         let mut oldest = u32::MAX;
         self.ready.retain(|entry| {
             if into.len() < max && entry.expires(bounce_after) <= now {
-                into.push(Drawn { entry: *entry, fate: Fate::Again });
+                into.push(Drawn::of(*entry));
                 return false;
             }
             oldest = oldest.min(entry.queued_secs);
@@ -261,7 +307,8 @@ impl Backlog {
     /// Takes out everybody but those put aside, the recipients of one message together.
     pub fn take_all(&mut self) -> Vec<Entry> {
         let mut all: Vec<Entry> = std::mem::take(&mut self.ready).into();
-        all.extend(std::mem::take(&mut self.held).into_iter().map(|Reverse(entry)| entry));
+        let heaps = [std::mem::take(&mut self.held), std::mem::take(&mut self.on_hold)];
+        all.extend(heaps.into_iter().flatten().map(|Reverse(entry)| entry));
         all.sort_unstable_by_key(|entry| (entry.key, entry.index));
         self.oldest = 0;
         all
@@ -288,14 +335,20 @@ impl Backlog {
         self.aside.len()
     }
 
+    /// How many are on hold.
+    pub fn on_hold(&self) -> usize {
+        self.on_hold.len()
+    }
+
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
-        self.ready.is_empty() && self.held.is_empty() && self.aside.is_empty()
+        self.ready.is_empty() && self.held.is_empty() && self.on_hold.is_empty() && self.aside.is_empty()
     }
 
     /// Octets in memory.
     pub fn memory(&self) -> usize {
-        (self.ready.capacity() + self.held.capacity() + self.aside.capacity()) * size_of::<Entry>()
+        let heaps = self.held.capacity() + self.on_hold.capacity() + self.aside.capacity();
+        (self.ready.capacity() + heaps) * size_of::<Entry>()
     }
 }
 
@@ -366,6 +419,25 @@ mod tests {
         assert_eq!((b.ready(), b.held(), b.next_due(DAY)), (0, 3, Some(Time::from_secs(3000))));
         b.release_due(DAY, Time::from_secs(5000));
         assert_eq!((b.ready(), b.next_due(DAY)), (2, Some(Time::from_secs(1001 + 86_400))));
+    }
+
+    #[test]
+    fn who_is_on_hold_is_looked_at_when_due_or_expired_and_never_becomes_ready_by_itself() {
+        let mut b = Backlog::default();
+        let at = Time::from_secs;
+        b.hold(entry(1, 0, 0), at(5000), DAY);
+        b.hold(entry(2, 0, 0), at(3000), DAY);
+        b.hold(entry(3, 0, 0), at(900_000), DAY);
+        b.release_due(DAY, at(1_000_000));
+        assert_eq!((b.ready(), b.held(), b.on_hold(), b.is_empty()), (0, 0, 3, false));
+        assert_eq!(b.next_due(DAY), Some(at(3000)));
+        let mut drawn = Vec::new();
+        b.draw_on_hold(9, at(5000), &mut drawn);
+        assert_eq!(drawn.iter().map(|d| d.entry.message().0).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(b.next_due(DAY), Some(at(1001 + 86_400)), "no later than it expires");
+        b.look_now(at(6000));
+        assert!(b.look_is_due(at(6000)));
+        assert_eq!(b.take_all().len(), 1);
     }
 
     #[test]

@@ -223,6 +223,13 @@ impl Engine {
         found
     }
 
+    /// Has all recipients that are on hold looked at now: entries of the suppression list were let go or confirmed.
+    pub fn look_at_holds(&self) {
+        let mut state = self.lock();
+        state.machine.look_now(now());
+        self.wake(state);
+    }
+
     /// Changes the mode of the queues whose name `matches`; how many there are, and how many changed.
     pub fn set_mode(&self, matches: impl Fn(&str) -> bool, mode: QueueMode) -> (usize, usize) {
         let mut state = self.lock();
@@ -265,6 +272,7 @@ impl Engine {
                         waker,
                         drawn: Vec::new(),
                         delivered: false,
+                        look_is_due: true,
                     });
                 }
                 state.deadline = state.machine.next_deadline();
@@ -320,6 +328,8 @@ pub struct Permit {
     pub drawn: Vec<Drawn>,
     /// Something was delivered since the last [`Permit::next`].
     pub delivered: bool,
+    /// Recipients on hold may be due to be looked at ([`Permit::next_on_hold`]), as of the last [`Permit::next`].
+    pub look_is_due: bool,
 }
 
 impl Permit {
@@ -346,6 +356,7 @@ impl Permit {
         let mut state = self.engine.lock();
         state.machine.settle(self.session, &mut self.drawn, delivered, now);
         let next = state.machine.next(self.session, purpose, &mut self.drawn, now);
+        self.look_is_due = state.machine.look_is_due(self.session, now);
         if let Some(settings) = state.machine.settings(self.session, now)
             && !Arc::ptr_eq(&settings, &self.settings)
         {
@@ -362,6 +373,21 @@ impl Permit {
         state.machine.settle(self.session, &mut self.drawn, false, now);
         state.machine.next_expired(self.session, &mut self.drawn, now);
         self.engine.wake(state);
+    }
+
+    /// Settles what was drawn and draws recipients on hold that are to be looked at; none when all are dealt with.
+    pub fn next_on_hold(&mut self) {
+        let now = now();
+        let mut state = self.engine.lock();
+        state.machine.settle(self.session, &mut self.drawn, false, now);
+        state.machine.next_on_hold(self.session, &mut self.drawn, now);
+        self.look_is_due = !self.drawn.is_empty();
+        self.engine.wake(state);
+    }
+
+    /// Whether the queue has mail that may be sent.
+    pub fn has_ready(&self) -> bool {
+        self.engine.lock().machine.has_ready(self.session)
     }
 
     /// No host of the queue could be reached. `true` when this is to be recorded (`tq`): the queue sleeps now.

@@ -102,6 +102,8 @@ pub struct QueueStatus {
     pub held: u64,
     /// Recipients put aside, since their job is paused.
     pub paused: u64,
+    /// Recipients on hold: the suppression list holds their entries back.
+    pub on_hold: u64,
     /// Open connections.
     pub connections: u32,
     /// The last queue-level failure; empty when there was none.
@@ -342,7 +344,7 @@ impl Machine {
     /// Recipients became ready or were held: wakes a session, asks for a new one, or sets the timer.
     fn ready_grew(&mut self, id: QueueId, now: Time) {
         let Some(queue) = self.queues[id as usize].as_mut() else { return };
-        if let Some(due) = queue.backlog.next_due(queue.settings.bounce_after) {
+        if let Some(due) = queue.backlog.next_due(queue.settings.bounce_after).filter(|due| *due > now) {
             self.arm(id, due);
         }
         let Some(queue) = self.queues[id as usize].as_mut() else { return };
@@ -500,7 +502,16 @@ impl Machine {
         let queue = self.queues[id as usize].as_mut()?;
         queue.backlog.release_due(queue.settings.bounce_after, now);
         let next_due = queue.backlog.next_due(queue.settings.bounce_after);
-        if queue.backlog.ready() == 0 {
+        let look = queue.backlog.look_is_due(now);
+        if look && queue.connections > 0 {
+            // Sessions at work look before their next transaction.
+            if let Some(session) = queue.idle.pop_front() {
+                if let Some(Some(s)) = self.sessions.get_mut(session.0 as usize) {
+                    s.doing = Doing::Working;
+                }
+                self.wakes.push(session);
+            }
+        } else if queue.backlog.ready() == 0 && !look {
             match next_due {
                 Some(due) => self.arm(id, due),
                 None => self.forget_if_quiet(id, now),
@@ -518,11 +529,11 @@ impl Machine {
             }
             self.wakes.push(session);
         }
-        if let Some(due) = next_due {
+        if let Some(due) = next_due.filter(|due| *due > now) {
             self.arm(id, due);
         }
         let queue = self.queues[id as usize].as_mut()?;
-        if queue.connections as usize >= wanted(queue) {
+        if queue.connections as usize >= wanted(queue).max(usize::from(look)) {
             return None;
         }
         if let Some(at) = self.not_before(id, now) {
@@ -707,6 +718,7 @@ impl Machine {
                 ready: q.backlog.ready() as u64 + u64::from(q.in_flight) + condemned.get(q.name.as_str()).unwrap_or(&0),
                 held: q.backlog.held() as u64,
                 paused: q.backlog.aside() as u64,
+                on_hold: q.backlog.on_hold() as u64,
                 connections: q.connections,
                 last_error: q.last_error.to_string(),
                 next_retry: q.retry.sleeping_until(now),

@@ -2,9 +2,12 @@
 //!
 //! [`rules`] decides which events suppress (pure). [`Suppression`] is the list in memory that the hot path asks for each
 //! recipient, with what it knows of the [`Mail`]. [`Entry`] is how one entry is kept in the store's tables under its
-//! [`Key`]; [`book`] is the only place where they are written; [`operate`] is what operators do by hand. The consumer of
+//! [`Key`]; [`book`] is the only place where they are written; [`operate`] is what operators do by hand.
+//! [`address_lists`] are the operator's own lists, which sources cite. The consumer of
 //! the ledger that feeds it is `accounting::feedback`.
 
+pub mod address_file;
+pub mod address_lists;
 pub mod book;
 mod entry;
 mod key;
@@ -13,6 +16,7 @@ mod mail;
 pub mod operate;
 pub mod rules;
 
+pub use address_lists::{AddressLists, NotLoaded};
 pub use entry::{Entry, EntryError, Source, State};
 pub use key::{Hasher, Key, SubjectKey};
 pub use list::Suppression;

@@ -6,6 +6,7 @@
 //! obey are in `unsupported.rs`.
 
 pub mod acct_file;
+pub mod address_list;
 pub mod domain;
 pub mod global;
 pub mod job_guard;
@@ -13,6 +14,7 @@ pub mod push;
 pub mod report;
 pub mod set;
 pub mod source;
+pub mod source_suppression;
 pub mod unsubscribe;
 pub mod virtual_mta;
 
@@ -49,6 +51,8 @@ pub enum Scope {
     Processor,
     /// `<address-list>` inside a processor
     AddressList,
+    /// `<address-list NAME>` at the top level
+    SuppressionList,
     /// `<email-patterns>` inside a processor
     EmailPatterns,
     /// `<return-path-token>`
@@ -76,6 +80,7 @@ impl Scope {
         Scope::Patterns,
         Scope::Processor,
         Scope::AddressList,
+        Scope::SuppressionList,
         Scope::EmailPatterns,
         Scope::Token,
         Scope::JobGuard,
@@ -98,7 +103,8 @@ impl Scope {
             Scope::Nats => "<acct-nats>",
             Scope::Patterns => "<bounce-category-patterns>",
             Scope::Processor => "<bounce-processor> or <feedback-loop-processor>",
-            Scope::AddressList => "<address-list>",
+            Scope::AddressList => "<address-list> of a processor",
+            Scope::SuppressionList => "<address-list>",
             Scope::EmailPatterns => "<email-patterns>",
             Scope::Token => "<return-path-token>",
             Scope::JobGuard => "<job-guard>",
@@ -224,7 +230,8 @@ pub fn all() -> Vec<Row> {
         .chain(rows(Scope::Webhook, push::WEBHOOK))
         .chain(rows(Scope::Nats, push::NATS))
         .chain(rows(Scope::Processor, report::PROCESSOR))
-        .chain(rows(Scope::AddressList, report::ADDRESS_LIST))
+        .chain(rows(Scope::AddressList, address_list::ADDRESS_LIST))
+        .chain(rows(Scope::SuppressionList, address_list::SUPPRESSION_LIST))
         .chain(rows(Scope::EmailPatterns, report::EMAIL_PATTERNS))
         .chain(rows(Scope::Token, report::TOKEN))
         .chain(rows(Scope::JobGuard, job_guard::JOB_GUARD))
@@ -247,7 +254,7 @@ pub const BLOCKS: &[(&str, &str, &[Scope])] = &[
     ("bounce-category-patterns", "", &[Scope::Global]),
     ("bounce-processor", "", &[Scope::Global]),
     ("feedback-loop-processor", "", &[Scope::Global]),
-    ("address-list", "", &[Scope::Processor]),
+    ("address-list", "", &[Scope::Global, Scope::Processor]),
     ("email-patterns", "", &[Scope::Processor]),
     ("return-path-token", "", &[Scope::Global]),
     ("job-guard", "PATTERN", &[Scope::Global]),

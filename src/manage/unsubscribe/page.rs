@@ -72,7 +72,7 @@ impl Page<'_> {
             Page::Unknown => (
                 "This link does not work",
                 html! { p { "It is not complete, or it is too old. Please take the link of a newer mail, or reply to \
-                             the mail." } },
+                the mail." } },
             ),
             Page::NotAsked => (
                 "Nothing has been changed",
@@ -182,9 +182,11 @@ mod tests {
 
     #[test]
     fn every_page_forbids_what_it_does_not_need() {
-        for page in [Page::Ask(&ann()), Page::Done(&ann()), Page::Unknown, Page::TooMany(3), Page::Later, Page::Method] {
+        for page in [Page::Ask(&ann()), Page::Done(&ann()), Page::Unknown, Page::TooMany(3), Page::Later, Page::Method]
+        {
             let response = page.into_response();
-            let said = |name: &str| response.headers().get(name).map(|v| v.to_str().unwrap().to_owned()).unwrap_or_default();
+            let said =
+                |name: &str| response.headers().get(name).map(|v| v.to_str().unwrap().to_owned()).unwrap_or_default();
             assert!(said("content-security-policy").starts_with("default-src 'none'; style-src 'sha256-"));
             assert_eq!((said("referrer-policy").as_str(), said("cache-control").as_str()), ("no-referrer", "no-store"));
             assert_eq!(said("x-robots-tag"), "noindex, nofollow");

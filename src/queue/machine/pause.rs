@@ -3,6 +3,8 @@
 //! It costs a walk over the queues when it begins and one when it ends, and nothing in between: what is put aside is not
 //! met by those who draw, however much of it there is.
 
+use std::time::Duration;
+
 use hashbrown::HashSet;
 
 use crate::event::Time;
@@ -11,7 +13,11 @@ use crate::queue::backlog::{Drawn, Entry, Fate};
 use super::{JobId, JobStatus, Machine, QueueId};
 
 /// How long a recipient of a paused job is left alone that could not be put aside (see [`crate::queue::jobs::CROWD`]).
-const LEFT_ALONE: std::time::Duration = std::time::Duration::from_secs(60);
+const LEFT_ALONE: Duration = Duration::from_secs(60);
+
+/// Recipients on hold are looked at no faster than one in this time, all those of a queue together: each look reads the
+/// message.
+const HOLD_PACE: Duration = Duration::from_millis(5);
 
 impl Machine {
     /// From now on no recipient of this job is drawn; how many were put aside. `None` when it is paused already.
@@ -68,6 +74,12 @@ impl Machine {
                     let mut state = one.entry.state();
                     state.not_before = now + LEFT_ALONE;
                     queue.backlog.add(one.entry.with(&state), queue.settings.bounce_after, now);
+                }
+                Fate::Hold if is_paused(one.entry.job()) => queue.backlog.put_aside(one.entry),
+                Fate::Hold => {
+                    let pace = HOLD_PACE * u32::try_from(queue.backlog.on_hold()).unwrap_or(u32::MAX);
+                    let until = now + queue.settings.suppression_hold_retry.max(pace);
+                    queue.backlog.hold(one.entry, until, queue.settings.bounce_after);
                 }
                 Fate::Retry(state) if is_paused(one.entry.job()) => queue.backlog.put_aside(one.entry.with(&state)),
                 Fate::Retry(state) => queue.backlog.add(one.entry.with(&state), queue.settings.bounce_after, now),

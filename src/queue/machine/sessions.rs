@@ -19,6 +19,9 @@ const THROTTLE_WAIT: Duration = Duration::from_secs(5);
 /// How long no connection is opened after one failed while others of the queue work.
 const OPEN_PAUSE: Duration = Duration::from_secs(10);
 
+/// Recipients of one draw of those on hold.
+const LOOKS_AT_ONCE: usize = 100;
+
 /// Recipients of one draw of expired ones.
 const EXPIRED_AT_ONCE: usize = 1000;
 
@@ -188,6 +191,39 @@ impl Machine {
         queue.backlog.release_due(queue.settings.bounce_after, now);
         queue.backlog.draw_expired(EXPIRED_AT_ONCE, queue.settings.bounce_after, now, drawn);
         queue.in_flight += drawn.len() as u32;
+    }
+
+    /// Draws recipients of the session's queue that are on hold and to be looked at again.
+    pub fn next_on_hold(&mut self, session: SessionId, drawn: &mut Vec<Drawn>, now: Time) {
+        let Some(Some(s)) = self.sessions.get(session.0 as usize) else { return };
+        let Some(queue) = self.queues[s.queue as usize].as_mut() else { return };
+        queue.backlog.draw_on_hold(LOOKS_AT_ONCE, now, drawn);
+        queue.in_flight += drawn.len() as u32;
+    }
+
+    /// Whether the session's queue has recipients on hold that are to be looked at.
+    pub fn look_is_due(&self, session: SessionId, now: Time) -> bool {
+        let queue =
+            self.sessions.get(session.0 as usize).and_then(|s| self.queues[s.as_ref()?.queue as usize].as_ref());
+        queue.is_some_and(|q| q.backlog.look_is_due(now))
+    }
+
+    /// Whether the session's queue has mail that may be sent, and may have the session's connection. One that was opened to
+    /// look at recipients on hold may find neither.
+    pub fn has_ready(&self, session: SessionId) -> bool {
+        let queue =
+            self.sessions.get(session.0 as usize).and_then(|s| self.queues[s.as_ref()?.queue as usize].as_ref());
+        queue.is_some_and(|q| q.backlog.ready() > 0 && q.connections <= q.settings.max_smtp_out)
+    }
+
+    /// Has all recipients that are on hold looked at now.
+    pub fn look_now(&mut self, now: Time) {
+        for id in 0..self.queues.len() as QueueId {
+            if let Some(queue) = self.queues[id as usize].as_mut().filter(|q| q.backlog.on_hold() > 0) {
+                queue.backlog.look_now(now);
+                self.run(id);
+            }
+        }
     }
 
     /// The session could not get through to any host of its queue. `true` when this put the queue to sleep: the failure

@@ -1,5 +1,6 @@
 //! Limits, retry, expiry and fairness, with a clock of their own.
 
+mod hold;
 mod pause;
 mod steer;
 
