@@ -28,7 +28,7 @@ pub enum SuppressTable {
 }
 
 impl SuppressTable {
-    fn table(self) -> Table {
+    pub(super) fn table(self) -> Table {
         match self {
             SuppressTable::Entries => Table::Entries,
             SuppressTable::Expiries => Table::Expiries,
