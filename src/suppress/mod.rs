@@ -5,17 +5,27 @@
 //! [`Key`]; [`book`] is the only place where they are written; [`operate`] is what operators do by hand. The consumer of
 //! the ledger that feeds it is `accounting::feedback`.
 
+mod batch;
 pub mod book;
+pub mod bulk;
 mod entry;
+mod expiry;
+mod facts;
+mod filter;
 mod key;
 mod list;
 mod mail;
+mod merge;
+mod migrate;
 pub mod operate;
 pub mod rules;
+mod shard;
+mod upkeep;
 
 pub use entry::{Entry, EntryError, Source, State};
+pub use expiry::expire;
 pub use key::{Hasher, Key, SubjectKey};
-pub use list::Suppression;
+pub use list::{Suppression, UNREADABLE};
 pub use mail::{Mail, Suppressed};
 pub use operate::{Filter, Listed, Page, SuppressError, add, folded, list, remove, show};
 pub use rules::{RULES, Rule, decide};
