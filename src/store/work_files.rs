@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::error::StoreError;
 use super::Store;
+use super::error::StoreError;
 use crate::disk::{Disk, File};
 
 /// Folder in that of the store.

@@ -179,7 +179,8 @@ impl Drop for Import {
             return;
         }
         self.standing.phase = Phase::Abandoned;
-        let ended = self.files.remove_all().and_then(|()| batch::put(self.store.suppression(), self.number, &self.standing));
+        let ended =
+            self.files.remove_all().and_then(|()| batch::put(self.store.suppression(), self.number, &self.standing));
         if let Err(error) = ended {
             tracing::error!(import = self.number, %error, "its work files are removed at the next start");
         }

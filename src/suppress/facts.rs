@@ -11,17 +11,8 @@ const STALE: &[u8] = b"stale filters";
 /// The fixed subject; no address.
 const CHECKED: &str = "carom";
 
-/// What is known at the start without a look at the entries.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Facts {
-    /// Entries that suppress or hold.
-    pub(super) entries: u64,
-    /// Which scopes any entry has, a bit each.
-    pub(super) kinds: u8,
-}
-
-/// Reads them. An empty list takes any hasher; one with entries only that of its keys.
-pub(super) fn open(tables: &Tables, hasher: &Hasher) -> Result<Facts, StoreError> {
+/// Which scopes any entry has, a bit each. An empty list takes any hasher; one with entries only that of its keys.
+pub(super) fn open(tables: &Tables, hasher: &Hasher) -> Result<u8, StoreError> {
     let row = tables.suppress_row(SuppressTable::Facts, book::COUNTS)?;
     let [active, held, removed] = row.as_deref().map(book::read_counts).unwrap_or_default();
     let ours = hasher.subject(CHECKED).0;
@@ -38,7 +29,7 @@ pub(super) fn open(tables: &Tables, hasher: &Hasher) -> Result<Facts, StoreError
             Ok(())
         })?;
     }
-    Ok(Facts { entries: active + held, kinds: row.as_deref().map_or(0, book::read_kinds) })
+    Ok(row.as_deref().map_or(0, book::read_kinds))
 }
 
 /// Which shards' filters are out of date.

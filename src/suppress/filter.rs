@@ -36,7 +36,10 @@ impl Filter {
             // A filter that lost a key would send mail that must not be sent: looking is cheap against that.
             Ok(filter) if fingerprints.iter().all(|key| filter.contains(key)) => Filter::Some(filter, keys),
             _ => {
-                tracing::error!(keys, "no filter could be built in front of the suppression list: its look-ups are slow");
+                tracing::error!(
+                    keys,
+                    "no filter could be built in front of the suppression list: its look-ups are slow"
+                );
                 Filter::All
             }
         }

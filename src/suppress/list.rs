@@ -11,9 +11,10 @@
 //! knows is answered as held: its mail is kept. Neither may it go out, if the address is on the list, nor be bounced,
 //! if it is not; and one in 256 is not. Such answers are counted ([`Suppression::unreadable`]) and logged.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::book;
 use super::entry::{Entry, State};
 use super::key::{Hasher, Key, SubjectKey};
 use super::mail::{Mail, Suppressed};
@@ -39,7 +40,6 @@ pub(super) struct List {
     /// Which scopes any entry has, a bit each: the others are not looked up.
     kinds: AtomicU8,
     rules: RwLock<Vec<Words>>,
-    entries: AtomicUsize,
     /// What stands behind the filters; none for a list that is only in memory.
     tables: RwLock<Option<WeakTables>>,
     unreadable: AtomicU64,
@@ -67,7 +67,6 @@ impl Default for List {
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             kinds: AtomicU8::new(0),
             rules: RwLock::default(),
-            entries: AtomicUsize::new(0),
             tables: RwLock::default(),
             unreadable: AtomicU64::new(0),
             upkeep: Upkeep::default(),
@@ -128,32 +127,25 @@ impl Suppression {
             self.remove(key);
             return;
         }
-        let was_in = self.contains(key);
         self.0.kinds.fetch_or(1 << key.scope_kind() as u8, Ordering::Release);
-        let (_, full) = self.0.shard(key).put(key, Slot::of(entry, self.0.words(entry)));
-        if !was_in {
-            self.0.entries.fetch_add(1, Ordering::Relaxed);
-        }
+        let full = self.0.shard(key).put(key, Slot::of(entry, self.0.words(entry)));
         if full && self.0.is_kept() {
             upkeep::ask(&self.0, key.subject.0[0]);
         }
     }
 
-    /// Takes an entry out, at once; whether it was in.
+    /// Takes an entry out, at once; whether it was in, as far as it is not deleted from the table already.
     pub fn remove(&self, key: &Key) -> bool {
         let was_in = self.contains(key);
         if self.0.is_kept() {
             // The table may say otherwise until the removal is committed.
             let gone = Slot { by: 0, expires: Time::UNKNOWN, words: 0, state: State::Removed };
-            let (_, full) = self.0.shard(key).put(key, gone);
+            let full = self.0.shard(key).put(key, gone);
             if full {
                 upkeep::ask(&self.0, key.subject.0[0]);
             }
         } else {
             self.0.shard(key).take(key);
-        }
-        if was_in {
-            self.0.shrink(1);
         }
         was_in
     }
@@ -171,9 +163,15 @@ impl Suppression {
         }
     }
 
-    /// How many entries are in it that suppress or hold.
+    /// How many entries are in it that suppress or hold, whether their time is over or not. Of a list that was loaded, those
+    /// that are committed; it reads one row, so it is not for the hot path.
     pub fn len(&self) -> usize {
-        self.0.entries.load(Ordering::Relaxed)
+        if !self.0.is_kept() {
+            return self.0.shards.iter().map(Shard::len).sum();
+        }
+        let row = self.0.tables().map(|tables| tables.suppress_row(SuppressTable::Facts, book::COUNTS));
+        let [active, held, _] = row.and_then(|row| row.ok()?.as_deref().map(book::read_counts)).unwrap_or_default();
+        usize::try_from(active + held).unwrap_or(usize::MAX)
     }
 
     /// Whether there are none.
@@ -199,12 +197,11 @@ impl Suppression {
     pub fn load(&self, store: &Store) -> Result<usize, StoreError> {
         super::migrate::migrate(store, &self.0.hasher)?;
         let tables = store.suppression();
-        let facts = super::facts::open(tables, &self.0.hasher)?;
-        self.0.entries.store(usize::try_from(facts.entries).unwrap_or(usize::MAX), Ordering::Relaxed);
+        let kinds = super::facts::open(tables, &self.0.hasher)?;
         // Before the filters: what they find is looked up there.
         *self.0.tables.write().unwrap_or_else(PoisonError::into_inner) = Some(tables.downgrade());
         upkeep::load(&self.0, tables)?;
-        self.0.kinds.fetch_or(facts.kinds, Ordering::Release);
+        self.0.kinds.fetch_or(kinds, Ordering::Release);
         super::bulk::clean(store)?;
         upkeep::ask_where_due(&self.0);
         Ok(self.len())
@@ -219,15 +216,12 @@ impl Suppression {
     pub(super) fn deleted(&self, key: &Key, entry: &Entry) {
         let slot = Slot::of(entry, self.0.words(entry));
         self.0.shard(key).forget(&[(*key, slot)]);
-        if entry.is_active() {
-            self.0.shrink(1);
-        }
     }
 
     /// Takes note that an entry came into the table, in a transaction that is committed. A filter will know it; but what
-    /// was taken off lately may still stand in memory as such.
-    pub(super) fn came_in(&self, key: &Key, row: &[u8]) {
-        self.0.shard(key).revive(key, || {
+    /// was taken off or has ended lately may still stand in memory as such.
+    pub(super) fn came_in(&self, key: &Key, row: &[u8], now: Time) {
+        self.0.shard(key).revive(key, now, || {
             let entry = Entry::decode(row).ok()?;
             Some(Slot::of(&entry, self.0.words(&entry)))
         });
@@ -238,9 +232,8 @@ impl Suppression {
         self.0.is_kept()
     }
 
-    /// Takes note that so many entries of these scopes came into the table by themselves.
-    pub(super) fn grown(&self, entries: usize, kinds: u8) {
-        self.0.entries.fetch_add(entries, Ordering::Relaxed);
+    /// Takes note that entries of these scopes came into the table.
+    pub(super) fn has_kinds(&self, kinds: u8) {
         self.0.kinds.fetch_or(kinds, Ordering::Release);
     }
 }
@@ -264,11 +257,6 @@ impl List {
     /// The table behind it, while its store is open.
     pub(super) fn tables(&self) -> Option<Tables> {
         self.tables.read().unwrap_or_else(PoisonError::into_inner).as_ref()?.upgrade()
-    }
-
-    fn shrink(&self, by: usize) {
-        // Only for what was counted before; a count that was wrong must not wrap.
-        let _ = self.entries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(by)));
     }
 
     fn find(&self, subject: SubjectKey, scope: &Scope, mail: &Mail<'_>, now: Time) -> Option<Suppressed> {

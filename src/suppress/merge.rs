@@ -17,15 +17,15 @@ use crate::event::{Scope, Time};
 use crate::store::{Alone, Store, StoreError, SuppressTable, WorkFiles};
 
 /// Rows in one transaction.
-const STEP: usize = 100_000;
+const STEP: usize = if cfg!(test) { 50 } else { 100_000 };
 /// Most bytes of work files in memory.
-const MOST: u64 = 64 << 20;
+const MOST: u64 = if cfg!(test) { 5_000 } else { 64 << 20 };
 /// Work files are taken together up to so many bytes.
-const TOGETHER: u64 = 8 << 20;
+const TOGETHER: u64 = if cfg!(test) { 2_000 } else { 8 << 20 };
 /// Bytes of a row in a work file, roughly.
 const ROW: u64 = 80;
 /// Rows read at once where a table is read page by page.
-pub(super) const PAGE: usize = 20_000;
+pub(super) const PAGE: usize = if cfg!(test) { 30 } else { 20_000 };
 
 /// How far an import, or its undoing, has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,9 +194,9 @@ pub(super) fn run(
             })?;
             for at in &step.entered {
                 let (key, begin, end) = &rows[*at as usize];
-                list.came_in(key, &unit.bytes[*begin as usize..*end as usize]);
+                list.came_in(key, &unit.bytes[*begin as usize..*end as usize], now);
             }
-            list.grown((step.counts[0] + step.counts[1]).try_into().unwrap_or(0), step.kinds);
+            list.has_kinds(step.kinds);
             told(&Progress { rows: after.rows, done: after.merged });
         }
         *standing = after;

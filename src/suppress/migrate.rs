@@ -15,7 +15,7 @@ const MOVED: &[u8] = b"moved from tables.redb";
 /// Consumer of the ledger whose cursor goes with the entries (`accounting::feedback`).
 const CONSUMER: &str = "suppression";
 /// Entries in one transaction.
-const PAGE: usize = 5_000;
+const PAGE: usize = if cfg!(test) { 3 } else { 5_000 };
 
 /// Moves what there is; nothing, most of the time.
 pub(super) fn migrate(store: &Store, hasher: &Hasher) -> Result<(), StoreError> {

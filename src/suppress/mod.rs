@@ -20,6 +20,8 @@ mod migrate;
 pub mod operate;
 pub mod rules;
 mod shard;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 pub use entry::{Entry, EntryError, Source, State};

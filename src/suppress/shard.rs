@@ -21,7 +21,7 @@ use super::key::Key;
 use crate::event::Time;
 
 /// How many recent changes of one shard are kept before filters are built: 25 MB when all shards have so many.
-pub(super) const MOST_RECENT: usize = 1_000;
+pub(super) const MOST_RECENT: usize = if cfg!(test) { 8 } else { 1_000 };
 
 /// The shard.
 pub(super) struct Shard {
@@ -98,11 +98,11 @@ impl Shard {
         if self.filters.load().may_contain(key) { Known::InTable } else { Known::Absent }
     }
 
-    /// Puts a change in; what there was, and whether filters should be built.
-    pub(super) fn put(&self, key: &Key, slot: Slot) -> (Option<Slot>, bool) {
+    /// Puts a change in; whether filters should be built.
+    pub(super) fn put(&self, key: &Key, slot: Slot) -> bool {
         let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
-        let before = recent.insert(*key, slot);
-        (before, recent.len() >= self.full.load(Ordering::Relaxed))
+        recent.insert(*key, slot);
+        recent.len() >= self.full.load(Ordering::Relaxed)
     }
 
     /// Takes out what is as it is in `slots`.
@@ -119,9 +119,9 @@ impl Shard {
         self.full.store(recent.len() + MOST_RECENT, Ordering::Relaxed);
     }
 
-    /// Puts a change in the place of a removal.
-    pub(super) fn revive(&self, key: &Key, slot: impl FnOnce() -> Option<Slot>) {
-        let is_gone = |slot: &Slot| !slot.is_active();
+    /// Puts a change in the place of one that removed, or that has ended by `now`.
+    pub(super) fn revive(&self, key: &Key, now: Time, slot: impl FnOnce() -> Option<Slot>) {
+        let is_gone = |slot: &Slot| !slot.is_active() || (slot.expires.is_known() && slot.expires <= now);
         if !self.recent.read().unwrap_or_else(PoisonError::into_inner).get(key).is_some_and(is_gone) {
             return;
         }
@@ -132,8 +132,8 @@ impl Shard {
     }
 
     /// Takes out one, whatever it says.
-    pub(super) fn take(&self, key: &Key) -> Option<Slot> {
-        self.recent.write().unwrap_or_else(PoisonError::into_inner).remove(key)
+    pub(super) fn take(&self, key: &Key) {
+        self.recent.write().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
     /// What is recent now.
@@ -145,6 +145,11 @@ impl Shard {
     pub(super) fn put_off(&self) {
         let len = self.recent.read().unwrap_or_else(PoisonError::into_inner).len();
         self.full.store(len + MOST_RECENT, Ordering::Relaxed);
+    }
+
+    /// How many recent ones there are, removals not counted.
+    pub(super) fn len(&self) -> usize {
+        self.recent.read().unwrap_or_else(PoisonError::into_inner).values().filter(|slot| slot.is_active()).count()
     }
 
     pub(super) fn filters(&self) -> Arc<Filters> {

@@ -23,7 +23,7 @@ use super::shard::{Filters, Shard, Slot};
 use crate::store::{StoreError, SuppressTable, Tables};
 
 /// Fresh rows of a shard that need no new filter of all its entries.
-const MOST_FRESH: u64 = 4096;
+const MOST_FRESH: u64 = if cfg!(test) { 16 } else { 4096 };
 /// Nor do they when they are fewer than this part of the entries.
 const FRESH_SHARE: u64 = 8;
 
@@ -80,7 +80,7 @@ pub(super) fn ask(list: &Arc<List>, shard: u8) {
 
 /// Asks for all that the start found to be due.
 pub(super) fn ask_where_due(list: &Arc<List>) {
-    for (n, shard) in (0u8..).zip(list.shards.iter()) {
+    for (n, shard) in (0..=u8::MAX).zip(list.shards.iter()) {
         let filters = shard.filters();
         if matches!(*filters.base, Filter::All) || filters.fresh.keys() > most_fresh(filters.base.keys()) {
             ask(list, n);
