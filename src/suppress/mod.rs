@@ -8,18 +8,30 @@
 
 pub mod address_file;
 pub mod address_lists;
+mod batch;
 pub mod book;
+pub mod bulk;
 mod entry;
+mod expiry;
+mod facts;
+mod filter;
 mod key;
 mod list;
 mod mail;
+mod merge;
+mod migrate;
 pub mod operate;
 pub mod rules;
+mod shard;
+#[cfg(test)]
+mod tests;
+mod upkeep;
 
 pub use address_lists::{AddressLists, NotLoaded};
 pub use entry::{Entry, EntryError, Source, State};
+pub use expiry::expire;
 pub use key::{Hasher, Key, SubjectKey};
-pub use list::Suppression;
+pub use list::{Suppression, UNREADABLE};
 pub use mail::{Mail, Suppressed};
 pub use operate::{Filter, Listed, Page, SuppressError, add, folded, list, remove, show};
 pub use rules::{RULES, Rule, decide};
