@@ -262,12 +262,14 @@ fn unsubscribe(reading: &mut Reading<'_>, found: &Found<'_>) {
     // A named source may be put over one that says it.
     let said = |name: &str| settings().any(|s| s.name == name);
     for (source, span) in unsubscribing(found) {
-        let help = "write list-unsubscribe-url https://..., list-unsubscribe-mailto ADDRESS, or both, into the <source>";
+        let help =
+            "write list-unsubscribe-url https://..., list-unsubscribe-mailto ADDRESS, or both, into the <source>";
         if source.list_unsubscribe.url.is_none() && !said("list-unsubscribe-url") {
             if source.list_unsubscribe.mailto.is_none() && !said("list-unsubscribe-mailto") {
                 reading.error(span, "nothing says where people unsubscribe", help);
             } else {
-                let message = "without a link there is no one-click unsubscribe (RFC 8058), which large providers ask for";
+                let message =
+                    "without a link there is no one-click unsubscribe (RFC 8058), which large providers ask for";
                 reading.warning(span, message, "write list-unsubscribe-url https://... as well");
             }
         }
@@ -293,8 +295,18 @@ fn unsubscribe(reading: &mut Reading<'_>, found: &Found<'_>) {
             let message = "plain yes without a trusted-proxy: all who come through a proxy count as one address";
             reading.warning(*span, message, "write trusted-proxy CIDR, or tls-certificate FILE when there is no proxy");
         }
+        let certificate = listener.tls_certificate.is_some() || found.global.tls_certificate.is_some();
+        if !listener.speaks_plain() && !certificate {
+            let message =
+                "there is no certificate: a self-signed one is shown, which browsers and mail providers refuse";
+            reading.warning(*span, message, "write tls-certificate FILE, or plain yes behind a proxy that has one");
+        }
         if listener.plain && listener.tls_certificate.is_some() {
-            reading.warning(*span, "tls-certificate has no effect on a listener with plain yes", "take one of them out");
+            reading.warning(
+                *span,
+                "tls-certificate has no effect on a listener with plain yes",
+                "take one of them out",
+            );
         }
         if found.token.is_none() {
             let message = "there is no <return-path-token> with a key, so that no link is known here";

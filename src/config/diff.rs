@@ -61,9 +61,8 @@ fn changes(old: &Config, new: &Config) -> impl Iterator<Item = (&'static str, bo
     // The index that knows a returned mail by its Message-ID is kept only while there is a processor to ask it.
     let reads_reports = |c: &Config| c.bounce_processor.is_some() || c.feedback_loop_processor.is_some();
     let first_processor = reads_reports(new) && !reads_reports(old);
-    let sockets = |c: &Config| -> Vec<_> {
-        c.unsubscribe_listeners.iter().map(|l| (l.address, l.speaks_plain())).collect()
-    };
+    let sockets =
+        |c: &Config| -> Vec<_> { c.unsubscribe_listeners.iter().map(|l| (l.address, l.speaks_plain())).collect() };
     let other_sockets = sockets(new) != sockets(old);
     changes.into_iter().filter(|(_, changed)| *changed).map(move |(name, _)| {
         let restart = restart(name)

@@ -122,7 +122,8 @@ mod tests {
         assert_eq!(url("HTTPS://U.example.com").unwrap(), "https://u.example.com");
         assert_eq!(url("http://127.0.0.1:8080/u").unwrap(), "http://127.0.0.1:8080/u");
         let long = format!("https://u.example.com/{}", "x".repeat(200));
-        for bad in ["http://u.example.com", "u.example.com", "https://u.example.com/?a=b", "mailto:a@b.example", &long] {
+        for bad in ["http://u.example.com", "u.example.com", "https://u.example.com/?a=b", "mailto:a@b.example", &long]
+        {
             assert!(url(bad).is_err(), "{bad}");
         }
     }

@@ -12,13 +12,7 @@ use crate::store::Envelope;
 const LINE: usize = 998;
 
 /// The fields for a recipient, with their line ends; `None` where none were asked for, and when no key holds.
-pub(super) fn fields(
-    envelope: &Envelope,
-    rcpt: u16,
-    store: StoreId,
-    keys: &[TokenKey],
-    now: Time,
-) -> Option<String> {
+pub(super) fn fields(envelope: &Envelope, rcpt: u16, store: StoreId, keys: &[TokenKey], now: Time) -> Option<String> {
     let link = envelope.terms.unsubscribe.as_deref()?;
     let who = Unsubscription {
         store,
@@ -32,7 +26,8 @@ pub(super) fn fields(
     };
     let token = mint(keys, now, &who)?;
     let page = (!link.url.is_empty()).then(|| format!("<{}/{token}>", link.url));
-    let mail = (!link.mailto.is_empty()).then(|| format!("<mailto:{}?subject=unsubscribe%20{token}>", escaped(&link.mailto)));
+    let mail =
+        (!link.mailto.is_empty()).then(|| format!("<mailto:{}?subject=unsubscribe%20{token}>", escaped(&link.mailto)));
     // An address so long that it does not fit beside a token so long: the page is there.
     let mail = mail.filter(|mail| page.is_none() || mail.len() < LINE - 1);
     let ways: Vec<&str> = [&page, &mail].into_iter().flatten().map(String::as_str).collect();

@@ -47,7 +47,9 @@ impl HeaderError {
     pub fn answer(&self) -> Answer {
         match self {
             HeaderError::TooManyHops(_) => Answer::with(554, "5.4.6", self.to_string()),
-            HeaderError::NotAWord(_) | HeaderError::NotAList | HeaderError::Repeated(_) => Answer::with(550, "5.6.0", self.to_string()),
+            HeaderError::NotAWord(_) | HeaderError::NotAList | HeaderError::Repeated(_) => {
+                Answer::with(550, "5.6.0", self.to_string())
+            }
         }
     }
 }
@@ -239,7 +241,8 @@ pub fn process(content: &[u8], source: &Source, kept: &[String], stamp: &Stamp<'
 /// it would break it.
 fn signs_absence(signature: &str) -> bool {
     let tags = signature.split(';').filter_map(|tag| tag.split_once('='));
-    let mut signed = tags.filter(|(name, _)| name.trim().eq_ignore_ascii_case("h")).flat_map(|(_, names)| names.split(':'));
+    let mut signed =
+        tags.filter(|(name, _)| name.trim().eq_ignore_ascii_case("h")).flat_map(|(_, names)| names.split(':'));
     signed.any(|name| {
         let name = name.trim();
         name.eq_ignore_ascii_case("list-unsubscribe") || name.eq_ignore_ascii_case("list-unsubscribe-post")
@@ -364,7 +367,9 @@ mod tests {
 
     #[test]
     fn the_list_is_named_by_our_header_which_is_taken_out_or_by_list_id_which_stays() {
-        let p = run("List-Id: News of \"x\"\r\n <News.example.com>\r\nX-Unsubscribe-List: weekly\r\n\r\n", &quiet(), &[]).unwrap();
+        let p =
+            run("List-Id: News of \"x\"\r\n <News.example.com>\r\nX-Unsubscribe-List: weekly\r\n\r\n", &quiet(), &[])
+                .unwrap();
         assert_eq!((p.list.as_str(), p.asks_to_unsubscribe, p.lets_unsubscribe), ("weekly", true, true));
         assert_eq!(p.body, b"List-Id: News of \"x\"\r\n <News.example.com>\r\n\r\n");
         let p = run("List-Id: News of \"x\"\r\n <News.example.com>\r\n\r\n", &quiet(), &[]).unwrap();

@@ -6,8 +6,8 @@
 //! 4.5.3.1.10 has the client send it in a transaction of its own. Nothing is lost, and no message is split.
 
 use crate::config::{Config, Entries, Processor};
-use crate::event::{Address, AddressKey};
 use crate::event::address::canonical_domain;
+use crate::event::{Address, AddressKey};
 use crate::store::Route;
 
 /// Where mail to `rcpt` goes. A return path that we signed leads back to the bounce processor.

@@ -56,7 +56,8 @@ mod tests {
 
     #[test]
     fn the_list_is_what_the_mail_names_then_what_the_source_says_then_the_senders_domain() {
-        let list = |add, default, named| list_and_link(&source(add, default), &said(named, false, true), "n@News.Example").0;
+        let list =
+            |add, default, named| list_and_link(&source(add, default), &said(named, false, true), "n@News.Example").0;
         use AddListUnsubscribe::{No, OnRequest, Yes};
         assert_eq!(&*list(Yes, Some("all"), "weekly"), "weekly");
         assert_eq!(&*list(Yes, Some("all"), ""), "all");

@@ -51,6 +51,20 @@ pub struct Counters {
     pub failed: AtomicU64,
 }
 
+impl Counters {
+    /// Names, as the status has them, and values.
+    pub fn all(&self) -> [(&'static str, u64); 5] {
+        [
+            ("pages", &self.pages),
+            ("unsubscribed", &self.unsubscribed),
+            ("unknownLinks", &self.unknown),
+            ("overRate", &self.limited),
+            ("failed", &self.failed),
+        ]
+        .map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))
+    }
+}
+
 /// What answers; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Service(Arc<Inner>);
@@ -155,7 +169,7 @@ impl Service {
         self.0.store.flush().await?;
         lock(&self.0.recent).add(address.as_str(), &who.list, now);
         count(&self.0.counters.unsubscribed);
-        tracing::info!(list = who.list, message = %who.message, way = way.name(), "unsubscribed");
+        tracing::info!(list = who.list, original = %who.message, way = way.name(), "unsubscribed");
         Ok(())
     }
 }

@@ -81,7 +81,8 @@ impl Inner {
     fn renew_certificates(&self, config: &Config) -> Result<(), String> {
         let live = self.live.load();
         let from_files = |c: &Config| {
-            c.smtp_server_tls_certificate.is_some() || c.listeners.iter().any(|l| l.tls_certificate.is_some())
+            c.smtp_server_tls_certificate.is_some()
+                || c.listeners.iter().any(|l| l.tls_certificate.is_some())
                 || c.unsubscribe_listeners.iter().any(|l| l.tls_certificate.is_some())
         };
         if !from_files(config) && !from_files(&live) && live.host_names == config.host_names {

@@ -62,7 +62,8 @@ impl Shared {
 
     /// Reads the certificates again, for connections that begin from now on. On an error the old ones stay.
     pub(super) fn renew(&self, config: &Config) -> Result<(), ServerTlsError> {
-        let new = self.shown.iter().map(|(listener, _)| certificate(config, listener)).collect::<Result<Vec<_>, _>>()?;
+        let new =
+            self.shown.iter().map(|(listener, _)| certificate(config, listener)).collect::<Result<Vec<_>, _>>()?;
         self.shown.iter().zip(new).for_each(|((_, shown), new)| shown.store(new));
         Ok(())
     }

@@ -305,8 +305,7 @@ impl Processor {
 
 /// The reserved queues whose `log-messages` holds for mail to the processors (directives.md, 1.10).
 fn log_messages(config: &Config, route: Route) -> bool {
-    let names: &[&str] =
-        if route == Route::Bounce { &["{bounce}", "{bounceProcessor}"] } else { &["{feedbackLoop}"] };
+    let names: &[&str] = if route == Route::Bounce { &["{bounce}", "{bounceProcessor}"] } else { &["{feedbackLoop}"] };
     names.iter().any(|name| config.queue_settings(name, "{default}").log_messages)
 }
 

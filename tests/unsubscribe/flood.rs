@@ -28,7 +28,8 @@ async fn a_client_that_sends_a_letter_now_and_then_is_cut_off_in_time() {
 
     // A body that never comes is cut off too, and nothing is recorded of it.
     let mut half = e.connect().await;
-    let head = format!("POST {link} HTTP/1.1\r\nHost: u\r\nContent-Type: {FORM}\r\nContent-Length: 26\r\n\r\nList-Unsub");
+    let head =
+        format!("POST {link} HTTP/1.1\r\nHost: u\r\nContent-Type: {FORM}\r\nContent-Length: 26\r\n\r\nList-Unsub");
     half.write_all(head.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     let _ = tokio::time::timeout(PATIENCE, half.read_to_end(&mut answer)).await.expect("cut off");
@@ -70,7 +71,10 @@ async fn what_is_larger_than_a_form_is_refused() {
     let body = format!("x={}&{ONE_CLICK}", "y".repeat(20_000));
     assert_eq!(e.ask("POST", &link, FORM, &body).await.status, 413);
     // A header without end, a path without end: an error or the end of the connection, in time.
-    for (path, headers) in [(link.clone(), format!("X: {}\r\n", "y".repeat(200_000))), (format!("/{}", "x".repeat(200_000)), String::new())] {
+    for (path, headers) in [
+        (link.clone(), format!("X: {}\r\n", "y".repeat(200_000))),
+        (format!("/{}", "x".repeat(200_000)), String::new()),
+    ] {
         let mut stream = e.connect().await;
         let request = format!("POST {path} HTTP/1.1\r\nHost: u\r\n{headers}Content-Length: 26\r\n\r\n{ONE_CLICK}");
         let _ = stream.write_all(request.as_bytes()).await;
@@ -116,7 +120,13 @@ async fn one_address_that_asks_too_often_waits_and_others_do_not() {
 #[tokio::test]
 async fn nonsense_on_the_wire_ends_the_connection_and_nothing_else() {
     let e = Endpoint::start("").await;
-    for bytes in [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"EHLO x\r\n\r\n", b"GET\r\n\r\n", b"\0\0\0\0\r\n\r\n", b"POST / HTTP/9.9\r\n\r\n"] {
+    for bytes in [
+        &b"\x16\x03\x01\x02\x00\x01\x00"[..],
+        b"EHLO x\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"\0\0\0\0\r\n\r\n",
+        b"POST / HTTP/9.9\r\n\r\n",
+    ] {
         let mut stream = e.connect().await;
         stream.write_all(bytes).await.unwrap();
         stream.shutdown().await.unwrap();

@@ -164,7 +164,9 @@ mod tests {
         let now = Time::from_secs(1000);
         recent.add("ann@example.net", "weekly", now);
         assert!(recent.contains("ann@example.net", "weekly", Time::from_secs(1029)));
-        assert!(!recent.contains("ann@example.net", "daily", now) && !recent.contains("bob@example.net", "weekly", now));
+        assert!(
+            !recent.contains("ann@example.net", "daily", now) && !recent.contains("bob@example.net", "weekly", now)
+        );
         assert!(!recent.contains("ann@example.net", "weekly", Time::from_secs(1030)));
         for n in 0..20_000 {
             recent.add(&format!("a{n}@example.net"), "weekly", Time::from_secs(1010));

@@ -85,7 +85,8 @@ impl Bound {
         let app = Router::new().fallback(answer).with_state((service, Arc::new(listener)));
         let mut stop = shutdown.clone();
         let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
-        let served = axum::serve(door, app.into_make_service_with_connect_info::<Peer>()).with_graceful_shutdown(stopped);
+        let served =
+            axum::serve(door, app.into_make_service_with_connect_info::<Peer>()).with_graceful_shutdown(stopped);
         let cut = async {
             drop(shutdown.wait_for(|stop| *stop).await);
             tokio::time::sleep(GRACE).await;
