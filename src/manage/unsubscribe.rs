@@ -140,14 +140,19 @@ impl Service {
         match read(&head.headers, body).await {
             Err(page) => page.into_response(),
             Ok(None) => Page::NotAsked.into_response(),
-            Ok(Some(way)) => match self.record(&who, way, now).await {
-                Ok(()) => Page::Done(&who).into_response(),
-                Err(error) => {
-                    count(&self.0.counters.failed);
-                    tracing::error!(list = who.list, "somebody could not be unsubscribed: {error}");
-                    Page::Later.into_response()
-                }
-            },
+            Ok(Some(way)) => {
+                let (service, leaver) = (self.clone(), who.clone());
+                // On a task of its own: who has asked is unsubscribed also when he hangs up before he hears of it.
+                let recorded = tokio::spawn(async move { service.record(&leaver, way, now).await }).await;
+                let error = match recorded {
+                    Ok(Ok(())) => return Page::Done(&who).into_response(),
+                    Ok(Err(error)) => error.to_string(),
+                    Err(error) => error.to_string(),
+                };
+                count(&self.0.counters.failed);
+                tracing::error!(list = who.list, "somebody could not be unsubscribed: {error}");
+                Page::Later.into_response()
+            }
         }
     }
 
