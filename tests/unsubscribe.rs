@@ -2,15 +2,18 @@
 //! stands in the open.
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "edge: a test that runs servers")]
 
-mod unsubscribe {
-    pub mod endpoint;
-    pub mod flood;
-    pub mod whole;
-}
-
 #[allow(dead_code)] // Shared with tests/running.rs, which uses all of it.
-mod running {
-    pub mod client;
-    pub mod next_hop;
-    pub mod server;
-}
+#[path = "running/client.rs"]
+mod client;
+#[path = "unsubscribe/endpoint.rs"]
+mod endpoint;
+#[path = "unsubscribe/flood.rs"]
+mod flood;
+#[allow(dead_code)] // As above.
+#[path = "running/next_hop.rs"]
+mod next_hop;
+#[allow(dead_code)] // As above.
+#[path = "running/server.rs"]
+mod server;
+#[path = "unsubscribe/whole.rs"]
+mod whole;

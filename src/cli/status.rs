@@ -76,6 +76,9 @@ fn text(status: &Value) -> String {
         line("  ON HOLD", format!("{} recipients ({why})", show("/onHoldRecipients")));
     }
     line("reports", report_line(status));
+    if let Some(text) = unsubscribe_line(status) {
+        line("unsubscribing", text);
+    }
     if status.pointer("/reportQuarantine/mails").and_then(Value::as_u64).unwrap_or(0) > 0 {
         let oldest = show("/reportQuarantine/oldest");
         let (mails, evicted) = (show("/reportQuarantine/mails"), show("/reportQuarantine/evicted"));
@@ -162,6 +165,25 @@ fn report_line(status: &Value) -> String {
         n("autoReplies"),
         n("unmatched") + n("unreadable"),
     )
+}
+
+/// Who has left a list since the start; `None` when nobody has asked.
+fn unsubscribe_line(status: &Value) -> Option<String> {
+    let n = |path: &str| status.pointer(path).and_then(Value::as_u64).unwrap_or(0);
+    let of = |name: &str| n(&format!("/unsubscribe/{name}"));
+    let mails = n("/reports/unsubscribeProcessed");
+    let asked = ["pages", "unsubscribed", "unknownLinks", "overRate", "failed"].iter().any(|name| of(name) > 0);
+    let mut text = format!(
+        "{} by link, {mails} mails; {} pages shown, {} requests without a link of ours, {} over the rate",
+        of("unsubscribed"),
+        of("pages"),
+        of("unknownLinks"),
+        of("overRate"),
+    );
+    if of("failed") > 0 {
+        text.push_str(&format!("; {} COULD NOT BE RECORDED, the log says why", of("failed")));
+    }
+    (asked || mails > 0).then_some(text)
 }
 
 /// Of the proposed rule the examples are left out.

@@ -339,6 +339,12 @@ fn unsubscribe(reading: &mut Reading<'_>, found: &Found<'_>) {
             let message = "plain yes without a trusted-proxy: all who come through a proxy count as one address";
             reading.warning(*span, message, "write trusted-proxy CIDR, or tls-certificate FILE when there is no proxy");
         }
+        let certificate = listener.tls_certificate.is_some() || found.global.tls_certificate.is_some();
+        if !listener.speaks_plain() && !certificate {
+            let message =
+                "there is no certificate: a self-signed one is shown, which browsers and mail providers refuse";
+            reading.warning(*span, message, "write tls-certificate FILE, or plain yes behind a proxy that has one");
+        }
         if listener.plain && listener.tls_certificate.is_some() {
             reading.warning(
                 *span,

@@ -731,6 +731,7 @@ mod errors {
         };
         assert_eq!(at("192.0.2.1:443", "tls-certificate x.pem"), "");
         assert!(at("u.example:443", "").contains("error: `u.example:443` is not an address and a port"));
+        assert!(at("192.0.2.1:443", "").contains("warning: there is no certificate"));
         assert!(at("192.0.2.1:80", "plain yes").contains("all who come through a proxy count as one address"));
         assert_eq!(at("192.0.2.1:80", "plain yes\ntrusted-proxy 192.0.2.0/24"), "");
         let mail = "smtp-listener 127.0.0.1:443\n";

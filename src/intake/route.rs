@@ -12,12 +12,13 @@ use crate::store::Route;
 
 /// Where mail to `rcpt` goes. A return path that we signed leads back to the bounce processor.
 pub fn route(config: &Config, rcpt: &Address) -> Route {
+    // One mailbox goes before the whole domain that it may be in.
+    if is_unsubscribe_address(config, rcpt) {
+        return Route::Unsubscribe;
+    }
     let domain = canonical_domain(rcpt.domain());
     if config.return_path_token.as_ref().is_some_and(|t| t.is_its_domain(&domain)) {
         return Route::Bounce;
-    }
-    if is_unsubscribe_address(config, rcpt) {
-        return Route::Unsubscribe;
     }
     let to = |p: &Option<Processor>| p.as_ref().is_some_and(|p| p.takes(rcpt, Entries::All));
     if to(&config.bounce_processor) {
@@ -58,7 +59,7 @@ mod tests {
             <bounce-processor>\n<address-list>\ndomain bounce.example.com\naddress returns\n</address-list>\n\
             </bounce-processor>\n<feedback-loop-processor>\n<address-list>\naddress fbl@example.com\n</address-list>\n\
             </feedback-loop-processor>\n<return-path-token>\nkey k 0123456789abcdef\n</return-path-token>\n\
-            <source 10/8>\nadd-list-unsubscribe yes\nlist-unsubscribe-mailto Out@bounce.example.com\n</source>\n";
+            <source 10/8>\nadd-list-unsubscribe yes\nlist-unsubscribe-mailto Out@rp.example.com\n</source>\n";
         let loaded = crate::config::parse_str("test.conf", text);
         let mut config = loaded.config.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics));
         config.return_path_token = Some(ReturnPathToken {
@@ -75,7 +76,7 @@ mod tests {
         for (rcpt, expected, own) in [
             ("any-thing@Bounce.example.com", Route::Bounce, true),
             ("returns@anywhere.example", Route::Bounce, false),
-            ("out@Bounce.example.com", Route::Unsubscribe, true),
+            ("out@RP.example.com", Route::Unsubscribe, true),
             ("FBL@example.com", Route::Feedback, true),
             ("fbl@example.net", Route::Deliver, false),
             ("x@sub.bounce.example.com", Route::Deliver, false),

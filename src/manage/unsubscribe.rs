@@ -24,7 +24,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
 
-use self::limits::{Recent, Requests, UNKNOWN_COSTS};
+use self::limits::{Demand, Recent, Requests};
 use self::page::Page;
 use crate::config::{Live, UnsubscribeListener};
 use crate::event::unsubscribe_token::{self, Unsubscription, Way};
@@ -49,6 +49,20 @@ pub struct Counters {
     pub limited: AtomicU64,
     /// Unsubscriptions that could not be recorded.
     pub failed: AtomicU64,
+}
+
+impl Counters {
+    /// Names, as the status has them, and values.
+    pub fn all(&self) -> [(&'static str, u64); 5] {
+        [
+            ("pages", &self.pages),
+            ("unsubscribed", &self.unsubscribed),
+            ("unknownLinks", &self.unknown),
+            ("overRate", &self.limited),
+            ("failed", &self.failed),
+        ]
+        .map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))
+    }
 }
 
 /// What answers; cheap to clone.
@@ -97,25 +111,27 @@ impl Service {
     async fn answer(&self, settings: &UnsubscribeListener, peer: IpAddr, request: Request) -> Response {
         let now = Time::from(jiff::Timestamp::now());
         let client = client(settings, peer, request.headers());
-        if let Some(wait) = self.over_rate(settings, client, 1, now) {
-            return Page::TooMany(wait).into_response();
-        }
         let (head, body) = request.into_parts();
         let asks = head.method == Method::POST;
-        if !asks && head.method != Method::GET && head.method != Method::HEAD {
-            return Page::Method.into_response();
-        }
         let found = request::token(head.uri.path()).and_then(|token| {
             let config = self.0.config.load();
             let keys = config.return_path_token.as_ref().map_or(&[][..], |t| &t.keys);
             unsubscribe_token::verify(keys, now, token)
         });
+        let demand = match &found {
+            None => Demand::Unknown,
+            Some(_) if asks => Demand::Leave,
+            Some(_) => Demand::Look,
+        };
+        if let Some(wait) = self.over_rate(settings, client, demand, now) {
+            return Page::TooMany(wait).into_response();
+        }
+        if !asks && head.method != Method::GET && head.method != Method::HEAD {
+            return Page::Method.into_response();
+        }
         let Some(who) = found else {
             count(&self.0.counters.unknown);
-            return match self.over_rate(settings, client, UNKNOWN_COSTS - 1, now) {
-                Some(wait) => Page::TooMany(wait).into_response(),
-                None => Page::Unknown.into_response(),
-            };
+            return Page::Unknown.into_response();
         };
         if !asks {
             count(&self.0.counters.pages);
@@ -124,21 +140,25 @@ impl Service {
         match read(&head.headers, body).await {
             Err(page) => page.into_response(),
             Ok(None) => Page::NotAsked.into_response(),
-            Ok(Some(way)) => match self.record(&who, way, now).await {
-                Ok(()) => Page::Done(&who).into_response(),
-                Err(error) => {
-                    count(&self.0.counters.failed);
-                    tracing::error!(list = who.list, "somebody could not be unsubscribed: {error}");
-                    Page::Later.into_response()
-                }
-            },
+            Ok(Some(way)) => {
+                let (service, leaver) = (self.clone(), who.clone());
+                // On a task of its own: who has asked is unsubscribed also when he hangs up before he hears of it.
+                let recorded = tokio::spawn(async move { service.record(&leaver, way, now).await }).await;
+                let error = match recorded {
+                    Ok(Ok(())) => return Page::Done(&who).into_response(),
+                    Ok(Err(error)) => error.to_string(),
+                    Err(error) => error.to_string(),
+                };
+                count(&self.0.counters.failed);
+                tracing::error!(list = who.list, "somebody could not be unsubscribed: {error}");
+                Page::Later.into_response()
+            }
         }
     }
 
     /// Seconds to wait, when the client is over its rate.
-    fn over_rate(&self, settings: &UnsubscribeListener, client: IpAddr, cost: u32, now: Time) -> Option<u64> {
-        let counted = lock(&self.0.requests).count(client, cost, settings.max_request_rate, now);
-        let wait = counted.err()?;
+    fn over_rate(&self, settings: &UnsubscribeListener, client: IpAddr, demand: Demand, now: Time) -> Option<u64> {
+        let wait = lock(&self.0.requests).count(client, demand, settings.max_request_rate, now).err()?;
         count(&self.0.counters.limited);
         Some(wait.as_secs_f64().ceil() as u64)
     }
@@ -155,7 +175,7 @@ impl Service {
         self.0.store.flush().await?;
         lock(&self.0.recent).add(address.as_str(), &who.list, now);
         count(&self.0.counters.unsubscribed);
-        tracing::info!(list = who.list, message = %who.message, way = way.name(), "unsubscribed");
+        tracing::info!(list = who.list, original = %who.message, way = way.name(), "unsubscribed");
         Ok(())
     }
 }
@@ -187,13 +207,18 @@ fn client(settings: &UnsubscribeListener, peer: IpAddr, headers: &HeaderMap) -> 
     let mut client = peer;
     for _ in 0..MAX_PROXIES {
         // What stands in front of something unreadable was not written by a proxy of ours.
-        let Some(Ok(ip)) = named.pop().map(|text| text.trim_matches(['[', ']']).parse::<IpAddr>()) else { break };
+        let Some(Ok(ip)) = named.pop().map(address) else { break };
         client = ip.to_canonical();
         if !settings.trusts(client) {
             break;
         }
     }
     client
+}
+
+/// An address as proxies write it: alone, in brackets, with a port.
+fn address(text: &str) -> Result<IpAddr, std::net::AddrParseError> {
+    text.parse::<std::net::SocketAddr>().map(|a| a.ip()).or_else(|_| text.trim_matches(['[', ']']).parse())
 }
 
 #[cfg(test)]
@@ -216,6 +241,7 @@ mod tests {
         assert_eq!(from("10.0.0.1", &["6.6.6.6, 198.51.100.7, 10.0.0.2"]), "198.51.100.7");
         assert_eq!(from("10.0.0.1", &["6.6.6.6", "198.51.100.7"]), "198.51.100.7");
         assert_eq!(from("::ffff:10.0.0.1", &["2001:db8::1"]), "2001:db8::1");
+        assert_eq!(from("10.0.0.1", &["198.51.100.7:4711"]), "198.51.100.7");
         assert_eq!(from("10.0.0.1", &["nonsense"]), "10.0.0.1");
         assert_eq!(from("10.0.0.1", &[]), "10.0.0.1");
     }

@@ -133,6 +133,9 @@ impl Inner {
         let kept = self.quarantine.usage();
         let reports: serde_json::Map<String, Value> =
             self.report_counters.all().into_iter().map(|(name, n)| (name.to_owned(), n.into())).collect();
+        let asked = self.unsubscribe.service.counters().all();
+        let unsubscribe: serde_json::Map<String, Value> =
+            asked.into_iter().map(|(name, n)| (name.to_owned(), n.into())).collect();
         let novelty = self.novelty();
         let config = self.live.load();
         let configuration = self.configuration.lock().unwrap_or_else(PoisonError::into_inner);
@@ -174,6 +177,7 @@ impl Inner {
                 "oldest": kept.oldest.map(text),
                 "evicted": kept.evicted,
             },
+            "unsubscribe": unsubscribe,
             "suppressedAddresses": self.suppression.len(),
             "novelty": novelty,
             "pausedJobs": self.jobs.paused(),

@@ -320,6 +320,9 @@ impl Node {
             socket,
         };
         tracing::info!(listeners = ?node.smtp_addresses, "running");
+        if !node.unsubscribe_addresses().is_empty() {
+            tracing::info!(listeners = ?node.unsubscribe_addresses(), "people unsubscribe here");
+        }
         Ok(node)
     }
 

@@ -94,7 +94,10 @@ impl Endpoint {
         while let Some(chunk) = reader.next(1000).unwrap() {
             for batch in chunk.batches() {
                 for event in batch.iter().map(Result::unwrap) {
-                    assert_eq!((event.kind, event.feedback_type, event.format), (Kind::Feedback, "opt-out-list", "unsubscribe"));
+                    assert_eq!(
+                        (event.kind, event.feedback_type, event.format),
+                        (Kind::Feedback, "opt-out-list", "unsubscribe")
+                    );
                     assert!(event.is_proved());
                     assert_eq!((event.list, event.job, event.orig), ("weekly", "spring", "news@example.com"));
                     assert_eq!((event.message, event.rcpt_index), (MessageId(77), 2));
@@ -131,7 +134,8 @@ pub async fn exchange(
     body: &str,
 ) -> Answer {
     let length = body.len();
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: u.example.com\r\n{headers}Content-Length: {length}\r\n\r\n{body}");
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: u.example.com\r\n{headers}Content-Length: {length}\r\n\r\n{body}");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut text = String::new();
     tokio::time::timeout(PATIENCE, stream.read_to_string(&mut text)).await.expect("an answer in time").unwrap();
@@ -153,6 +157,8 @@ async fn opening_the_link_shows_a_page_and_changes_nothing() {
     let head = e.ask("HEAD", &link, "text/html", "").await;
     assert_eq!((head.status, head.body.as_str()), (200, ""));
     assert!(head.head.contains("content-security-policy: default-src 'none'"), "{}", head.head);
+    assert_eq!(head.head.matches("content-type:").count(), 1, "{}", head.head);
+    assert!(head.head.contains("content-type: text/html"), "{}", head.head);
     assert!(head.head.contains("cache-control: no-store") && head.head.contains("connection: close"));
     assert_eq!(e.recorded(), []);
     e.stop().await;

@@ -5,9 +5,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::running::client::Client;
-use crate::running::next_hop::NextHop;
-use crate::running::server::{Place, free_port, rows};
+use crate::client::Client;
+use crate::next_hop::NextHop;
+use crate::server::{Place, free_port, rows};
 
 use super::endpoint::{FORM, ONE_CLICK};
 
@@ -62,7 +62,8 @@ fn ask(port: u16, method: &str, path: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let length = body.len();
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: u\r\nContent-Type: {FORM}\r\nContent-Length: {length}\r\n\r\n");
+    let head =
+        format!("{method} {path} HTTP/1.1\r\nHost: u\r\nContent-Type: {FORM}\r\nContent-Length: {length}\r\n\r\n");
     stream.write_all((head + body).as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -76,7 +77,8 @@ fn leavers(place: &Place, count: usize) -> Vec<HashMap<String, String>> {
     })
 }
 
-const NEWS: &str = "From: <news@from.example>\r\nX-Unsubscribe-List: weekly\r\nX-Job: spring\r\nSubject: hello\r\n\r\nhello\r\n";
+const NEWS: &str =
+    "From: <news@from.example>\r\nX-Unsubscribe-List: weekly\r\nX-Job: spring\r\nSubject: hello\r\n\r\nhello\r\n";
 
 #[test]
 fn two_recipients_of_one_message_get_two_links_and_each_leaves_for_himself() {

@@ -105,7 +105,8 @@ pub const UNSUBSCRIBE_LISTENER: &[L] = &[
         "max-request-rate",
         Set::Rate(|l, v| l.max_request_rate = v),
         "600/m",
-        "Requests of one address (IPv6: of one /64); one without a link of ours counts as ten",
+        "Requests of one address (IPv6: of one /64); one without a link of ours counts as ten, and those that unsubscribe \
+         are counted apart, with ten times this rate",
     ),
     L::one(
         "request-timeout",

@@ -1,8 +1,10 @@
 //! How much one address may ask of the unsubscribe endpoint, and what was just asked. Pure: addresses and `now` in,
 //! decisions out.
 //!
-//! Both tables are bounded; what they forget early costs a flood a little less, or the ledger an event that says what
-//! another one has said. Neither ever keeps somebody from unsubscribing.
+//! Those who have a link of ours and use it are counted apart from those who look or guess, and get ten times as much: a
+//! provider may send the clicks of all its users from few addresses, the very ones from which it looks at every link.
+//! The tables are bounded; what they forget early costs a flood a little less, or the ledger an event that says what
+//! another one has said.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -18,7 +20,20 @@ const MAX_RECENT: usize = 10_000;
 /// How long a second click is the same click.
 const SAME_CLICK: Duration = Duration::from_secs(30);
 /// What a request without a link of ours counts for.
-pub const UNKNOWN_COSTS: u32 = 10;
+const UNKNOWN_COSTS: u32 = 10;
+/// How many times the rate those get who unsubscribe.
+const LEAVING: u64 = 10;
+
+/// What a request is, as far as the limits go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Demand {
+    /// It has a link of ours and uses it.
+    Leave,
+    /// It has one and only looks.
+    Look,
+    /// It has none.
+    Unknown,
+}
 
 /// Who counts as one: an IPv4 address, an IPv6 network of 64 bits, since one client has all of that.
 pub fn one_client(ip: IpAddr) -> IpAddr {
@@ -32,7 +47,7 @@ pub fn one_client(ip: IpAddr) -> IpAddr {
 /// since.
 #[derive(Debug, Default)]
 pub struct Requests {
-    clients: HashMap<IpAddr, Spent>,
+    clients: HashMap<(IpAddr, bool), Spent>,
     swept: Time,
 }
 
@@ -51,16 +66,21 @@ impl Spent {
 
 impl Requests {
     /// Counts a request; an error is how long the client has to wait.
-    pub fn count(&mut self, client: IpAddr, cost: u32, rate: Option<Rate>, now: Time) -> Result<(), Duration> {
+    pub fn count(&mut self, client: IpAddr, demand: Demand, rate: Option<Rate>, now: Time) -> Result<(), Duration> {
         let Some(rate) = rate.filter(|r| !r.per.is_zero()) else { return Ok(()) };
-        let per_second = rate.count as f64 / rate.per.as_secs_f64();
-        let client = one_client(client);
+        let (cost, most) = match demand {
+            Demand::Leave => (1, rate.count.saturating_mul(LEAVING)),
+            Demand::Look => (1, rate.count),
+            Demand::Unknown => (UNKNOWN_COSTS, rate.count),
+        };
+        let per_second = most as f64 / rate.per.as_secs_f64();
+        let client = (one_client(client), demand == Demand::Leave);
         if self.clients.len() >= MAX_ADDRESSES && !self.clients.contains_key(&client) {
             self.make_room(per_second, now);
         }
         let one = self.clients.entry(client).or_insert(Spent { spent: 0.0, at: now });
         let spent = one.at(now, per_second);
-        let over = spent + f64::from(cost) - rate.count as f64;
+        let over = spent + f64::from(cost) - most as f64;
         // The first request of all is free, however small the rate is.
         if over > 0.0 && spent > 0.0 {
             return Err(Duration::from_secs_f64((over / per_second).clamp(1.0, 3600.0)));
@@ -128,14 +148,24 @@ mod tests {
     fn one_address_gets_its_rate_and_others_are_not_touched() {
         let mut requests = Requests::default();
         let now = Time::from_secs(1000);
+        let mut look = |from, now| requests.count(ip(from), Demand::Look, RATE, now);
         for _ in 0..60 {
-            requests.count(ip("192.0.2.1"), 1, RATE, now).unwrap();
+            look("192.0.2.1", now).unwrap();
         }
-        assert_eq!(requests.count(ip("192.0.2.1"), 1, RATE, now), Err(Duration::from_secs(1)));
-        assert_eq!(requests.count(ip("::ffff:192.0.2.1"), 1, RATE, now), Err(Duration::from_secs(1)), "the same one");
-        assert_eq!(requests.count(ip("192.0.2.2"), 1, RATE, now), Ok(()));
-        assert_eq!(requests.count(ip("192.0.2.1"), 1, RATE, Time::from_secs(1002)), Ok(()));
-        assert_eq!(requests.count(ip("192.0.2.1"), 1, None, now), Ok(()));
+        assert_eq!(look("192.0.2.1", now), Err(Duration::from_secs(1)));
+        assert_eq!(look("::ffff:192.0.2.1", now), Err(Duration::from_secs(1)), "the same one");
+        assert_eq!(look("192.0.2.2", now), Ok(()));
+        assert_eq!(look("192.0.2.1", Time::from_secs(1002)), Ok(()));
+        assert_eq!(requests.count(ip("192.0.2.1"), Demand::Look, None, now), Ok(()));
+    }
+
+    #[test]
+    fn who_leaves_is_counted_apart_and_gets_ten_times_as_much() {
+        let mut requests = Requests::default();
+        let now = Time::from_secs(1000);
+        while requests.count(ip("192.0.2.1"), Demand::Look, RATE, now).is_ok() {}
+        let left = (0..1000).filter(|_| requests.count(ip("192.0.2.1"), Demand::Leave, RATE, now).is_ok()).count();
+        assert_eq!(left, 600);
     }
 
     #[test]
@@ -143,17 +173,17 @@ mod tests {
         let mut requests = Requests::default();
         let now = Time::from_secs(1000);
         for n in 0..6 {
-            requests.count(ip(&format!("2001:db8::{n}")), UNKNOWN_COSTS, RATE, now).unwrap();
+            requests.count(ip(&format!("2001:db8::{n}")), Demand::Unknown, RATE, now).unwrap();
         }
-        assert!(requests.count(ip("2001:db8::ffff"), 1, RATE, now).is_err());
-        assert!(requests.count(ip("2001:db8:0:1::1"), 1, RATE, now).is_ok());
+        assert!(requests.count(ip("2001:db8::ffff"), Demand::Look, RATE, now).is_err());
+        assert!(requests.count(ip("2001:db8:0:1::1"), Demand::Look, RATE, now).is_ok());
     }
 
     #[test]
     fn the_table_of_addresses_stays_small_whoever_comes() {
         let mut requests = Requests::default();
         for n in 0..100_000u32 {
-            let _ = requests.count(IpAddr::V4(n.into()), 1, RATE, Time(i64::from(n)));
+            let _ = requests.count(IpAddr::V4(n.into()), Demand::Look, RATE, Time(i64::from(n)));
         }
         assert!(requests.clients.len() <= MAX_ADDRESSES);
     }
@@ -176,12 +206,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nobody_ever_gets_more_than_the_rate_and_a_burst(steps in prop::collection::vec((0i64..5, 1u32..4), 1..200)) {
+        fn nobody_ever_gets_more_than_the_rate_and_a_burst(steps in prop::collection::vec((0i64..5, any::<bool>()), 1..200)) {
             let (mut requests, mut now, mut got) = (Requests::default(), 1_000, 0u64);
-            for (wait, cost) in steps {
+            for (wait, known) in steps {
                 now += wait;
-                if requests.count(ip("192.0.2.1"), cost, RATE, Time::from_secs(now)).is_ok() {
-                    got += u64::from(cost);
+                let (demand, cost) = if known { (Demand::Look, 1) } else { (Demand::Unknown, 10) };
+                if requests.count(ip("192.0.2.1"), demand, RATE, Time::from_secs(now)).is_ok() {
+                    got += cost;
                 }
                 prop_assert!(got <= 60 + (now - 1_000) as u64);
             }

@@ -52,9 +52,9 @@ impl Page<'_> {
     fn content(self) -> (&'static str, Markup) {
         match self {
             Page::Ask(who) => (
-                "Unsubscribe",
+                "Unsubscribe?",
                 html! {
-                    p { b { (shown(&who.rcpt)) } " will get no more mail of the list " b { (who.list) } "." }
+                    p { "Do you want no more mail of the list " b { (who.list) } " for " b { (shown(&who.rcpt)) } "?" }
                     form method="post" {
                         input type="hidden" name=(ONE_CLICK.0) value=(ONE_CLICK.1);
                         input type="hidden" name=(PAGE_FIELD.0) value=(PAGE_FIELD.1);
@@ -134,14 +134,16 @@ impl IntoResponse for Page<'_> {
         let headers = response.headers_mut();
         for (name, value) in fixed {
             // All of it is ASCII of our own.
-            headers.extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(name, value);
+            }
         }
         match self {
-            Page::Method => headers.extend([(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"))]),
-            Page::TooMany(seconds) => headers.extend([(header::RETRY_AFTER, HeaderValue::from(seconds))]),
-            Page::Later => headers.extend([(header::RETRY_AFTER, HeaderValue::from_static("120"))]),
-            _ => {}
-        }
+            Page::Method => headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST")),
+            Page::TooMany(seconds) => headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds)),
+            Page::Later => headers.insert(header::RETRY_AFTER, HeaderValue::from_static("120")),
+            _ => None,
+        };
         response
     }
 }
@@ -177,7 +179,7 @@ mod tests {
         assert!(text.contains("a***@example.net") && !text.contains("ann.lee"), "{text}");
         assert!(!text.contains("<script") && text.contains("&lt;script&gt;"), "{text}");
         assert!(!text.contains("http") && !text.contains("src="), "nothing from elsewhere: {text}");
-        assert!(text.contains("<html lang=\"en\">") && text.contains("<h1>Unsubscribe</h1>"), "{text}");
+        assert!(text.contains("<html lang=\"en\">") && text.contains("<h1>Unsubscribe?</h1>"), "{text}");
     }
 
     #[test]
@@ -185,8 +187,11 @@ mod tests {
         for page in [Page::Ask(&ann()), Page::Done(&ann()), Page::Unknown, Page::TooMany(3), Page::Later, Page::Method]
         {
             let response = page.into_response();
-            let said =
-                |name: &str| response.headers().get(name).map(|v| v.to_str().unwrap().to_owned()).unwrap_or_default();
+            let said = |name: &str| {
+                let all: Vec<_> = response.headers().get_all(name).iter().map(|v| v.to_str().unwrap()).collect();
+                all.join(" AND ")
+            };
+            assert_eq!(said("content-type"), "text/html; charset=utf-8");
             assert!(said("content-security-policy").starts_with("default-src 'none'; style-src 'sha256-"));
             assert_eq!((said("referrer-policy").as_str(), said("cache-control").as_str()), ("no-referrer", "no-store"));
             assert_eq!(said("x-robots-tag"), "noindex, nofollow");
