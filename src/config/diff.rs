@@ -53,6 +53,7 @@ fn changes(old: &Config, new: &Config) -> impl Iterator<Item = (&'static str, bo
         ("send-index-max", old.send_index_max != new.send_index_max),
         ("report-quarantine-size", old.report_quarantine_size != new.report_quarantine_size),
         ("novelty-alarm", old.novelty_alarm != new.novelty_alarm),
+        ("<auto-suppression>", old.auto_suppression != new.auto_suppression),
         ("command-socket", old.command_socket != new.command_socket),
     ];
     let rows = all();

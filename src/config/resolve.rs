@@ -12,6 +12,7 @@ use super::body_pattern::{BOUNCE_GROUPS, BodyPattern, FEEDBACK_GROUPS};
 use super::diagnose::nearest;
 use super::dialect;
 use super::directives::acct_file::{ACCT_FILE, with_defaults};
+use super::directives::auto_suppression::{AUTO_SUPPRESSION, AutoSuppressionBlock};
 use super::directives::domain::DOMAIN;
 use super::directives::global::{GLOBAL, Global, LISTENER, SPOOL, SpoolBlock};
 use super::directives::push::{NATS, WEBHOOK};
@@ -116,6 +117,7 @@ pub(super) struct Draft {
     /// Their names where queues use them.
     pub(super) list_references: Vec<(String, Span)>,
     pub(super) retry_patterns: Vec<RetryPattern>,
+    pub(super) auto_suppression: Option<(AutoSuppressionBlock, Span)>,
     /// Where each `<domain>` pattern was first written in each scope, for the warning about repetitions.
     pub(super) seen: BTreeMap<(String, String), Span>,
 }
@@ -232,6 +234,12 @@ impl Draft {
             "bounce-processor" => self.processor(reading, 0, block),
             "feedback-loop-processor" => self.processor(reading, 1, block),
             "return-path-token" => self.token(reading, block),
+            "auto-suppression" => {
+                let made = self.simple(reading, Scope::AutoSuppression, AUTO_SUPPRESSION, block);
+                if self.auto_suppression.replace((made, block.span)).is_some() {
+                    reading.warning(block.span, "<auto-suppression> is given again; the later one holds", "");
+                }
+            }
             "smtp-pattern-list" => self.smtp_pattern_list(reading, &argument, block),
             "smtp-pattern" => self.smtp_pattern(reading, &argument, block),
             _ => {}

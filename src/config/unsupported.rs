@@ -40,7 +40,7 @@ pub fn names(scope: Scope) -> &'static [&'static str] {
         Scope::AcctFile => ACCT_FILE,
         Scope::Webhook | Scope::Nats => &[],
         Scope::Patterns | Scope::Token => &[],
-        Scope::Processor | Scope::AddressList | Scope::EmailPatterns => &[],
+        Scope::Processor | Scope::AddressList | Scope::EmailPatterns | Scope::AutoSuppression => &[],
     }
 }
 

@@ -6,6 +6,7 @@
 //! obey are in `unsupported.rs`.
 
 pub mod acct_file;
+pub mod auto_suppression;
 pub mod domain;
 pub mod global;
 pub mod push;
@@ -51,6 +52,8 @@ pub enum Scope {
     EmailPatterns,
     /// `<return-path-token>`
     Token,
+    /// `<auto-suppression>`
+    AutoSuppression,
 }
 
 impl Scope {
@@ -72,6 +75,7 @@ impl Scope {
         Scope::AddressList,
         Scope::EmailPatterns,
         Scope::Token,
+        Scope::AutoSuppression,
     ];
 
     /// As it is called in messages.
@@ -93,6 +97,7 @@ impl Scope {
             Scope::AddressList => "<address-list>",
             Scope::EmailPatterns => "<email-patterns>",
             Scope::Token => "<return-path-token>",
+            Scope::AutoSuppression => "<auto-suppression>",
         }
     }
 
@@ -217,6 +222,7 @@ pub fn all() -> Vec<Row> {
         .chain(rows(Scope::AddressList, report::ADDRESS_LIST))
         .chain(rows(Scope::EmailPatterns, report::EMAIL_PATTERNS))
         .chain(rows(Scope::Token, report::TOKEN))
+        .chain(rows(Scope::AutoSuppression, auto_suppression::AUTO_SUPPRESSION))
         .collect()
 }
 
@@ -238,6 +244,7 @@ pub const BLOCKS: &[(&str, &str, &[Scope])] = &[
     ("address-list", "", &[Scope::Processor]),
     ("email-patterns", "", &[Scope::Processor]),
     ("return-path-token", "", &[Scope::Global]),
+    ("auto-suppression", "", &[Scope::Global]),
     ("smtp-pattern-list", "NAME", &[Scope::Global]),
     ("smtp-pattern", "NAME", &[Scope::Global]),
 ];
