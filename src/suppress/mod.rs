@@ -6,7 +6,9 @@
 //! the ledger that feeds it is `accounting::feedback`.
 
 pub mod book;
+pub mod breaker;
 mod entry;
+pub mod fold;
 mod key;
 mod list;
 mod mail;
