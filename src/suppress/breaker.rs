@@ -27,7 +27,7 @@ const PRIOR_WEIGHT: f64 = 500.0;
 /// A usual share is never taken for less: some dead addresses are in every list.
 const LEAST_SHARE: f64 = 0.01;
 /// The same for one template, of all mail.
-const TEMPLATE_SHARE: f64 = 0.02;
+const TEMPLATE_SHARE: f64 = 0.05;
 /// Rows kept of those that have seen so many mails at least.
 const WORTH_KEEPING: f64 = 20.0;
 /// Longest name, in bytes.
@@ -122,14 +122,7 @@ pub struct Breaker {
 impl Breaker {
     /// Takes an outcome at a provider in: `template` is given for a hard bounce, `late` says that its mail was counted
     /// before (a report after a delivery).
-    pub fn see(
-        &mut self,
-        provider: &str,
-        template: Option<&str>,
-        late: bool,
-        now: Time,
-        terms: &Terms,
-    ) -> Vec<Turn> {
+    pub fn see(&mut self, provider: &str, template: Option<&str>, late: bool, now: Time, terms: &Terms) -> Vec<Turn> {
         if !terms.on {
             return Vec::new();
         }
@@ -153,9 +146,9 @@ impl Breaker {
             // Templates that do not come any more are normal.
             turns.extend(self.quiet_templates(now, terms));
         }
-        self.tripped = self.circuits.values().filter(|w| !turns.is_empty() && w.tripped.is_some()).count().max(
-            if turns.is_empty() { self.tripped } else { 0 },
-        );
+        if !turns.is_empty() {
+            self.tripped = self.circuits.values().filter(|w| w.tripped.is_some()).count();
+        }
         turns
     }
 
@@ -200,8 +193,7 @@ impl Breaker {
 
     /// Those that have tripped, in order.
     pub fn tripped(&self) -> Vec<(Circuit, Tripped)> {
-        let mut all: Vec<_> =
-            self.circuits.iter().filter_map(|(c, w)| Some((c.clone(), w.tripped.clone()?))).collect();
+        let mut all: Vec<_> = self.circuits.iter().filter_map(|(c, w)| Some((c.clone(), w.tripped.clone()?))).collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all
     }
@@ -290,9 +282,7 @@ impl Watched {
         let all = of.map_or(own, |(all, _)| all).max(hard).max(1);
         let share = hard as f64 / all as f64;
         let usual = match of {
-            None => {
-                ((self.usual.0 + PRIOR_SHARE * PRIOR_WEIGHT) / (self.usual.1 + PRIOR_WEIGHT)).max(LEAST_SHARE)
-            }
+            None => ((self.usual.0 + PRIOR_SHARE * PRIOR_WEIGHT) / (self.usual.1 + PRIOR_WEIGHT)).max(LEAST_SHARE),
             Some((_, mail)) => (self.usual.0 / mail.max(PRIOR_WEIGHT)).max(TEMPLATE_SHARE),
         };
         // A share can't pass one: who usually has thirty dead in a hundred is doubted at ninety.

@@ -197,6 +197,7 @@ impl Engine {
                 let mut strikes = state.strikes(&strike_key)?;
                 let before = strikes.clone();
                 strikes.lasting = !doubtful;
+                strikes.of_domain = hit.subject == RuleSubject::Domain;
                 if let Some(removed) = standing.filter(|s| s.state == EntryState::Removed) {
                     strikes.forget_until(removed.seq);
                 }
@@ -263,7 +264,12 @@ fn message(event: &Event<'_>, subject: RuleSubject) -> u64 {
         (false, true) => event.time_sent.0,
         (false, false) => event.seq as i64 ^ event.time.0,
     };
-    let texts = [event.orig, if index == 0 && subject == RuleSubject::Domain { "" } else { event.rcpt }, event.job, event.env_id];
+    let texts = [
+        event.orig,
+        if index == 0 && subject == RuleSubject::Domain { "" } else { event.rcpt },
+        event.job,
+        event.env_id,
+    ];
     fnv(when.to_le_bytes().into_iter().chain(texts.iter().flat_map(|t| t.bytes().chain([0]))))
 }
 

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use crate::event::Time;
-use crate::suppress::{Key, SubjectKey};
+use crate::suppress::Key;
 
 const VERSION: u8 = 1;
 /// Deliveries remembered beside strikes by reports.
@@ -84,6 +84,8 @@ pub(super) struct Count {
 pub struct Strikes {
     /// A delivery does not end this count: it is of complaints.
     pub(super) lasting: bool,
+    /// It is about a whole domain.
+    pub(super) of_domain: bool,
     strikes: Vec<Strike>,
     delivered: Vec<u64>,
     /// When nothing in it counts any more.
@@ -104,6 +106,11 @@ impl Strikes {
     /// Whether none of them can count at `now` or later.
     pub fn is_stale(&self, now: Time) -> bool {
         self.is_empty() || self.stale < now
+    }
+
+    /// Whether they are against a whole domain.
+    pub fn is_about_domain(&self) -> bool {
+        self.of_domain
     }
 
     /// The last one.
@@ -156,7 +163,7 @@ impl Strikes {
 
     /// The row.
     pub fn encode(&self) -> Vec<u8> {
-        let mut row = vec![VERSION, u8::from(self.lasting)];
+        let mut row = vec![VERSION, u8::from(self.lasting) | u8::from(self.of_domain) << 1];
         row.extend(self.stale.0.to_le_bytes());
         row.extend((self.strikes.len() as u16).to_le_bytes());
         for strike in &self.strikes {
@@ -182,6 +189,7 @@ impl Strikes {
         let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap_or_default());
         Some(Strikes {
             lasting: flags & 1 != 0,
+            of_domain: flags & 2 != 0,
             stale: Time(i64::from_le_bytes(*stale)),
             strikes: strikes
                 .chunks_exact(25)
@@ -195,11 +203,6 @@ impl Strikes {
             delivered: delivered.chunks_exact(8).map(number).collect(),
         })
     }
-}
-
-/// Whether a key of the table is about this subject.
-pub(super) fn is_about(key: &StrikeKey, subject: &SubjectKey) -> bool {
-    key.key.subject == *subject
 }
 
 #[cfg(test)]

@@ -1,0 +1,1 @@
+//! The engine against plain cases and a model.
