@@ -14,7 +14,7 @@ mod send_index;
 mod suppressing;
 #[cfg(test)]
 mod tests;
-pub mod verdicts;
+pub mod undo;
 
 use crate::classify::RuleSets;
 use crate::config::Live;

@@ -6,4 +6,4 @@
 pub mod command;
 pub mod socket;
 
-pub use command::{Answer, Command, QuarantineCommand};
+pub use command::{Answer, BreakerCommand, Command, QuarantineCommand};

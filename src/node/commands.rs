@@ -49,6 +49,10 @@ impl Inner {
                 n => Answer::done(format!("{ip} is used again by {n} queues.")),
             },
             Command::Events { .. } | Command::Queued { .. } => super::known::answer(&self.store, &self.stage, command),
+            Command::SuppressUndo(asked) => super::mistakes::undo(&self.store, &self.suppression, &asked),
+            Command::SuppressBreaker(asked) => {
+                super::mistakes::breaker(&self.store, &self.suppression, &self.breaker, asked)
+            }
             other => suppression(&self.store, &self.suppression, other),
         }
     }
@@ -167,6 +171,7 @@ impl Inner {
                 "evicted": kept.evicted,
             },
             "suppressedAddresses": self.suppression.len(),
+            "suppressionBreaker": super::mistakes::status(&self.breaker),
             "novelty": novelty,
             "ledger": { "first": ledger.start(), "end": ledger.end() },
             "consumers": consumers,
@@ -259,6 +264,8 @@ pub(super) fn suppression(store: &Store, list: &Suppression, command: Command) -
         | Command::ReportQuarantine(_)
         | Command::QueueMode { .. }
         | Command::EnableSource { .. }
+        | Command::SuppressUndo(_)
+        | Command::SuppressBreaker(_)
         | Command::Events { .. }
         | Command::Queued { .. } => Answer::error("no server is running on this store"),
     }

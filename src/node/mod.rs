@@ -7,6 +7,7 @@ mod commands;
 mod doubt;
 mod known;
 pub mod log;
+mod mistakes;
 mod notice;
 mod offline;
 mod quarantine;
@@ -127,6 +128,8 @@ struct Inner {
     suppression: Suppression,
     /// Which replies were seen, and the alarms about new ones.
     novelty: novelty::Shared,
+    /// The circuit breaker of the suppression list.
+    breaker: feedback::SharedBreaker,
     outputs: Arc<Outputs>,
     /// Mail to report addresses that nobody understood.
     quarantine: Quarantine,
@@ -181,7 +184,11 @@ impl Node {
 
         // The suppression list reaches the end of the ledger before the first attempt is made.
         let suppression = Suppression::new();
-        let mut suppressor = feedback::open(&store, &suppression, options.rules.clone())?;
+        let live: config::Live = Arc::new(ArcSwap::from_pointee(config.clone()));
+        // Here the operator is to be told; until then the log is told (`Notice::log`).
+        let tell_of_breaker: feedback::Tell = Box::new(drop);
+        let (mut suppressor, breaker) =
+            feedback::open_with(&store, &suppression, options.rules.clone(), live.clone(), tell_of_breaker)?;
         suppressor.catch_up()?;
         let suppressor = suppressor.spawn().map_err(other)?;
         let has_processors = config.bounce_processor.is_some() || config.feedback_loop_processor.is_some();
@@ -204,7 +211,6 @@ impl Node {
         let outputs = Arc::new(outputs);
 
         // The queues, filled with what the store holds.
-        let live: config::Live = Arc::new(ArcSwap::from_pointee(config));
         let started_with = live.load_full();
         let engine = Engine::new(live.clone());
         let unclean = opened.unclean;
@@ -256,6 +262,7 @@ impl Node {
             engine,
             suppression,
             novelty: seen_replies,
+            breaker,
             outputs: outputs.clone(),
             quarantine,
             report_counters,

@@ -107,7 +107,7 @@ fn is_doubted(circuit: &Circuit, entry: &Entry) -> bool {
         }
 }
 
-fn provider(entry: &Entry) -> &str {
+pub(super) fn provider(entry: &Entry) -> &str {
     match &*entry.provider {
         "" => entry.subject.rsplit_once('@').map_or("", |(_, domain)| domain),
         provider => provider,
@@ -115,7 +115,7 @@ fn provider(entry: &Entry) -> &str {
 }
 
 /// The keys that the history names from `from` on, each once, with these changes.
-fn named_since(tables: &Tables, from: Time, changes: &[Change]) -> Result<Vec<Key>, StoreError> {
+pub(super) fn named_since(tables: &Tables, from: Time, changes: &[Change]) -> Result<Vec<Key>, StoreError> {
     let mut keys = Vec::new();
     tables.for_each_suppress_row(SuppressTable::History, &book::history_from(from), &mut |row, value| {
         let line = book::read_line(row, value).filter(|line| changes.contains(&line.change));

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::doubt::{self, Notice, SharedBreaker, Tell};
 use super::follow::{Effect, Urgency};
 use super::memory::{Memory, Waiting};
-use super::verdicts::{self, Judgement};
 use crate::classify::RuleSets;
+use crate::classify::cause::{self, Judgement};
 use crate::config::{Config, Live};
 use crate::event::{Event, EventId, Kind, Time};
 use crate::store::{Store, StoreError, Tables, Tx};
@@ -81,7 +81,7 @@ impl Suppressing {
 
     fn judge(&mut self, event: &Event<'_>) -> Result<Option<Judgement>, StoreError> {
         let rules = self.rules.of(event.rules, || self.store.tables().rule_set(event.rules))?;
-        Ok(rules.map(|rules| verdicts::judge(&rules, event)))
+        Ok(rules.map(|rules| cause::judge(&rules, event)))
     }
 
     /// Tells the breaker of an outcome; the template of a hard bounce comes back.
@@ -161,6 +161,11 @@ impl Suppressing {
     }
 }
 
+fn judged(judgement: &Judgement) -> Judged<'_> {
+    let Judgement { category, hard, block } = judgement;
+    Judged { category, hard: *hard, block: *block }
+}
+
 /// The destination as operators see it.
 fn provider<'a>(event: &Event<'a>) -> &'a str {
     match event.provider {
@@ -193,7 +198,7 @@ impl Effect for Suppressing {
             },
             Wants::Delivery | Wants::Report => None,
         };
-        let judged = judgement.as_ref().map(Judgement::as_judged).unwrap_or_default();
+        let judged = judgement.as_ref().map(judged).unwrap_or_default();
         let hard = judged.hard && event.is_permanent_failure();
         let template = self.watch(event, hard)?;
         let decisions = self.engine.take(event, judged, self.list.hasher(), &mut self.memory)?;

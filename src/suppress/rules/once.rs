@@ -1,10 +1,8 @@
-//! Which events take an address off the list: a table of rules, the first that applies decides.
-//!
-//! Promised whatever the table says: a 4xx never suppresses, however often it came; what was not attempted because it
-//! was suppressed never counts; a report suppresses only when it was tied to mail we sent, because anyone may mail a
-//! report that names anyone. Refusals for spam, policy or content are about the sender and suppress nobody.
+//! Whether one event alone puts its recipient on the list, by the rules that hold without a configuration and need no
+//! second message: for those who explain patterns and compare sets of them.
 
-use crate::event::{Event, Kind, Stage, category};
+use super::evidence::{concerns_nobody, is_about_the_recipient};
+use crate::event::{Event, Kind};
 
 /// Name of the rule that stands for "entered by hand".
 pub const MANUAL: &str = "manual";
@@ -27,14 +25,18 @@ pub struct Rule {
 pub enum Says {
     /// A permanent failure that was judged to say that the address is dead.
     DeadAddress,
+    /// DNS says that the domain takes no mail (RFC 7505).
+    NullMx,
     /// A complaint of one of these feedback types (RFC 5965, 7.3).
     Complaint(&'static [&'static str]),
 }
 
 /// The rules in force.
 pub const RULES: &[Rule] = &[
+    Rule { name: "domain", kind: Kind::Bounced, says: Says::NullMx, attributed: false },
     Rule { name: "hard", kind: Kind::Bounced, says: Says::DeadAddress, attributed: false },
     Rule { name: "hard", kind: Kind::RemoteBounce, says: Says::DeadAddress, attributed: true },
+    Rule { name: "unsub", kind: Kind::Feedback, says: Says::Complaint(&["opt-out-list", "opt-out"]), attributed: true },
     Rule {
         name: "complaint",
         kind: Kind::Feedback,
@@ -43,43 +45,38 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
-/// The rule by which `event`, classified as `category`, suppresses its recipient. `hard` is the verdict on it: the address
-/// is dead, because of its category or because the deciding rule says `kind=hard`; one that says `kind=soft` or
+/// The rule by which `event`, classified as `category`, suppresses its recipient at once. `hard` is the verdict on it: the
+/// address is dead, because of its category or because the deciding rule says `kind=hard`; one that says `kind=soft` or
 /// `kind=block` is not hard whatever the category.
 pub fn decide(event: &Event<'_>, category: &str, hard: bool) -> Option<&'static Rule> {
-    if event.rcpt.is_empty() || category.eq_ignore_ascii_case(category::SUPPRESSED) {
+    if concerns_nobody(event) || category.eq_ignore_ascii_case(crate::event::category::SUPPRESSED) {
         return None;
     }
-    RULES.iter().find(|rule| rule.applies(event, hard))
+    RULES.iter().find(|rule| rule.applies(event, category, hard))
 }
 
 impl Rule {
-    fn applies(&self, event: &Event<'_>, hard: bool) -> bool {
+    fn applies(&self, event: &Event<'_>, category: &str, hard: bool) -> bool {
+        // A domain that is not found is counted first: resolvers fail too.
+        let of_domain = category.eq_ignore_ascii_case("bad-domain");
+        let dead = || hard && event.is_permanent_failure() && is_about_the_recipient(event);
         event.kind == self.kind
             && (!self.attributed || event.is_proved())
             && match self.says {
-                Says::DeadAddress => hard && event.is_permanent_failure() && is_about_the_recipient(event),
+                Says::DeadAddress => !of_domain && dead(),
+                Says::NullMx => {
+                    let null_mx = event.status.is_some_and(|s| (s.class, s.subject, s.detail) == (5, 1, 10));
+                    of_domain && null_mx && event.reply_code().is_none() && dead()
+                }
                 Says::Complaint(types) => types.iter().any(|t| event.feedback_type.eq_ignore_ascii_case(t)),
             }
-    }
-}
-
-/// A server that refuses the connection, our greeting or the sender has not heard of the recipient, whatever words it
-/// uses ("550 5.1.2 domain does not exist" after MAIL is about the sender's). And a report whose status says "temporary"
-/// (RFC 3463, class 4) contradicts a 5xx in its diagnostic: then it is not certain that the address is dead.
-fn is_about_the_recipient(event: &Event<'_>) -> bool {
-    match event.kind {
-        Kind::Bounced => {
-            event.reply_code().is_none() || !matches!(event.stage, Some(Stage::Connect | Stage::Ehlo | Stage::Mail))
-        }
-        _ => event.status.is_none_or(|status| status.class == 5),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Time;
+    use crate::event::{Stage, Time};
     use proptest::prelude::*;
 
     fn bounce<'a>(kind: Kind, diag: &'a str) -> Event<'a> {
@@ -94,10 +91,12 @@ mod tests {
     #[test]
     fn a_permanent_refusal_of_a_dead_address_suppresses_at_once() {
         let event = bounce(Kind::Bounced, "smtp;550 5.1.1 no such user");
-        for dead in ["bad-mailbox", "inactive-mailbox", "bad-domain"] {
+        for dead in ["bad-mailbox", "inactive-mailbox"] {
             assert_eq!(rule(&event, dead), Some("hard"));
         }
-        for alive in ["spam-related", "policy-related", "content-related", "quota-issues", "other", "our-own", ""] {
+        for alive in
+            ["spam-related", "policy-related", "content-related", "quota-issues", "other", "our-own", "", "bad-domain"]
+        {
             assert_eq!(rule(&event, alive), None, "{alive}");
         }
     }
@@ -121,14 +120,23 @@ mod tests {
     fn a_refusal_before_the_recipient_was_named_is_not_about_it() {
         let reply = bounce(Kind::Bounced, "smtp;550 5.1.2 domain does not exist");
         for stage in [Stage::Connect, Stage::Ehlo, Stage::Mail] {
-            assert_eq!(rule(&Event { stage: Some(stage), ..reply }, "bad-domain"), None, "{stage:?}");
+            assert_eq!(rule(&Event { stage: Some(stage), ..reply }, "bad-mailbox"), None, "{stage:?}");
         }
         for stage in [Stage::Rcpt, Stage::Data, Stage::Eod] {
-            assert_eq!(rule(&Event { stage: Some(stage), ..reply }, "bad-domain"), Some("hard"), "{stage:?}");
+            assert_eq!(rule(&Event { stage: Some(stage), ..reply }, "bad-mailbox"), Some("hard"), "{stage:?}");
         }
-        let status = "5.1.2".parse().ok();
-        let dns = Event { stage: Some(Stage::Connect), status, ..bounce(Kind::Bounced, "no such domain") };
-        assert_eq!(rule(&dns, "bad-domain"), Some("hard"), "DNS speaks of the recipient's domain");
+    }
+
+    #[test]
+    fn a_null_mx_is_the_domain_s_own_word_and_no_such_domain_is_counted_first() {
+        let of = |status: &str, diag| {
+            let event =
+                Event { stage: Some(Stage::Connect), status: status.parse().ok(), ..bounce(Kind::Bounced, diag) };
+            rule(&event, "bad-domain")
+        };
+        assert_eq!(of("5.1.10", "the domain accepts no mail (null MX)"), Some("domain"));
+        assert_eq!(of("5.1.2", "no such domain"), None);
+        assert_eq!(of("5.1.10", "smtp;556 5.1.10 null MX"), None, "said by a server");
     }
 
     #[test]

@@ -1,38 +1,23 @@
-//! What an event comes to for the suppression rules: its verdict, by the rule set it was stamped with.
-//!
-//! A message whose time was over is judged by what stood in its way: the reply it ended with, or the queue's last failure.
+//! What a failure comes to in the end: its verdict, and for a message whose time was over the verdict on what stood in its
+//! way, which is the reply it ended with or the queue's last failure.
 
-use crate::classify::{FailureKind, RuleKind, RuleSet, Verdict};
+use super::{FailureKind, RuleKind, RuleSet, Verdict};
 use crate::event::{Event, Kind};
-use crate::suppress::rules::Judged;
 
 /// What stands before the queue's last failure in the diagnostic of a message whose time was over (`delivery::attempt`).
 pub const LAST_FAILURE: &str = "last failure of the queue: ";
 /// Its category.
 const EXPIRED: &str = "message-expired";
 
-/// The verdict on a failure, with a category that is the caller's own.
+/// The verdict on a failure, without what it was made from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Judgement {
-    category: String,
-    hard: bool,
-    block: bool,
-}
-
-impl Judgement {
-    /// For the rules.
-    pub fn as_judged(&self) -> Judged<'_> {
-        Judged { category: &self.category, hard: self.hard, block: self.block }
-    }
-
     /// The category.
-    pub fn category(&self) -> &str {
-        &self.category
-    }
-
-    /// Whether the address is dead.
-    pub fn is_hard(&self) -> bool {
-        self.hard
-    }
+    pub category: String,
+    /// The address is dead: by the category, or because the deciding pattern says `kind=hard`.
+    pub hard: bool,
+    /// The deciding pattern says `kind=block`.
+    pub block: bool,
 }
 
 /// Judges `event`, a failure.
@@ -41,13 +26,12 @@ pub fn judge(rules: &RuleSet, event: &Event<'_>) -> Judgement {
         let cause = match event.diag.split_once(LAST_FAILURE) {
             Some((_, cause)) => cause,
             None if event.reply_code().is_some() => event.reply_text(),
-            None => return Judgement { category: EXPIRED.to_owned(), hard: false, block: false },
+            None => return Judgement { category: EXPIRED.to_owned(), ..Judgement::default() },
         };
         let stood_in_its_way =
             Event { kind: Kind::Transient, category: "", status: None, diag: cause, stage: None, ..*event };
-        let verdict = rules.classify(&stood_in_its_way);
         // Whatever it was, the message was not refused for good.
-        return Judgement { hard: false, ..of(&verdict) };
+        return Judgement { hard: false, ..of(&rules.classify(&stood_in_its_way)) };
     }
     of(&rules.classify(event))
 }
@@ -68,10 +52,10 @@ mod tests {
     #[test]
     fn a_message_whose_time_was_over_is_judged_by_what_stood_in_its_way() {
         let rules = RuleSet::builtin();
-        let judged = |diag| {
+        let judged = |diag: &str| {
             let event = Event { diag, category: EXPIRED, ..Event::new(Kind::Bounced, Time(1)) };
             let judgement = judge(&rules, &event);
-            (judgement.category().to_owned(), judgement.is_hard())
+            (judgement.category, judgement.hard)
         };
         let queue = |cause: &str| {
             judged(
