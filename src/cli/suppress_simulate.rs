@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table};
 
 use super::Failure;
 use super::acct_input::{self, Progress};
@@ -98,7 +98,7 @@ pub(super) fn run(args: &SimulateArgs, json: bool) -> Result<ExitCode, Failure> 
 
 fn show(play: &Simulation) -> Result<(), Failure> {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(comfy_table::presets::NOTHING);
     table.set_header([
         "rule",
         "addresses",
