@@ -32,6 +32,8 @@ mod stats;
 mod status;
 mod store;
 mod suppress;
+mod suppress_simulate;
+mod suppress_undo;
 mod why;
 
 use std::ffi::OsString;

@@ -87,6 +87,10 @@ fn text(status: &Value) -> String {
         line("  QUARANTINE", format!("{mails} mails not understood ({bytes} of {limit}) since {oldest}{evicted}"));
     }
     line("suppressed", format!("{} addresses", show("/suppressedAddresses")));
+    for breaker in status.pointer("/suppressionBreaker").and_then(Value::as_array).into_iter().flatten() {
+        let of = |name: &str| breaker.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
+        line("  BREAKER", format!("{} has tripped at {}: carom suppress breaker list", of("name"), of("since")));
+    }
     line(
         "store",
         format!(

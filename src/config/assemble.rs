@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::auto_suppression::AutoSuppression;
 use super::check::{self, Found};
 use super::diagnose::Severity;
 use super::directives::Setting;
@@ -79,6 +80,10 @@ impl Draft {
             let address = SocketAddr::from(([0, 0, 0, 0], 25));
             listeners.push(Listener { address, source: None, tls_certificate: None });
         }
+        let auto_suppression = match self.auto_suppression {
+            Some((block, span)) => block.finish(reading, span, &|name| patterns.iter().any(|p| p.may_give(name))),
+            None => AutoSuppression::default(),
+        };
         let [bounce, feedback] = self.processors;
         Config {
             file,
@@ -121,6 +126,7 @@ impl Draft {
             alarm_to: global.alarm_to,
             alarm_command: global.alarm_command,
             novelty_alarm: global.novelty_alarm,
+            auto_suppression,
         }
     }
 

@@ -58,6 +58,7 @@ fn changes(old: &Config, new: &Config) -> impl Iterator<Item = (&'static str, bo
         ("alarm-to", old.alarm_to != new.alarm_to),
         ("alarm-command", old.alarm_command != new.alarm_command),
         ("novelty-alarm", old.novelty_alarm != new.novelty_alarm),
+        ("<auto-suppression>", old.auto_suppression != new.auto_suppression),
         ("command-socket", old.command_socket != new.command_socket),
     ];
     let rows = all();

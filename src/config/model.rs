@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::acct::{HeaderToField, OnLag, Privacy, QueuePattern};
 use super::address_list::{AddressList, Entries};
+use super::auto_suppression::AutoSuppression;
 use super::body_pattern::BodyPattern;
 pub use super::inherit::Domains;
 use super::inherit::Overlay;
@@ -101,6 +102,8 @@ pub struct Config {
     pub alarm_command: Option<PathBuf>,
     /// `novelty-alarm-...`.
     pub novelty_alarm: NoveltyAlarm,
+    /// `<auto-suppression>`; the defaults where there is none.
+    pub auto_suppression: AutoSuppression,
     /// `command-socket FILE`: where `carom reload` and `carom suppress` reach the running server.
     pub command_socket: PathBuf,
 }
@@ -669,6 +672,18 @@ impl PatternSource {
     /// A pattern file that includes no other.
     pub fn file(file: impl Into<PathBuf>, text: impl Into<String>) -> PatternSource {
         PatternSource::File(PatternFile { file: file.into(), text: text.into(), ..PatternFile::default() })
+    }
+
+    /// Whether a rule of it may give this category; a word of that spelling in a file is taken for one.
+    pub fn may_give(&self, name: &str) -> bool {
+        let speaks_of =
+            |text: &str| text.split_whitespace().any(|word| word.trim_end_matches(';').eq_ignore_ascii_case(name));
+        match self {
+            PatternSource::Inline { category, .. } => category.eq_ignore_ascii_case(name),
+            PatternSource::File(file) => {
+                speaks_of(&file.text) || file.included.values().flatten().any(|(_, text)| speaks_of(text))
+            }
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use super::diagnose::nearest;
 use super::dialect;
 use super::directives::acct_file::{ACCT_FILE, with_defaults};
 use super::directives::address_list::{ADDRESS_LIST, AddressListBlock, SUPPRESSION_LIST};
+use super::directives::auto_suppression::{AUTO_SUPPRESSION, AutoSuppressionBlock};
 use super::directives::domain::DOMAIN;
 use super::directives::global::{GLOBAL, Global, LISTENER, SPOOL, SpoolBlock};
 use super::directives::job_guard::JOB_GUARD;
@@ -127,6 +128,7 @@ pub(super) struct Draft {
     pub(super) address_lists: BTreeMap<String, (NamedAddressList, Span)>,
     pub(super) address_list_references: Vec<(String, Span)>,
     pub(super) retry_patterns: Vec<RetryPattern>,
+    pub(super) auto_suppression: Option<(AutoSuppressionBlock, Span)>,
     /// Where each `<domain>` pattern was first written in each scope, for the warning about repetitions.
     pub(super) seen: BTreeMap<(String, String), Span>,
 }
@@ -253,6 +255,12 @@ impl Draft {
                 self.job_guards.push(JobGuard { pattern: argument, ..guard });
             }
             "unsubscribe-listener" => self.unsubscribe_listener(reading, &argument, block),
+            "auto-suppression" => {
+                let made = self.simple(reading, Scope::AutoSuppression, AUTO_SUPPRESSION, block);
+                if self.auto_suppression.replace((made, block.span)).is_some() {
+                    reading.warning(block.span, "<auto-suppression> is given again; the later one holds", "");
+                }
+            }
             "smtp-pattern-list" => self.smtp_pattern_list(reading, &argument, block),
             "smtp-pattern" => self.smtp_pattern(reading, &argument, block),
             _ => {}

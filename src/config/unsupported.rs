@@ -41,6 +41,7 @@ pub fn names(scope: Scope) -> &'static [&'static str] {
         Scope::Webhook | Scope::Nats => &[],
         Scope::Patterns | Scope::Token | Scope::JobGuard | Scope::UnsubscribeListener => &[],
         Scope::Processor | Scope::AddressList | Scope::SuppressionList | Scope::EmailPatterns => &[],
+        Scope::AutoSuppression => &[],
     }
 }
 

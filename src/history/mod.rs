@@ -19,6 +19,7 @@ pub mod read_parquet;
 pub mod row;
 pub mod scan;
 pub mod seen;
+pub mod simulate;
 pub mod spans;
 pub mod stats;
 pub mod times;

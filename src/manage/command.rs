@@ -93,6 +93,10 @@ pub enum Command {
         /// Why, for the record.
         reason: String,
     },
+    /// Take back what a provider's mistaken bounces entered; a page at a time.
+    SuppressUndo(crate::accounting::feedback::undo::Undo),
+    /// About the circuit breaker of the suppression list.
+    SuppressBreaker(BreakerCommand),
     /// Events that the ledger still holds, from `from` on, classified; some at a time.
     Events {
         /// First sequence number; 0 is the oldest kept, the largest number the end.
@@ -108,6 +112,21 @@ pub enum Command {
     Queued {
         /// The messages, by their ids.
         messages: Vec<u64>,
+    },
+}
+
+/// What can be asked about the circuit breaker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "kebab-case")]
+pub enum BreakerCommand {
+    /// Which have tripped, and what they hold.
+    List,
+    /// It is over.
+    End {
+        /// Which.
+        circuit: crate::suppress::breaker::Circuit,
+        /// What becomes of what it holds.
+        word: crate::accounting::feedback::undo::Word,
     },
 }
 

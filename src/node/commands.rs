@@ -52,6 +52,16 @@ impl Inner {
             Command::ResumeJob { job, by } => self.jobs.resume(&job, &by),
             Command::Jobs => Answer::data(self.jobs.list()),
             Command::Events { .. } | Command::Queued { .. } => super::known::answer(&self.store, &self.stage, command),
+            Command::SuppressUndo(asked) => {
+                let answer = super::mistakes::undo(&self.store, &self.suppression, &asked);
+                self.engine.look_at_holds();
+                answer
+            }
+            Command::SuppressBreaker(asked) => {
+                let answer = super::mistakes::breaker(&self.store, &self.suppression, &self.breaker, asked);
+                self.engine.look_at_holds();
+                answer
+            }
             other => suppression(&self.store, &self.suppression, other),
         }
     }
@@ -179,6 +189,7 @@ impl Inner {
             },
             "unsubscribe": unsubscribe,
             "suppressedAddresses": self.suppression.len(),
+            "suppressionBreaker": super::mistakes::status(&self.breaker),
             "novelty": novelty,
             "pausedJobs": self.jobs.paused(),
             "jobAlarms": self.jobs.alarms(),
@@ -283,6 +294,8 @@ pub(super) fn suppression(store: &Store, list: &Suppression, command: Command) -
         | Command::PauseJob { .. }
         | Command::ResumeJob { .. }
         | Command::Jobs
+        | Command::SuppressUndo(_)
+        | Command::SuppressBreaker(_)
         | Command::Events { .. }
         | Command::Queued { .. } => Answer::error("no server is running on this store"),
     }

@@ -8,6 +8,7 @@ mod doubt;
 mod jobs;
 mod known;
 pub mod log;
+mod mistakes;
 mod new_reply;
 mod notice;
 mod offline;
@@ -18,7 +19,7 @@ mod unsubscribe;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -137,6 +138,8 @@ struct Inner {
     novelty: novelty::Shared,
     /// Which jobs are paused, and what is counted of each.
     jobs: jobs::Jobs,
+    /// The circuit breaker of the suppression list.
+    breaker: feedback::SharedBreaker,
     outputs: Arc<Outputs>,
     /// Mail to report addresses that nobody understood.
     quarantine: Quarantine,
@@ -194,7 +197,23 @@ impl Node {
 
         // The suppression list reaches the end of the ledger before the first attempt is made.
         let suppression = Suppression::new();
-        let mut suppressor = feedback::open(&store, &suppression, options.rules.clone())?;
+        let live: config::Live = Arc::new(ArcSwap::from_pointee(config.clone()));
+        // What the operator is to hear of goes through one channel; the first kind: a provider that seems to be mistaken.
+        let (told, alarms) = tokio::sync::mpsc::unbounded_channel();
+        let told: notice::Notices = told;
+        let held_mail: Arc<OnceLock<Engine>> = Arc::default();
+        let tell: feedback::Tell = {
+            let (told, held_mail) = (told.clone(), held_mail.clone());
+            Box::new(move |found| {
+                // What was held may go out now, or is held from now on.
+                if let Some(engine) = held_mail.get() {
+                    engine.look_at_holds();
+                }
+                drop(told.send(mistakes::notice(&found)));
+            })
+        };
+        let (mut suppressor, breaker) =
+            feedback::open_with(&store, &suppression, options.rules.clone(), live.clone(), tell)?;
         suppressor.catch_up()?;
         let suppressor = suppressor.spawn().map_err(other)?;
         // The operator's own lists; large files go on being read while mail that asks for them waits.
@@ -221,9 +240,10 @@ impl Node {
         let outputs = Arc::new(outputs);
 
         // The queues, filled with what the store holds.
-        let live: config::Live = Arc::new(ArcSwap::from_pointee(config));
         let started_with = live.load_full();
         let engine = Engine::new(live.clone());
+        // Set once, here.
+        let _ = held_mail.set(engine.clone());
         let pauses = Pauses::open(&store, &engine)?;
         let unclean = opened.unclean;
         store.for_each_queued(&mut |envelope, states| {
@@ -236,9 +256,7 @@ impl Node {
             tracing::info!(recipients, "the queue goes on");
         }
 
-        // What the operator is to hear of goes through one channel; the first kind: replies in words never seen before.
-        let (told, alarms) = tokio::sync::mpsc::unbounded_channel();
-        let told: notice::Notices = told;
+        // Replies in words never seen before: the operator hears of them.
         let tell = {
             let (told, live) = (told.clone(), live.clone());
             Box::new(move |alarm| drop(told.send(new_reply::notice(&live.load(), &alarm))))
@@ -291,6 +309,7 @@ impl Node {
             address_lists,
             novelty: seen_replies,
             jobs,
+            breaker,
             outputs: outputs.clone(),
             quarantine,
             report_counters,

@@ -151,6 +151,38 @@ fn line_of(key: &Key, entry: &Entry, (change, time): (Change, Time), (who, why):
     }
 }
 
+/// Deletes the entry of a key whose time was over by `now`, with a line of history; whether there was one.
+pub fn expire(tx: &mut Tx<'_>, key: &Key, now: Time) -> Result<bool, StoreError> {
+    let Some(entry) = find(tx, key)?.filter(|entry| entry.is_expired(now)) else { return Ok(false) };
+    count(tx, Some(entry.state), None)?;
+    let (bytes, len) = key.bytes();
+    tx.remove_suppress_row(SuppressTable::Expiries, &expiry_key(entry.expires, key));
+    tx.remove_suppress_row(SuppressTable::Entries, &bytes[..len]);
+    let line = Line {
+        time: entry.expires,
+        change: Change::Expire,
+        key: Some(*key),
+        subject: entry.subject,
+        scope: entry.scope,
+        who: entry.rule,
+        provider: entry.provider,
+        why: "its time was over".into(),
+    };
+    write_line(tx, &line)?;
+    Ok(true)
+}
+
+/// Reads the key of a row of the expiries.
+pub fn read_expiry(row: &[u8]) -> Option<(Time, Key)> {
+    let (time, key) = row.split_first_chunk()?;
+    Some((Time((u64::from_be_bytes(*time) ^ (1 << 63)) as i64), Key::from_bytes(key)?))
+}
+
+/// Where the history from this time on begins.
+pub fn history_from(time: Time) -> [u8; 8] {
+    ((time.0 as u64) ^ (1 << 63)).to_be_bytes()
+}
+
 /// How many entries there are in each state.
 pub fn counts(tx: &mut Tx<'_>) -> Result<[u64; 3], StoreError> {
     Ok(tx.suppress_row(SuppressTable::Facts, COUNTS)?.map(|row| read_counts(&row)).unwrap_or_default())

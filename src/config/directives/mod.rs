@@ -7,6 +7,7 @@
 
 pub mod acct_file;
 pub mod address_list;
+pub mod auto_suppression;
 pub mod domain;
 pub mod global;
 pub mod job_guard;
@@ -61,6 +62,8 @@ pub enum Scope {
     JobGuard,
     /// `<unsubscribe-listener ADDRESS:PORT>`
     UnsubscribeListener,
+    /// `<auto-suppression>`
+    AutoSuppression,
 }
 
 impl Scope {
@@ -85,6 +88,7 @@ impl Scope {
         Scope::Token,
         Scope::JobGuard,
         Scope::UnsubscribeListener,
+        Scope::AutoSuppression,
     ];
 
     /// As it is called in messages.
@@ -109,6 +113,7 @@ impl Scope {
             Scope::Token => "<return-path-token>",
             Scope::JobGuard => "<job-guard>",
             Scope::UnsubscribeListener => "<unsubscribe-listener>",
+            Scope::AutoSuppression => "<auto-suppression>",
         }
     }
 
@@ -236,6 +241,7 @@ pub fn all() -> Vec<Row> {
         .chain(rows(Scope::Token, report::TOKEN))
         .chain(rows(Scope::JobGuard, job_guard::JOB_GUARD))
         .chain(rows(Scope::UnsubscribeListener, unsubscribe::UNSUBSCRIBE_LISTENER))
+        .chain(rows(Scope::AutoSuppression, auto_suppression::AUTO_SUPPRESSION))
         .collect()
 }
 
@@ -259,6 +265,7 @@ pub const BLOCKS: &[(&str, &str, &[Scope])] = &[
     ("return-path-token", "", &[Scope::Global]),
     ("job-guard", "PATTERN", &[Scope::Global]),
     ("unsubscribe-listener", "ADDRESS:PORT", &[Scope::Global]),
+    ("auto-suppression", "", &[Scope::Global]),
     ("smtp-pattern-list", "NAME", &[Scope::Global]),
     ("smtp-pattern", "NAME", &[Scope::Global]),
 ];
