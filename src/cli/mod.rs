@@ -19,6 +19,7 @@ mod completions;
 pub mod demo;
 mod digest;
 mod find;
+mod forget;
 mod patterns;
 mod peer;
 mod queue;
@@ -65,8 +66,10 @@ enum Command {
     Status(status::Args),
     /// Send a campaign: recipients from a CSV, a template, a summary
     Send(send::Args),
-    /// List, add, remove and check suppressed addresses
+    /// The suppression list: look, change, import, export
     Suppress(suppress::Args),
+    /// Delete everything about a person but a hash that goes on suppressing
+    Forget(forget::Args),
     /// Verify or repair a store
     Store(store::Args),
     /// Mode of queues by hand; disabled source addresses
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Send(args) => send::run(args),
         Command::Suppress(args) => suppress::run(&args),
+        Command::Forget(args) => forget::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Queue(args) => queue::run(&args),
         Command::Rotate(args) => rotate::run(&args),

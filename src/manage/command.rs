@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::suppression::SuppressionCommand;
+
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
@@ -30,35 +32,10 @@ pub enum Command {
         /// The address.
         ip: std::net::IpAddr,
     },
-    /// Entries of the suppression list in the order of their keys, behind `after`.
-    SuppressList {
-        /// Start behind this key; empty is the beginning.
-        #[serde(default)]
-        after: String,
-        /// At most so many (the server caps this at 10,000).
-        limit: u32,
-    },
-    /// Is this address suppressed, and why?
-    SuppressCheck {
-        /// The address.
-        address: String,
-    },
-    /// Suppress this address by hand.
-    SuppressAdd {
-        /// The address.
-        address: String,
-        /// Why, for the record.
-        reason: String,
-    },
+    /// About the suppression list.
+    Suppression(SuppressionCommand),
     /// About mail to report addresses that nobody understood.
     ReportQuarantine(QuarantineCommand),
-    /// Mail may go to this address again.
-    SuppressRemove {
-        /// The address.
-        address: String,
-        /// Why, for the record.
-        reason: String,
-    },
     /// Events that the ledger still holds, from `from` on, classified; some at a time.
     Events {
         /// First sequence number; 0 is the oldest kept, the largest number the end.
@@ -154,8 +131,8 @@ mod tests {
     fn commands_and_answers_read_back_from_their_lines() {
         for c in [
             Command::Reload,
-            Command::SuppressList { after: "a@b".into(), limit: 10 },
-            Command::SuppressAdd { address: "a@b".into(), reason: "asked".into() },
+            Command::Suppression(SuppressionCommand::Stats { after: "ab".into() }),
+            Command::Suppression(SuppressionCommand::Show { subject: "@b.example".into() }),
         ] {
             let line = serde_json::to_string(&c).unwrap();
             assert!(!line.contains('\n'));

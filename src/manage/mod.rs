@@ -5,5 +5,7 @@
 
 pub mod command;
 pub mod socket;
+pub mod suppression;
 
 pub use command::{Answer, Command, QuarantineCommand};
+pub use suppression::SuppressionCommand;

@@ -5,6 +5,7 @@
 mod check;
 mod commands;
 mod doubt;
+mod forget;
 mod known;
 pub mod log;
 mod notice;
@@ -12,6 +13,7 @@ mod offline;
 mod quarantine;
 mod reload;
 mod rules;
+mod suppression;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -180,7 +182,7 @@ impl Node {
         rules::put_in_force(&store, &compiled)?;
 
         // The suppression list reaches the end of the ledger before the first attempt is made.
-        let suppression = Suppression::new();
+        let suppression = suppression::open(&config, &store)?;
         let mut suppressor = feedback::open(&store, &suppression, options.rules.clone())?;
         suppressor.catch_up()?;
         let suppressor = suppressor.spawn().map_err(other)?;

@@ -6,8 +6,9 @@
 use crate::event::{Scope, Time};
 use crate::store::{StoreError, SuppressTable, Tx};
 
-use super::entry::{Entry, State};
+use super::entry::{Entry, Source, State};
 use super::key::Key;
+use super::storage::{keeps_hashes_only, redacted};
 
 /// What was done to an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,7 +92,8 @@ pub fn find(tx: &mut Tx<'_>, key: &Key) -> Result<Option<Entry>, StoreError> {
     Ok(row.and_then(|row| Entry::decode(&row).ok()))
 }
 
-/// Puts `entry` under `key`, whatever stood there, with a line of history. `who` and `why` are for that line.
+/// Puts `entry` under `key`, whatever stood there, with a line of history. `who` and `why` are for that line. Where only
+/// hashes are kept (`suppression-storage hashed`), this is where subject and reply are left out, of both.
 pub fn put(
     tx: &mut Tx<'_>,
     key: &Key,
@@ -99,16 +101,19 @@ pub fn put(
     (change, time): (Change, Time),
     (who, why): (&str, &str),
 ) -> Result<(), StoreError> {
-    let before = find(tx, key)?;
-    count(tx, before.as_ref().map(|e| e.state), Some(entry.state))?;
-    let (bytes, len) = key.bytes();
-    if let Some(before) = before.filter(|b| b.expires.is_known()) {
-        tx.remove_suppress_row(SuppressTable::Expiries, &expiry_key(before.expires, key));
-    }
-    if entry.expires.is_known() {
-        tx.put_suppress_row(SuppressTable::Expiries, &expiry_key(entry.expires, key), Vec::new());
-    }
-    tx.put_suppress_row(SuppressTable::Entries, &bytes[..len], entry.encode());
+    let hashed = keeps_hashes_only(tx)?;
+    let nameless;
+    let (entry, why) = match hashed {
+        true => {
+            // What an event says of itself is a reply; what an operator says stays.
+            let own_words = matches!(entry.source, Source::Manual | Source::Import) || change != Change::Enter;
+            let why = if own_words { redacted(why, &entry.subject) } else { String::new() };
+            nameless = (entry.nameless(), why);
+            (&nameless.0, nameless.1.as_str())
+        }
+        false => (entry, why),
+    };
+    replace(tx, key, Some(entry))?;
     let line = Line {
         time,
         change,
@@ -120,6 +125,38 @@ pub fn put(
         why: why.into(),
     };
     write_line(tx, &line)
+}
+
+/// As [`put`], without a line of history: an import has one for all of its entries.
+pub fn put_silently(tx: &mut Tx<'_>, key: &Key, entry: &Entry) -> Result<(), StoreError> {
+    match keeps_hashes_only(tx)? {
+        true => replace(tx, key, Some(&entry.nameless())),
+        false => replace(tx, key, Some(entry)),
+    }
+}
+
+/// Deletes the entry of `key` for good, without a line of history: who deletes many writes one for all.
+pub fn delete(tx: &mut Tx<'_>, key: &Key) -> Result<(), StoreError> {
+    replace(tx, key, None)
+}
+
+/// Replaces what stands under `key`, with all that goes by it but the history.
+fn replace(tx: &mut Tx<'_>, key: &Key, entry: Option<&Entry>) -> Result<(), StoreError> {
+    let before = find(tx, key)?;
+    count(tx, before.as_ref().map(|e| e.state), entry.map(|e| e.state))?;
+    let (bytes, len) = key.bytes();
+    if let Some(before) = before.filter(|b| b.expires.is_known()) {
+        tx.remove_suppress_row(SuppressTable::Expiries, &expiry_key(before.expires, key));
+    }
+    let Some(entry) = entry else {
+        tx.remove_suppress_row(SuppressTable::Entries, &bytes[..len]);
+        return Ok(());
+    };
+    if entry.expires.is_known() {
+        tx.put_suppress_row(SuppressTable::Expiries, &expiry_key(entry.expires, key), Vec::new());
+    }
+    tx.put_suppress_row(SuppressTable::Entries, &bytes[..len], entry.encode());
+    Ok(())
 }
 
 /// How many entries there are in each state.
@@ -166,7 +203,7 @@ fn expiry_key(time: Time, key: &Key) -> Vec<u8> {
 
 /// Adds a line to the history.
 pub fn write_line(tx: &mut Tx<'_>, line: &Line) -> Result<(), StoreError> {
-    let mut row = ((line.time.0 as u64) ^ (1 << 63)).to_be_bytes().to_vec();
+    let mut row = line_from(line.time);
     if let Some(key) = &line.key {
         let (bytes, len) = key.bytes();
         row.extend_from_slice(&bytes[..len]);
@@ -175,6 +212,17 @@ pub fn write_line(tx: &mut Tx<'_>, line: &Line) -> Result<(), StoreError> {
     while tx.suppress_row(SuppressTable::History, &row)?.is_some() {
         row.push(0);
     }
+    tx.put_suppress_row(SuppressTable::History, &row, line_value(line));
+    Ok(())
+}
+
+/// Where the lines of this time begin.
+pub fn line_from(time: Time) -> Vec<u8> {
+    ((time.0 as u64) ^ (1 << 63)).to_be_bytes().to_vec()
+}
+
+/// A line's row without its key, as [`read_line`] reads it.
+pub fn line_value(line: &Line) -> Vec<u8> {
     let texts = [&*line.subject, &line.scope.to_string(), &line.who, &line.provider, &line.why];
     let mut value = vec![1, line.change as u8, line.key.map_or(0, |key| key.bytes().1 as u8)];
     for text in texts {
@@ -182,8 +230,7 @@ pub fn write_line(tx: &mut Tx<'_>, line: &Line) -> Result<(), StoreError> {
         value.extend_from_slice(&(text.len() as u16).to_le_bytes());
         value.extend_from_slice(text.as_bytes());
     }
-    tx.put_suppress_row(SuppressTable::History, &row, value);
-    Ok(())
+    value
 }
 
 /// Reads a row of the history.

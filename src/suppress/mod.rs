@@ -5,13 +5,18 @@
 //! [`Key`]; [`book`] is the only place where they are written; [`operate`] is what operators do by hand. The consumer of
 //! the ledger that feeds it is `accounting::feedback`.
 
+pub mod audit;
+pub mod batch;
 pub mod book;
 mod entry;
+pub mod erase;
 mod key;
 mod list;
 mod mail;
 pub mod operate;
 pub mod rules;
+pub mod storage;
+pub mod transfer;
 
 pub use entry::{Entry, EntryError, Source, State};
 pub use key::{Hasher, Key, SubjectKey};

@@ -8,6 +8,7 @@
 pub mod acct_file;
 pub mod domain;
 pub mod global;
+mod http;
 pub mod push;
 pub mod report;
 pub mod set;
