@@ -262,7 +262,7 @@ pub(super) fn stats(desk: &mut Desk<'_>) -> Result<ExitCode, Failure> {
     let imports = array(&sums, "imports");
     if !imports.is_empty() {
         let mut table = Table::new();
-        table.load_style(TableStyle::Nothing).set_header(["IMPORT", "ENTERED", "ALREADY", "LEFT OUT", "REJECTED", "WHAT"]);
+        table.load_style(presets::NOTHING).set_header(["IMPORT", "ENTERED", "ALREADY", "LEFT OUT", "REJECTED", "WHAT"]);
         for import in imports {
             let state = if number(import, "ended") == 0 { " (not finished)" } else { "" };
             table.add_row([
@@ -287,7 +287,7 @@ fn counts(sums: &Value, name: &str) -> Vec<(String, u64)> {
 
 fn print<'a>(title: &str, rows: impl Iterator<Item = &'a (String, u64)>) -> std::io::Result<()> {
     let mut table = Table::new();
-    table.load_style(TableStyle::Nothing).set_header([title, "ENTRIES"]);
+    table.load_style(presets::NOTHING).set_header([title, "ENTRIES"]);
     for (name, n) in rows {
         table.add_row([name.clone(), n.to_string()]);
     }
