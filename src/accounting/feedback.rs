@@ -34,10 +34,7 @@ pub type Suppressor = Follower<Suppressing>;
 pub fn open(store: &Store, list: &Suppression, rules: RuleSets) -> Result<Suppressor, StoreError> {
     let loaded = list.load(store)?;
     tracing::info!(addresses = loaded, "suppression list loaded");
-    Follower::open(
-        store,
-        Suppressing { list: list.clone(), store: store.clone(), rules, waiting: HashMap::new() },
-    )
+    Follower::open(store, Suppressing { list: list.clone(), store: store.clone(), rules, waiting: HashMap::new() })
 }
 
 /// Most entries that wait for one commit.

@@ -205,7 +205,9 @@ impl Session {
                 drawn.fate = Fate::Done;
                 continue;
             };
-            if let Some(why) = self.context.suppression.check(&recipient.address, &suppress::Mail::of(envelope), attempt.now) {
+            if let Some(why) =
+                self.context.suppression.check(&recipient.address, &suppress::Mail::of(envelope), attempt.now)
+            {
                 attempt.suppressed(drawn, &why, &mut told);
                 continue;
             }
@@ -402,7 +404,11 @@ impl Session {
         let attempt = Attempt { envelope: &message.envelope, queue: &queue, settings: &settings, facts, now: now() };
         let mut told = Ledgered::default();
         for drawn in self.permit.drawn.iter_mut().filter(|d| d.entry.message() == id && d.fate == Fate::Again) {
-            match self.context.suppression.check(attempt.rcpt(drawn.entry.state().index), &suppress::Mail::of(attempt.envelope), attempt.now) {
+            match self.context.suppression.check(
+                attempt.rcpt(drawn.entry.state().index),
+                &suppress::Mail::of(attempt.envelope),
+                attempt.now,
+            ) {
                 Some(why) => attempt.suppressed(drawn, &why, &mut told),
                 None => attempt.record(drawn, outcome, &mut told),
             }

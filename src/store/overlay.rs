@@ -149,7 +149,9 @@ impl Tx<'_> {
 /// than the operation.
 pub(super) fn guarded<T>(operation: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     std::panic::catch_unwind(AssertUnwindSafe(operation)).unwrap_or_else(|_| {
-        Err(StoreError::Tables("the file is damaged; stop carom and restore tables.redb or suppress.redb from a backup".into()))
+        Err(StoreError::Tables(
+            "the file is damaged; stop carom and restore tables.redb or suppress.redb from a backup".into(),
+        ))
     })
 }
 
