@@ -18,8 +18,9 @@ use super::{Desk, Misuse, end, number, scope};
 use crate::cli::Failure;
 use crate::event::Time;
 use crate::manage::SuppressionCommand;
+use crate::manage::import::row_of;
 use crate::manage::suppression::{ImportInfo, ImportRow};
-use crate::suppress::transfer::{self, Outcome, Reader, Record, Row};
+use crate::suppress::transfer::{self, Outcome, Reader, Record};
 
 /// Records sent in one request.
 const AT_ONCE: u64 = 5000;
@@ -391,23 +392,5 @@ impl Sending {
         self.from += self.records;
         (self.records, self.bytes) = (0, 0);
         Ok(())
-    }
-}
-
-/// A row as it is sent: the operator's scope, end and reason hold where the file has none of its own.
-pub(super) fn row_of(row: Row, for_mail: &str, expires: Time, reason: &str) -> ImportRow {
-    let cut = |text: String| text[..text.floor_char_boundary(500)].to_owned();
-    ImportRow {
-        subject: row.subject,
-        rule: if row.rule == "import" { String::new() } else { row.rule },
-        time: row.time.0,
-        category: cut(row.category),
-        reply: cut(row.reply),
-        note: cut(if row.note.is_empty() { reason.to_owned() } else { row.note }),
-        scope: match row.scope {
-            Some(own) if for_mail.is_empty() => own.to_string(),
-            _ => for_mail.to_owned(),
-        },
-        expires: if row.expires.is_known() && !expires.is_known() { row.expires.0 } else { expires.0 },
     }
 }
