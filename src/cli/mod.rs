@@ -20,6 +20,7 @@ pub mod demo;
 mod digest;
 mod find;
 mod forget;
+mod http_password;
 mod patterns;
 mod peer;
 mod queue;
@@ -78,6 +79,8 @@ enum Command {
     Rotate(rotate::Args),
     /// Print what privacy-policy replaces a local part with
     Digest(digest::Args),
+    /// Hash a password for http-mgmt-password-hash
+    HttpPassword(http_password::Args),
     /// Classify SMTP replies: one a line on standard input, JSON lines out
     Classify(classify::Args),
     /// Pattern files: check, explain, measure on history, find what they miss, apply
@@ -118,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Queue(args) => queue::run(&args),
         Command::Rotate(args) => rotate::run(&args),
         Command::Digest(args) => digest::run(&args),
+        Command::HttpPassword(args) => http_password::run(&args),
         Command::Classify(args) => classify::run(&args),
         Command::Patterns(args) => patterns::run(args),
         Command::Report(args) => report::run(&args),

@@ -6,6 +6,7 @@ mod check;
 mod commands;
 mod doubt;
 mod forget;
+mod http;
 mod known;
 pub mod log;
 mod notice;
@@ -34,6 +35,7 @@ use crate::disk::{Disk, RealDisk};
 use crate::event::{RuleSetId, Time};
 use crate::intake::smtp_listener::{self, Bound, Identity};
 use crate::intake::submit::Intake;
+use crate::manage::http::HttpServer;
 use crate::manage::socket::CommandSocket;
 use crate::net::dns::Resolver;
 use crate::queue::Engine;
@@ -117,6 +119,7 @@ pub struct Node {
     stop_intake: watch::Sender<bool>,
     stop_delivery: watch::Sender<bool>,
     socket: Option<CommandSocket>,
+    http: Option<HttpServer>,
 }
 
 /// What commands and reload work on; shared with the command socket.
@@ -139,6 +142,8 @@ struct Inner {
     reload: Mutex<()>,
     /// What the listeners show in TLS.
     identities: Vec<Identity>,
+    /// What the management API shows.
+    http_tls: Option<Arc<ArcSwap<tokio_rustls::rustls::ServerConfig>>>,
     /// What needs a restart is as it is here.
     started_with: Arc<Config>,
     configuration: Mutex<InForce>,
@@ -172,6 +177,7 @@ impl Node {
         let listeners: Vec<Bound> = smtp_listener::bind(&config)?;
         let identities = listeners.iter().map(|b| b.identity.clone()).collect();
         let smtp_addresses = listeners.iter().filter_map(|b| b.socket.local_addr().ok()).collect();
+        let http = http::bind(&config)?;
         let resolver = Resolver::new(&config.name_servers).map_err(other)?;
 
         // The store, with the rules that new events are stamped with.
@@ -263,11 +269,13 @@ impl Node {
             report_counters,
             reload: Mutex::new(()),
             identities,
+            http_tls: http.as_ref().map(|(_, tls)| tls.clone()),
             started_with,
             configuration: Mutex::new(InForce { rules: compiled.id(), since: started, refused: None }),
             started,
         });
         let socket = bind_socket(&inner);
+        let http = http::serve(http, &inner)?;
         let node = Node {
             inner,
             smtp_addresses,
@@ -282,6 +290,7 @@ impl Node {
             stop_intake,
             stop_delivery,
             socket,
+            http,
         };
         tracing::info!(listeners = ?node.smtp_addresses, "running");
         Ok(node)
@@ -290,6 +299,11 @@ impl Node {
     /// Where mail is taken in, with the ports that the system chose.
     pub fn smtp_addresses(&self) -> &[SocketAddr] {
         &self.smtp_addresses
+    }
+
+    /// Where the management API is, if it is.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(HttpServer::address)
     }
 
     /// The store.
@@ -324,6 +338,9 @@ impl Node {
     pub async fn stop(self) -> Result<(), NodeError> {
         tracing::info!("stopping");
         drop(self.socket);
+        if let Some(http) = self.http {
+            http.stop().await;
+        }
         self.stop_intake.send_replace(true);
         self.stop_delivery.send_replace(true);
         join("intake", self.intake).await;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use ring::hmac;
 
-use super::{Desk, Misuse, PAGE, Wanted, array, next, text};
+use super::{Desk, Misuse, PAGE, Wanted, array, next};
 use crate::cli::Failure;
 use crate::manage::SuppressionCommand;
 use crate::suppress::transfer::write::{COLUMNS, Line, Naming, csv_line, json_line};
@@ -76,22 +76,7 @@ pub(super) fn export(desk: &mut Desk<'_>, args: &Export) -> Result<ExitCode, Fai
         let limit = PAGE * 5;
         let data = desk.ask(SuppressionCommand::List { filter: filter.clone(), after, limit })?;
         for entry in array(&data, "entries") {
-            let field = |name| text(entry, name);
-            let line = Line {
-                subject: field("address"),
-                // The key of an entry that is not global has its scope behind the hash.
-                hash: field("key").get(..32).unwrap_or_default(),
-                scope: field("scope"),
-                state: field("state"),
-                source: field("source"),
-                rule: field("rule"),
-                time: field("time"),
-                expires: field("expires"),
-                provider: field("provider"),
-                category: field("category"),
-                reply: field("reply"),
-                note: field("note"),
-            };
+            let line = Line::of_json(entry);
             let Some(columns) = line.columns(&naming) else {
                 left_out += 1;
                 continue;

@@ -57,7 +57,27 @@ pub struct Line<'a> {
 pub const COLUMNS: [&str; 11] =
     ["subject", "scope", "state", "source", "rule", "time", "expires", "provider", "category", "reply", "note"];
 
-impl Line<'_> {
+impl<'a> Line<'a> {
+    /// Of an entry as the server's answers have it.
+    pub fn of_json(entry: &'a serde_json::Value) -> Line<'a> {
+        let field = |name| entry.get(name).and_then(serde_json::Value::as_str).unwrap_or("");
+        Line {
+            subject: field("address"),
+            // The key of an entry that is not global has its scope behind the hash.
+            hash: field("key").get(..32).unwrap_or_default(),
+            scope: field("scope"),
+            state: field("state"),
+            source: field("source"),
+            rule: field("rule"),
+            time: field("time"),
+            expires: field("expires"),
+            provider: field("provider"),
+            category: field("category"),
+            reply: field("reply"),
+            note: field("note"),
+        }
+    }
+
     /// The columns, with the subject as it is to be written; `None` where only a hash is kept and that does not give
     /// what is asked for. A hash goes out without words that could name whom it stands for.
     pub fn columns(&self, naming: &Naming) -> Option<[String; 11]> {
