@@ -12,7 +12,7 @@ use crate::manage::suppression::{EntryFilter, ImportInfo, ImportRow, MailFacts, 
 use crate::manage::{Answer, SuppressionCommand};
 use crate::report::quarantine::Quarantine;
 use crate::store::{Store, SuppressTable};
-use crate::suppress::batch::{self, Batch, NewEntry, NewSubject};
+use crate::suppress::incoming::{self, Batch, NewEntry, NewSubject};
 use crate::suppress::book::Line;
 use crate::suppress::erase::{self, Purge};
 use crate::suppress::operate::{self, Asked, Order, ScopeFilter};
@@ -95,7 +95,7 @@ fn carry_out(on: &On<'_>, command: SuppressionCommand) -> Said<Answer> {
             });
             value["next"] = json!(next.map(hex));
             if after.is_empty() {
-                value["imports"] = json!(batch::all(tables).map_err(words)?);
+                value["imports"] = json!(incoming::all(tables).map_err(words)?);
             }
             Answer::data(value)
         }
@@ -117,11 +117,11 @@ fn carry_out(on: &On<'_>, command: SuppressionCommand) -> Said<Answer> {
         SuppressionCommand::ImportRows { batch, from, records, rows } => {
             few(rows.len())?;
             let rows: Vec<NewEntry> = rows.into_iter().map(|row| new_entry(on, row)).collect::<Said<_>>()?;
-            let batch = batch::enter(list, store, (batch, from, records), &rows, now()).map_err(words)?;
+            let batch = incoming::enter(list, store, (batch, from, records), &rows, now()).map_err(words)?;
             Answer::data(json!(batch))
         }
         SuppressionCommand::ImportEnd { batch, skipped, rejected } => {
-            let batch = batch::end(store, batch, skipped, rejected, now()).map_err(words)?;
+            let batch = incoming::end(store, batch, skipped, rejected, now()).map_err(words)?;
             tracing::info!(batch = batch.batch, entries = batch.entered, who = batch.who, "suppression list imported");
             Answer::data(json!(batch))
         }
@@ -400,7 +400,7 @@ fn import_begin(on: &On<'_>, info: ImportInfo) -> Said<Answer> {
         who: named(&info.who).to_owned(),
         ..Batch::default()
     };
-    Ok(Answer::data(json!(batch::begin(on.store, new, info.anew, now()).map_err(words)?)))
+    Ok(Answer::data(json!(incoming::begin(on.store, new, info.anew, now()).map_err(words)?)))
 }
 
 fn new_entry(on: &On<'_>, row: ImportRow) -> Said<NewEntry> {

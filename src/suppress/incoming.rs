@@ -15,7 +15,7 @@ use crate::store::{Store, StoreError, SuppressTable, Tables, Tx};
 /// What the rows of imports begin with; the number follows.
 const ROWS: &[u8] = b"import/";
 /// Row that holds the last number given.
-const LAST: &[u8] = b"import";
+const LAST: &[u8] = b"batches";
 
 /// What is known of an import.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
