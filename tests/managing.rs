@@ -6,18 +6,16 @@
 #[allow(dead_code)] // Shared with tests/running.rs, which uses all of it.
 mod running {
     pub mod client;
+    pub mod http;
     pub mod next_hop;
     pub mod server;
-}
-mod managing {
-    pub mod http;
 }
 
 use std::io::Write;
 use std::time::Duration;
 
-use managing::http::{Answer, Http};
 use running::client::Client;
+use running::http::{Answer, Http};
 use running::next_hop::NextHop;
 use running::server::{Place, free_port};
 use serde_json::{Value, json};

@@ -44,7 +44,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let (mut sums, mut after) = (Map::new(), String::new());
     loop {
         let (address, who) = (args.address.clone(), who.clone());
-        let data = peer.data(Command::Suppression(SuppressionCommand::Forget { address, who, after: after.clone() }))?;
+        let data =
+            peer.data(Command::Suppression(SuppressionCommand::Forget { address, who, after: after.clone() }))?;
         for (name, value) in data.as_object().into_iter().flatten().filter(|(name, _)| *name != "next") {
             let sum = sums.get(name).and_then(Value::as_u64).zip(value.as_u64()).map(|(a, b)| json!(a + b));
             sums.insert(name.clone(), sum.unwrap_or_else(|| value.clone()));

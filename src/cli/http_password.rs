@@ -10,8 +10,10 @@ use crate::manage::http_guard::hash_password;
 
 /// Arguments of `carom http-password`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Reads the password from standard input, so that it stands in no list of processes, and prints the \
-    line for the configuration. Exit code: 0 done; 1 it did not work; 2 the password is too short.")]
+#[command(
+    after_help = "Reads the password from standard input, so that it stands in no list of processes, and prints the \
+    line for the configuration. Exit code: 0 done; 1 it did not work; 2 the password is too short."
+)]
 pub struct Args {
     /// JSON instead of the line
     #[arg(long)]

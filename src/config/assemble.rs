@@ -175,7 +175,8 @@ fn guard_http(reading: &mut Reading<'_>, http: &HttpMgmt, lines: &[Setting<Globa
     let open = http.access.iter().position(|(ip, _, a)| !ip.is_loopback() && *a > HttpAccess::Monitor);
     if let Some(at) = open.filter(|_| http.port != 0 && !http.has_credentials()) {
         let line = lines.iter().filter(|s| s.name == "http-access").nth(at).map(|s| s.span).unwrap_or_default();
-        let help = "add http-mgmt-password, http-mgmt-password-hash or http-api-key, or let other machines only monitor";
+        let help =
+            "add http-mgmt-password, http-mgmt-password-hash or http-api-key, or let other machines only monitor";
         reading.error(line, "http-access lets other machines change things without a password", help);
     }
     if let Some(line) = first("http-mgmt-port").filter(|_| http.port != 0 && http.access.is_empty()) {

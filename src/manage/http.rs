@@ -303,7 +303,11 @@ fn now() -> Time {
 }
 
 /// Everything comes here; the table of routes is [`http_routes::ROUTES`].
-async fn answer(State(desk): State<Arc<Desk>>, ConnectInfo(Peer(ip)): ConnectInfo<Peer>, request: HttpRequest<Body>) -> Response<Body> {
+async fn answer(
+    State(desk): State<Arc<Desk>>,
+    ConnectInfo(Peer(ip)): ConnectInfo<Peer>,
+    request: HttpRequest<Body>,
+) -> Response<Body> {
     serve(desk, ip, request).await.unwrap_or_else(|problem| {
         let mut response = reply(problem.status, "application/json", json!({ "error": problem.message }).to_string());
         if problem.status == 401 {
@@ -349,7 +353,8 @@ async fn serve(desk: Arc<Desk>, ip: IpAddr, request: HttpRequest<Body>) -> Resul
     }
     let body = tokio::time::timeout(BODY, to_bytes(body, route.most())).await;
     let body = body.map_err(|_| Problem::new(408, "the body did not come in time"))?;
-    let body = body.map_err(|_| Problem::new(413, format!("the body is longer than {} bytes, or broke off", route.most())))?;
+    let body =
+        body.map_err(|_| Problem::new(413, format!("the body is longer than {} bytes, or broke off", route.most())))?;
     let query = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
     let Query(query) = query.map_err(|_| Problem::new(400, "the part behind the ? is not well encoded"))?;
     let content_type = text("content-type").unwrap_or_default();

@@ -218,7 +218,8 @@ mod tests {
     const NOW: Time = Time::from_secs(1_800_000_000);
 
     fn config(more: &str) -> Config {
-        let loaded = crate::config::parse_str("c", &format!("spool s\nhost-name mta.example\nhttp-mgmt-port 1\n{more}"));
+        let loaded =
+            crate::config::parse_str("c", &format!("spool s\nhost-name mta.example\nhttp-mgmt-port 1\n{more}"));
         loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))
     }
 
@@ -234,7 +235,8 @@ mod tests {
 
     #[test]
     fn the_address_decides_and_the_first_line_that_matches_holds() {
-        let config = config("http-access 127.0.0.1 admin\nhttp-access 10.1.0.0/16 none\nhttp-access 10.0.0.0/8 monitor\n");
+        let config =
+            config("http-access 127.0.0.1 admin\nhttp-access 10.1.0.0/16 none\nhttp-access 10.0.0.0/8 monitor\n");
         let guard = Guard::new(&[7; 32]);
         let access = |ip| ask(&guard, &config, ip, Shown::default()).map(|c| c.access);
         assert_eq!(access("127.0.0.1"), Ok(HttpAccess::Admin));
@@ -273,7 +275,8 @@ mod tests {
 
     #[test]
     fn who_guesses_is_not_listened_to_for_a_minute_and_others_are() {
-        let config = config("http-access 0.0.0.0/0 monitor\nhttp-access ::/0 monitor\nhttp-mgmt-password correct-horse\n");
+        let config =
+            config("http-access 0.0.0.0/0 monitor\nhttp-access ::/0 monitor\nhttp-mgmt-password correct-horse\n");
         let guard = Guard::new(&[7; 32]);
         for _ in 0..MAX_FAILURES {
             assert_eq!(ask(&guard, &config, "2001:db8::1", basic_of("a", "guess-again")), Err(401));

@@ -156,27 +156,40 @@ pub const ROUTES: &[Route] = &[
             limit: query.number("limit")?.unwrap_or(PAGE),
         })
     }),
-    route(("GET", "/api/v1/suppressions/export"), HttpAccess::Monitor, "Entries as CSV, lines or JSON lines", |r, _| {
-        let (filter, after, limit) = listing(r, &["format", "hashed"])?;
-        let query = Query { pairs: &r.query, now: r.now };
-        let format = Some(query.text("format")).filter(|f| !f.is_empty()).unwrap_or_else(|| "csv".to_owned());
-        if !matches!(format.as_str(), "csv" | "newline" | "json") {
-            return Err(Problem::new(400, "format is csv, newline or json"));
-        }
-        let hashed = match query.text("hashed").as_str() {
-            "" => false,
-            "sha256" => true,
-            _ => return Err(Problem::new(400, "hashed is sha256")),
-        };
-        Ok(Asked::Export(ExportOptions { filter, after, limit, format, hashed }))
-    }),
-    route(("GET", "/api/v1/suppressions/{}"), HttpAccess::Monitor, "Everything about an address or @domain", |_, subject| {
-        asked(SuppressionCommand::Show { subject: subject.to_owned() })
-    }),
-    route(("POST", "/api/v1/suppressions/check"), HttpAccess::Monitor, "Are these suppressed for such mail?", |r, _| {
-        let CheckBody { subjects, mail, hashed } = json(r)?;
-        asked(SuppressionCommand::Check { subjects, mail, hashed })
-    }),
+    route(
+        ("GET", "/api/v1/suppressions/export"),
+        HttpAccess::Monitor,
+        "Entries as CSV, lines or JSON lines",
+        |r, _| {
+            let (filter, after, limit) = listing(r, &["format", "hashed"])?;
+            let query = Query { pairs: &r.query, now: r.now };
+            let format = Some(query.text("format")).filter(|f| !f.is_empty()).unwrap_or_else(|| "csv".to_owned());
+            if !matches!(format.as_str(), "csv" | "newline" | "json") {
+                return Err(Problem::new(400, "format is csv, newline or json"));
+            }
+            let hashed = match query.text("hashed").as_str() {
+                "" => false,
+                "sha256" => true,
+                _ => return Err(Problem::new(400, "hashed is sha256")),
+            };
+            Ok(Asked::Export(ExportOptions { filter, after, limit, format, hashed }))
+        },
+    ),
+    route(
+        ("GET", "/api/v1/suppressions/{}"),
+        HttpAccess::Monitor,
+        "Everything about an address or @domain",
+        |_, subject| asked(SuppressionCommand::Show { subject: subject.to_owned() }),
+    ),
+    route(
+        ("POST", "/api/v1/suppressions/check"),
+        HttpAccess::Monitor,
+        "Are these suppressed for such mail?",
+        |r, _| {
+            let CheckBody { subjects, mail, hashed } = json(r)?;
+            asked(SuppressionCommand::Check { subjects, mail, hashed })
+        },
+    ),
     route(("POST", "/api/v1/suppressions"), HttpAccess::Operator, "Suppress these", |r, _| {
         let body: AddBody = json(r)?;
         let expires = later(body.expires.as_deref(), r.now)?.0;
@@ -187,32 +200,47 @@ pub const ROUTES: &[Route] = &[
         let RemoveBody { subjects, scope, all_scopes, reason } = json(r)?;
         asked(SuppressionCommand::Remove { subjects, scope, all_scopes, reason, who: r.who.clone() })
     }),
-    route(("DELETE", "/api/v1/suppressions/{}"), HttpAccess::Operator, "Mail may go to this one again", |r, subject| {
-        let DeleteBody { scope, all_scopes, reason } = json(r)?;
-        let subjects = vec![subject.to_owned()];
-        asked(SuppressionCommand::Remove { subjects, scope, all_scopes, reason, who: r.who.clone() })
-    }),
+    route(
+        ("DELETE", "/api/v1/suppressions/{}"),
+        HttpAccess::Operator,
+        "Mail may go to this one again",
+        |r, subject| {
+            let DeleteBody { scope, all_scopes, reason } = json(r)?;
+            let subjects = vec![subject.to_owned()];
+            asked(SuppressionCommand::Remove { subjects, scope, all_scopes, reason, who: r.who.clone() })
+        },
+    ),
     Route {
         list: true,
         ..route(("POST", "/api/v1/suppressions/import"), HttpAccess::Operator, "Bring the list in the body in", import)
     },
-    route(("POST", "/api/v1/suppressions/purge"), HttpAccess::Admin, "Delete entries for good, a piece at a time", |r, _| {
-        let body: PurgeBody = json(r)?;
-        let which = PurgeFilter {
-            removed_before: body.removed_before.as_deref().map(|t| time(t, r.now)).transpose()?.map(|t| t.0),
-            expired: body.expired,
-            source: body.source,
-            batch: body.batch,
-            rule: body.rule,
-            scope: body.scope,
-        };
-        let (dry_run, reason, after) = (body.dry_run, body.reason, body.after);
-        asked(SuppressionCommand::Purge { which, dry_run, reason, who: r.who.clone(), after })
-    }),
-    route(("POST", "/api/v1/forget"), HttpAccess::Admin, "Delete everything about a person but a hash, a piece at a time", |r, _| {
-        let ForgetBody { address, after } = json(r)?;
-        asked(SuppressionCommand::Forget { address, who: r.who.clone(), after })
-    }),
+    route(
+        ("POST", "/api/v1/suppressions/purge"),
+        HttpAccess::Admin,
+        "Delete entries for good, a piece at a time",
+        |r, _| {
+            let body: PurgeBody = json(r)?;
+            let which = PurgeFilter {
+                removed_before: body.removed_before.as_deref().map(|t| time(t, r.now)).transpose()?.map(|t| t.0),
+                expired: body.expired,
+                source: body.source,
+                batch: body.batch,
+                rule: body.rule,
+                scope: body.scope,
+            };
+            let (dry_run, reason, after) = (body.dry_run, body.reason, body.after);
+            asked(SuppressionCommand::Purge { which, dry_run, reason, who: r.who.clone(), after })
+        },
+    ),
+    route(
+        ("POST", "/api/v1/forget"),
+        HttpAccess::Admin,
+        "Delete everything about a person but a hash, a piece at a time",
+        |r, _| {
+            let ForgetBody { address, after } = json(r)?;
+            asked(SuppressionCommand::Forget { address, who: r.who.clone(), after })
+        },
+    ),
 ];
 
 #[derive(Deserialize)]
@@ -327,7 +355,10 @@ fn json<T: DeserializeOwned>(request: &Request) -> Result<T, Problem> {
 fn import(request: &Request, _: &str) -> Made {
     let types = ["text/csv", "application/json", "application/x-ndjson", "application/octet-stream"];
     if !types.contains(&request.content_type.as_str()) {
-        return Err(Problem::new(415, format!("send the list with one of these as Content-Type: {}", types.join(", "))));
+        return Err(Problem::new(
+            415,
+            format!("send the list with one of these as Content-Type: {}", types.join(", ")),
+        ));
     }
     let names = ["format", "column", "scope", "expires", "reason", "hashed", "temporary", "dryRun"];
     let query = Query::of(request, &names)?;
@@ -500,7 +531,8 @@ mod tests {
         assert_eq!(status(request("POST", "/api/v1/suppressions/purge", &[], r#"{"expird":true}"#)), 400);
         let form = Request { content_type: "text/plain".into(), ..request("POST", "/api/v1/forget", &[], "{}") };
         assert_eq!(status(form), 415, "what a web page elsewhere can send");
-        let list = Request { content_type: "text/plain".into(), ..request("POST", "/api/v1/suppressions/import", &[], "") };
+        let list =
+            Request { content_type: "text/plain".into(), ..request("POST", "/api/v1/suppressions/import", &[], "") };
         assert_eq!(status(list), 415);
     }
 

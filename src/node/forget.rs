@@ -51,7 +51,8 @@ pub(super) fn forget(on: &On<'_>, address: &str, who: &str, after: &str) -> Resu
             Ok(json!({ "historyLines": lines, "next": then("history", next, Some("sends")) }))
         }
         "sends" => {
-            let is_theirs = |entry: &[u8]| SendEntry::decode(entry).is_ok_and(|e| AddressKey::of(e.rcpt).as_str() == text);
+            let is_theirs =
+                |entry: &[u8]| SendEntry::decode(entry).is_ok_and(|e| AddressKey::of(e.rcpt).as_str() == text);
             let from = bytes()?;
             let (rows, next) =
                 on.store.tables().forget_sends(&from, MAX_SENDS, &is_theirs).map_err(|e| e.to_string())?;

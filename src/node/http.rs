@@ -22,7 +22,8 @@ pub(super) fn bind(config: &Config) -> Result<Option<(Bound, Identity)>, NodeErr
 }
 
 fn identity(config: &Config) -> Result<Arc<ServerConfig>, String> {
-    server_config(config.http.tls_certificate.as_deref(), &config.host_names).map_err(|e| format!("http-mgmt-port: {e}"))
+    server_config(config.http.tls_certificate.as_deref(), &config.host_names)
+        .map_err(|e| format!("http-mgmt-port: {e}"))
 }
 
 /// Shows the certificate of `config` from now on. A self-signed one stays while the names do.

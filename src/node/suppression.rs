@@ -12,9 +12,9 @@ use crate::manage::suppression::{EntryFilter, ImportInfo, ImportRow, MailFacts, 
 use crate::manage::{Answer, SuppressionCommand};
 use crate::report::quarantine::Quarantine;
 use crate::store::{Store, SuppressTable};
-use crate::suppress::incoming::{self, Batch, NewEntry, NewSubject};
 use crate::suppress::book::Line;
 use crate::suppress::erase::{self, Purge};
+use crate::suppress::incoming::{self, Batch, NewEntry, NewSubject};
 use crate::suppress::operate::{self, Asked, Order, ScopeFilter};
 use crate::suppress::{self, Entry, Filter, Hasher, Key, Listed, Mail, Source, State, SubjectKey, Suppression, audit};
 
@@ -66,8 +66,7 @@ fn carry_out(on: &On<'_>, command: SuppressionCommand) -> Said<Answer> {
         SuppressionCommand::Show { subject } => show(on, &subject)?,
         SuppressionCommand::Check { subjects, mail, hashed } => {
             few(subjects.len())?;
-            let results: Vec<Value> =
-                subjects.iter().map(|s| check(on, s, &mail, hashed)).collect::<Said<_>>()?;
+            let results: Vec<Value> = subjects.iter().map(|s| check(on, s, &mail, hashed)).collect::<Said<_>>()?;
             Answer::data(json!({ "results": results }))
         }
         SuppressionCommand::Add { subjects, scope, reason, expires, who } => {
@@ -104,7 +103,8 @@ fn carry_out(on: &On<'_>, command: SuppressionCommand) -> Said<Answer> {
                 "" => None,
                 subject => Some(list.hasher().subject(&suppress::folded(subject).map_err(words)?)),
             };
-            let after = HEXLOWER.decode(after.as_bytes()).map_err(|_| format!("{after:?} is no place to go on from"))?;
+            let after =
+                HEXLOWER.decode(after.as_bytes()).map_err(|_| format!("{after:?} is no place to go on from"))?;
             let lines = audit::history(tables, subject, Time(since), &after, (limit as usize).min(MAX_PAGE));
             let lines = lines.map_err(words)?;
             let next = lines.next.map(|row| HEXLOWER.encode(&row));
@@ -162,7 +162,8 @@ fn scope_of(scope: &str) -> Said<Scope> {
 }
 
 fn scope_filter(scope: Option<String>) -> Said<Option<ScopeFilter>> {
-    let wrong = |s: &str| format!("{s:?} is no scope: write global, or sender-domain, source, job, list or vmta, and a name");
+    let wrong =
+        |s: &str| format!("{s:?} is no scope: write global, or sender-domain, source, job, list or vmta, and a name");
     scope.map(|s| ScopeFilter::parse(&s).ok_or_else(|| wrong(&s))).transpose()
 }
 
@@ -216,13 +217,7 @@ fn each<E: std::fmt::Display>(
     Answer::data(json!({ "changed": changed, "failed": failed, "results": results }))
 }
 
-fn remove(
-    on: &On<'_>,
-    subjects: &[String],
-    (scope, all): (&Scope, bool),
-    reason: &str,
-    who: &str,
-) -> Said<Answer> {
+fn remove(on: &On<'_>, subjects: &[String], (scope, all): (&Scope, bool), reason: &str, who: &str) -> Said<Answer> {
     let mut results = Vec::with_capacity(subjects.len());
     let (mut changed, mut failed) = (0, 0);
     for subject in subjects {
@@ -253,7 +248,8 @@ fn remove(
         results.push(match done {
             Ok((removed, left)) => {
                 changed += usize::from(!removed.is_empty());
-                let result = if removed.is_empty() { "not suppressed in that scope" } else { "not suppressed any more" };
+                let result =
+                    if removed.is_empty() { "not suppressed in that scope" } else { "not suppressed any more" };
                 json!({ "subject": subject, "changed": !removed.is_empty(), "result": result, "scopes": removed,
                     "stillSuppressedIn": left })
             }
@@ -371,7 +367,9 @@ fn purge(on: &On<'_>, which: PurgeFilter, dry_run: bool, reason: &str, who: &str
         scope: scope_filter(which.scope)?,
     };
     if which.is_empty() {
-        return Err("say what is to be deleted: removed before a time, expired, of a source, batch, rule or scope".into());
+        return Err(
+            "say what is to be deleted: removed before a time, expired, of a source, batch, rule or scope".into()
+        );
     }
     if !dry_run && reason.trim().is_empty() {
         return Err("say why: deleting needs a reason".to_owned());
@@ -382,14 +380,21 @@ fn purge(on: &On<'_>, which: PurgeFilter, dry_run: bool, reason: &str, who: &str
     let said = (!dry_run).then_some((who, why.as_str()));
     let purged = erase::purge(on.list, on.store, &which, key(after)?, said, now()).map_err(words)?;
     if !dry_run && purged.entries > 0 {
-        tracing::info!(entries = purged.entries, active = purged.active, who, "entries of the suppression list deleted");
+        tracing::info!(
+            entries = purged.entries,
+            active = purged.active,
+            who,
+            "entries of the suppression list deleted"
+        );
     }
     Ok(Answer::data(json!({ "entries": purged.entries, "active": purged.active, "next": purged.next.map(hex) })))
 }
 
 fn import_begin(on: &On<'_>, info: ImportInfo) -> Said<Answer> {
     if info.hashed && on.list.hasher().is_keyed() {
-        return Err("this list is kept with a suppression-hash-key, so a list of plain sums can't be taken in".to_owned());
+        return Err(
+            "this list is kept with a suppression-hash-key, so a list of plain sums can't be taken in".to_owned()
+        );
     }
     scope_of(&info.scope)?;
     let new = Batch {

@@ -138,7 +138,13 @@ pub struct Forgotten {
 
 /// Deletes from the entries of an address everything but the hash, and the strikes against it, and leaves a line in the
 /// history that names the hash alone.
-pub fn forget(list: &Suppression, store: &Store, address: &str, who: &str, now: Time) -> Result<Forgotten, SuppressError> {
+pub fn forget(
+    list: &Suppression,
+    store: &Store,
+    address: &str,
+    who: &str,
+    now: Time,
+) -> Result<Forgotten, SuppressError> {
     let subject = list.hasher().subject(&folded(address)?);
     let keys: Vec<Key> = of_subject(store.suppression(), subject)?.into_iter().map(|listed| listed.key).collect();
     let mut strikes = Vec::new();

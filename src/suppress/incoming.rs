@@ -58,7 +58,9 @@ pub enum BatchError {
     #[error("there is no import {0}, or it has ended: begin it again")]
     NotOpen(u32),
     /// Rows before these are missing, or some of these were passed already.
-    #[error("the rows begin behind record {from}, but {done} records have been passed: begin the import again to go on")]
+    #[error(
+        "the rows begin behind record {from}, but {done} records have been passed: begin the import again to go on"
+    )]
     Gap {
         /// Where the rows begin.
         from: u64,
@@ -128,7 +130,8 @@ pub fn begin(store: &Store, new: Batch, anew: bool, now: Time) -> Result<Batch, 
         return Ok(open);
     }
     tables.write(|tx| {
-        let last = tx.suppress_row(SuppressTable::Facts, LAST)?.and_then(|row| Some(u32::from_le_bytes(row.try_into().ok()?)));
+        let last =
+            tx.suppress_row(SuppressTable::Facts, LAST)?.and_then(|row| Some(u32::from_le_bytes(row.try_into().ok()?)));
         let number = last.unwrap_or(0).saturating_add(1);
         tx.put_suppress_row(SuppressTable::Facts, LAST, number.to_le_bytes().to_vec());
         let batch = Batch { batch: number, begun: now.0, ended: 0, done: 0, ..new };
@@ -187,12 +190,7 @@ pub fn enter(
 }
 
 /// The one place where rows of an import become entries; which of them did.
-fn enter_all(
-    tx: &mut Tx<'_>,
-    rows: &[(Key, Entry)],
-    batch: &mut Batch,
-    now: Time,
-) -> Result<Vec<usize>, StoreError> {
+fn enter_all(tx: &mut Tx<'_>, rows: &[(Key, Entry)], batch: &mut Batch, now: Time) -> Result<Vec<usize>, StoreError> {
     let mut entered = Vec::with_capacity(rows.len());
     for (at, (key, entry)) in rows.iter().enumerate() {
         match book::find(tx, key)? {

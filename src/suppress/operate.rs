@@ -118,8 +118,7 @@ pub fn remove_by(list: &Suppression, store: &Store, subject: &str, order: &Order
         });
         // Somebody who was forgotten is not named again by the reason for something else.
         let reason = if before.subject.is_empty() { redacted(order.reason, &subject) } else { order.reason.to_owned() };
-        let entry =
-            Entry { state: State::Removed, by: last, time: order.now, note: reason.as_str().into(), ..before };
+        let entry = Entry { state: State::Removed, by: last, time: order.now, note: reason.as_str().into(), ..before };
         book::put(tx, &key, &entry, (Change::Remove, order.now), (order.who, &reason))?;
         keeps_hashes_only(tx).map(Some)
     })?;

@@ -43,7 +43,10 @@ fn subjects(store: &Store, filter: &Filter) -> Vec<String> {
 }
 
 fn row(subject: &str) -> NewEntry {
-    NewEntry { subject: NewSubject::Text(subject.into()), entry: Entry { rule: "hard".into(), time: NOW, ..Entry::default() } }
+    NewEntry {
+        subject: NewSubject::Text(subject.into()),
+        entry: Entry { rule: "hard".into(), time: NOW, ..Entry::default() },
+    }
 }
 
 #[test]
@@ -148,11 +151,14 @@ fn a_person_who_is_forgotten_goes_on_being_suppressed_by_a_hash() {
         let on = Suppression::new();
         let hash = on.hasher().subject("ann@b.example");
         add(&on, store, "ann@b.example", "global", NOW);
-        store.suppression().write(|tx| {
-            let row = [b"full/".as_slice(), &hash.0].concat();
-            tx.put_suppress_row(crate::store::SuppressTable::Strikes, &row, b"x".to_vec());
-            Ok(())
-        }).unwrap();
+        store
+            .suppression()
+            .write(|tx| {
+                let row = [b"full/".as_slice(), &hash.0].concat();
+                tx.put_suppress_row(crate::store::SuppressTable::Strikes, &row, b"x".to_vec());
+                Ok(())
+            })
+            .unwrap();
         let forgotten = erase::forget(&on, store, "Ann@b.example", "eve", NOW).unwrap();
         assert_eq!((forgotten.entries, forgotten.active, forgotten.strikes), (1, 1, 1));
         let (lines, next) = erase::forget_history(&on, store, "ann@b.example", &[]).unwrap();

@@ -33,7 +33,8 @@ const CHUNK: usize = 1 << 16;
 
 /// Arguments of `carom suppress import`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Formats: auto (by header, by content), newline (an address a line), csv, json, and what others export: \
+#[command(
+    after_help = "Formats: auto (by header, by content), newline (an address a line), csv, json, and what others export: \
     sendgrid (-bounces, -blocks, -spam-reports, -invalid, -unsubscribes), sparkpost, mailgun (-bounces, -complaints, \
     -unsubscribes), ses (ListSuppressedDestinations), postmark, mailchimp (-cleaned, -unsubscribed), carom (what export \
     writes). Files may be packed by gzip or zstd.\n\nWhat is no permanent reason (SendGrid's blocks, 4xx bounces) is left \
@@ -41,7 +42,8 @@ const CHUNK: usize = 1 << 16;
     mend them there, and import that file. Who is on the list already keeps the entry.\n\n\
     An import that was interrupted goes on when the same command is given again. Each has a number: \
     carom suppress purge --batch N --reason R takes it back.\n\n\
-    Exit code: 0 all lines were read; 1 some were set aside, or it did not work; 2 the arguments or the file are wrong.")]
+    Exit code: 0 all lines were read; 1 some were set aside, or it did not work; 2 the arguments or the file are wrong."
+)]
 pub(super) struct Import {
     /// The file; - is standard input
     file: PathBuf,
@@ -304,7 +306,8 @@ pub(super) fn import(desk: &mut Desk<'_>, args: &Import) -> Result<ExitCode, Fai
     let expires = args.expire.as_deref().map(|t| end("--expire", t)).transpose()?.unwrap_or(Time::UNKNOWN);
     let mut identity = digest::Context::new(&digest::SHA256);
     let mut reading = Reading::new(args, &mut identity)?;
-    for option in [&args.format, &for_mail, args.column.as_deref().unwrap_or(""), args.hashed.as_deref().unwrap_or("")] {
+    for option in [&args.format, &for_mail, args.column.as_deref().unwrap_or(""), args.hashed.as_deref().unwrap_or("")]
+    {
         identity.update(option.as_bytes());
         identity.update(&[0, u8::from(args.include_temporary)]);
     }
@@ -354,7 +357,8 @@ pub(super) fn import(desk: &mut Desk<'_>, args: &Import) -> Result<ExitCode, Fai
         ended["rejectedFile"] = json!(rejected.map(|p| p.display().to_string()));
         say!("{ended}")?;
     } else {
-        let (entered, already, again) = (number(&ended, "entered"), number(&ended, "already"), number(&ended, "reentered"));
+        let (entered, already, again) =
+            (number(&ended, "entered"), number(&ended, "already"), number(&ended, "reentered"));
         say!("Import {batch} ({}): {entered} entered, {already} on the list already.", reader.format())?;
         if again > 0 {
             say!("{again} of them had been taken off by hand before.")?;

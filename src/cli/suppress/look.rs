@@ -91,7 +91,13 @@ pub(super) fn list(desk: &mut Desk<'_>, args: &List) -> Result<ExitCode, Failure
 pub(super) fn entry_line(entry: &Value) -> String {
     let hash = format!("#{}", text(entry, "key"));
     let subject = Some(text(entry, "address")).filter(|s| !s.is_empty()).unwrap_or(&hash);
-    format!("{subject:<36} {:<9} {:<20} {:<20} {}", text(entry, "state"), by(entry), day(text(entry, "time")), why(entry))
+    format!(
+        "{subject:<36} {:<9} {:<20} {:<20} {}",
+        text(entry, "state"),
+        by(entry),
+        day(text(entry, "time")),
+        why(entry)
+    )
 }
 
 /// Who entered it, and for whose mail.

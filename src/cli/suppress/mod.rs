@@ -234,7 +234,8 @@ pub(super) fn operator(said: Option<&str>) -> String {
 /// A time as it is given, or counted back from now.
 #[expect(clippy::disallowed_methods, reason = "edge: times are counted back from now")]
 fn time(name: &str, value: &str) -> Result<Time, Misuse> {
-    let ago = value.ends_with(|c: char| c.is_ascii_alphabetic()).then(|| crate::config::values::time(value).ok()).flatten();
+    let ago =
+        value.ends_with(|c: char| c.is_ascii_alphabetic()).then(|| crate::config::values::time(value).ok()).flatten();
     let now: Time = jiff::Timestamp::now().into();
     match ago {
         Some(ago) => Ok(Time(now.0 - i64::try_from(ago.as_micros()).unwrap_or(i64::MAX))),
@@ -248,14 +249,14 @@ fn time(name: &str, value: &str) -> Result<Time, Misuse> {
 #[expect(clippy::disallowed_methods, reason = "edge: times are counted from now")]
 fn end(name: &str, value: &str) -> Result<Time, Misuse> {
     let now: Time = jiff::Timestamp::now().into();
-    let later = value.ends_with(|c: char| c.is_ascii_alphabetic()).then(|| crate::config::values::time(value).ok()).flatten();
+    let later =
+        value.ends_with(|c: char| c.is_ascii_alphabetic()).then(|| crate::config::values::time(value).ok()).flatten();
     let end = match later {
         Some(later) => Some(now + later),
         None => crate::history::times::parse(value),
     };
-    end.filter(|end| *end > now).ok_or_else(|| {
-        Misuse(format!("{name} {value}: no time to come; write 2031-05-01 or, counted from now, 90d"))
-    })
+    end.filter(|end| *end > now)
+        .ok_or_else(|| Misuse(format!("{name} {value}: no time to come; write 2031-05-01 or, counted from now, 90d")))
 }
 
 fn scope(scope: &str) -> Result<String, Misuse> {

@@ -12,8 +12,7 @@ use crate::config::tree::Reading;
 use crate::config::values::{self, ValueError};
 
 /// Of the word `sample`; for documentation and tests.
-pub const SAMPLE_HASH: &str =
-    "pbkdf2-sha256:100000:00112233445566778899aabbccddeeff:0000000000000000000000000000000000000000000000000000000000000000";
+pub const SAMPLE_HASH: &str = "pbkdf2-sha256:100000:00112233445566778899aabbccddeeff:0000000000000000000000000000000000000000000000000000000000000000";
 
 type Read = Result<Change<Global>, ValueError>;
 
@@ -52,7 +51,8 @@ pub(super) fn address(args: &mut Args<'_>, _: &mut Reading<'_>) -> Read {
 }
 
 pub(super) fn access(args: &mut Args<'_>, _: &mut Reading<'_>) -> Read {
-    let help = "write http-access CIDR and one of none, monitor, operator and admin, such as http-access 127.0.0.1 admin";
+    let help =
+        "write http-access CIDR and one of none, monitor, operator and admin, such as http-access 127.0.0.1 admin";
     let (ip, length) = values::cidr(&word(args))?;
     let level = word(args).to_ascii_lowercase();
     // PowerMTA's deny-logs hides logs, of which there are none here.
@@ -69,7 +69,10 @@ pub(super) fn access(args: &mut Args<'_>, _: &mut Reading<'_>) -> Read {
 pub(super) fn password(args: &mut Args<'_>, _: &mut Reading<'_>) -> Read {
     let password = word(args);
     if password.len() < 8 {
-        return wrong("the password is too short", "write at least 8 characters; a # begins a comment, also inside a value");
+        return wrong(
+            "the password is too short",
+            "write at least 8 characters; a # begins a comment, also inside a value",
+        );
     }
     let password = Secret::new(password);
     Ok(Arc::new(move |g| g.http.password = Some(password.clone())))
@@ -87,7 +90,10 @@ pub(super) fn password_hash(args: &mut Args<'_>, _: &mut Reading<'_>) -> Read {
         && is_hex(parts.next(), 64)
         && parts.next().is_none();
     if !right {
-        return wrong("not a hash of a password", "write what carom http-password prints: pbkdf2-sha256:ROUNDS:SALT:HASH");
+        return wrong(
+            "not a hash of a password",
+            "write what carom http-password prints: pbkdf2-sha256:ROUNDS:SALT:HASH",
+        );
     }
     let hash = Secret::new(text);
     Ok(Arc::new(move |g| g.http.password_hash = Some(hash.clone())))

@@ -228,8 +228,19 @@ pub const FORMATS: &[Format] = &[
 
 /// Names of columns that hold addresses, where no format says.
 const ADDRESS: &[&str] = &[
-    "email", "emailaddress", "address", "recipient", "subject", "mail", "rcpt", "emails", "useremail", "contact",
-    "contactemail", "subscriber", "to",
+    "email",
+    "emailaddress",
+    "address",
+    "recipient",
+    "subject",
+    "mail",
+    "rcpt",
+    "emails",
+    "useremail",
+    "contact",
+    "contactemail",
+    "subscriber",
+    "to",
 ];
 const HASH: &[&str] = &["sha256", "hash", "emailsha256", "hashedemail", "digest", "subject", "email"];
 
@@ -262,7 +273,8 @@ pub(super) fn check_name(name: &str) -> Result<(), Refusal> {
     if matches!(name, "csv" | "newline" | "json") || FORMATS.iter().any(|f| is_called(f, name)) {
         return Ok(());
     }
-    let names: Vec<&str> = ["auto", "newline", "csv", "json"].into_iter().chain(FORMATS.iter().map(|f| f.name)).collect();
+    let names: Vec<&str> =
+        ["auto", "newline", "csv", "json"].into_iter().chain(FORMATS.iter().map(|f| f.name)).collect();
     Err(Refusal::Format(name.to_owned(), names.join(", ")))
 }
 
@@ -288,7 +300,8 @@ pub(super) fn by_columns(names: &[String], options: &Options) -> Option<&'static
         let has = |name: &&str| names.iter().any(|n| n == name);
         return named.required.iter().all(has).then_some(named);
     }
-    let fits = |f: &&Format| is_called(f, &options.format) && f.fits(names);
+    // Blocks have no columns of their own: they are known by what the operator, or the file's name, calls them.
+    let fits = |f: &&Format| f.name != "sendgrid-blocks" && is_called(f, &options.format) && f.fits(names);
     let found = FORMATS.iter().find(fits)?;
     // SendGrid's blocks have the columns of its bounces, or of its invalid addresses; the file's name tells.
     let says_blocks = found.name.starts_with("sendgrid") && options.name.to_lowercase().contains("block");

@@ -95,7 +95,9 @@ impl Objects {
                 b'\\' => self.escaped = true,
                 b'"' => {
                     self.in_string = false;
-                    if self.captured.is_some_and(|(depth, _)| depth == self.stack.len()) && self.buffer.first() == Some(&b'"') {
+                    if self.captured.is_some_and(|(depth, _)| depth == self.stack.len())
+                        && self.buffer.first() == Some(&b'"')
+                    {
                         self.emit(found);
                     }
                 }
@@ -165,7 +167,7 @@ impl Objects {
     fn reject(&mut self, found: &mut Vec<Object>, why: &str) {
         let line = self.captured.map_or(self.line, |(_, line)| line);
         let raw = std::mem::take(&mut self.buffer);
-        found.push(Object { line, lines: self.line - line + 1, found: Err(why.to_owned()), raw });
+        found.push(Object { line, lines: self.line.saturating_sub(line) + 1, found: Err(why.to_owned()), raw });
         self.captured = None;
     }
 
@@ -178,7 +180,7 @@ impl Objects {
             Ok(_) => Err("neither an object nor a text".to_owned()),
             Err(error) => Err(format!("this is not JSON: {error}")),
         };
-        found.push(Object { line, lines: self.line - line + 1, found: read, raw });
+        found.push(Object { line, lines: self.line.saturating_sub(line) + 1, found: read, raw });
     }
 }
 

@@ -220,7 +220,9 @@ impl Reader {
                     // What was read as lines so far goes on as it is.
                     let (rest, line) = self.lines.take_all();
                     let mut found = Vec::new();
-                    if let State::Json(objects, _) = &mut self.state {
+                    if let State::Json(objects, _) = &mut self.state
+                        && !rest.is_empty()
+                    {
                         objects.line = line;
                         found = objects.push(&rest);
                     }

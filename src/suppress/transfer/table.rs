@@ -269,7 +269,8 @@ impl Table {
                     return Some((first, 1, Err(why)));
                 }
                 Split::Open => {
-                    let more = if bytes > MAX_RECORD || taken.len() >= MAX_LINES { None } else { Some(lines.next(last)) };
+                    let more =
+                        if bytes > MAX_RECORD || taken.len() >= MAX_LINES { None } else { Some(lines.next(last)) };
                     match more {
                         Some(Some(line)) if !line.too_long => taken.push(line),
                         // The rest of the file may still come.
