@@ -61,8 +61,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     let n = |name: &str| sums.get(name).and_then(Value::as_u64).unwrap_or(0);
     say!(
-        "Forgotten: {} entries, {} strikes, {} lines of history, {} sends, {} quarantined mails.",
+        "Forgotten: {} entries, {} mentions in others, {} strikes, {} lines of history, {} sends, {} quarantined mails.",
         n("entries"),
+        n("otherEntries"),
         n("strikes"),
         n("historyLines"),
         n("sends"),

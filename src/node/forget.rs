@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::now;
 use super::suppression::On;
 use crate::event::{AddressKey, SendEntry};
-use crate::suppress::{erase, folded};
+use crate::suppress::{Key, erase, folded};
 
 /// Sends looked at in one piece, at most.
 const MAX_SENDS: usize = 1_000_000;
@@ -42,8 +42,17 @@ pub(super) fn forget(on: &On<'_>, address: &str, who: &str, after: &str) -> Resu
             tracing::info!(who, entries = done.entries, "a person was forgotten");
             Ok(json!({
                 "entries": done.entries, "stillSuppressed": done.active > 0, "strikes": done.strikes,
-                "next": "history:",
+                "next": "entries:",
             }))
+        }
+        "entries" => {
+            let from = Key::from_bytes(&bytes()?);
+            let (entries, next) = erase::forget_mentions(on.list, on.store, &text, from).map_err(|e| e.to_string())?;
+            let next = next.map(|key| {
+                let (bytes, len) = key.bytes();
+                bytes[..len].to_vec()
+            });
+            Ok(json!({ "otherEntries": entries, "next": then("entries", next, Some("history")) }))
         }
         "history" => {
             let (lines, next) =

@@ -185,6 +185,51 @@ pub fn forget(
     Ok(forgotten)
 }
 
+/// Takes an address out of the notes and replies of other people's entries behind `after`: the number of those that named
+/// it, and where the next piece begins.
+pub fn forget_mentions(
+    list: &Suppression,
+    store: &Store,
+    address: &str,
+    after: Option<Key>,
+) -> Result<(u64, Option<Key>), SuppressError> {
+    let text = folded(address)?;
+    let subject = list.hasher().subject(&text);
+    let (mut keys, mut next, mut last, mut looked_at) = (Vec::new(), None, None, 0);
+    let (from, len) = after.map_or(([0; 24], 0), |key| key.bytes());
+    let without = |entry: &Entry| {
+        let (note, reply) = (redacted(&entry.note, &text), redacted(&entry.reply, &text));
+        let named = *note != *entry.note || *reply != *entry.reply;
+        named.then(|| Entry { note: note.into(), reply: reply.into(), ..entry.clone() })
+    };
+    store.suppression().for_each_entry(&from[..len], &mut |key, row| {
+        let Some(key) = Key::from_bytes(key).filter(|key| after.is_none_or(|after| *key > after)) else { return true };
+        if looked_at == MAX_SCAN || keys.len() == MAX_PIECE {
+            next = last;
+            return false;
+        }
+        looked_at += 1;
+        last = Some(key);
+        let names = |entry: &Entry| key.subject != subject && without(entry).is_some();
+        // Most say nothing of anybody, and need not be looked through.
+        if row.iter().filter(|b| **b == b'@').count() > 1 && Entry::decode(row).is_ok_and(|e| names(&e)) {
+            keys.push(key);
+        }
+        true
+    })?;
+    if !keys.is_empty() {
+        store.suppression().write(|tx| {
+            for key in &keys {
+                if let Some(entry) = book::find(tx, key)?.as_ref().and_then(without) {
+                    book::put_silently(tx, key, &entry)?;
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok((keys.len() as u64, next))
+}
+
 /// Takes an address out of the lines of the history behind `after`: the number of lines that named it, and where the next
 /// piece begins.
 pub fn forget_history(
