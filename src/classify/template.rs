@@ -166,7 +166,7 @@ fn is_core(c: char) -> bool {
 
 fn mask_word(word: &str, out: &mut String) {
     if let Some(at) = word.find("://") {
-        let scheme = word[..at].rfind(|c: char| !c.is_ascii_alphanumeric()).map_or(0, |n| n + 1);
+        let scheme = word[..at].rfind(|c: char| !c.is_ascii_alphanumeric()).map_or(0, |n| word.ceil_char_boundary(n + 1));
         if scheme > 0 {
             mask_word(&word[..scheme], out);
         }
@@ -632,6 +632,12 @@ mod tests {
         assert_eq!(templates.place("551 two"), Some(1));
         assert_eq!(templates.place("552 three"), None);
         assert_eq!(templates.place("550 one"), Some(0));
+    }
+
+    #[test]
+    fn a_url_behind_letters_that_take_several_bytes_is_masked_like_any_other() {
+        assert_eq!(masked("siehe用x://a.example/b?1"), masked("siehe用x://c.example/d?2"));
+        assert!(masked("é://").starts_with('é'));
     }
 
     proptest! {
