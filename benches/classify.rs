@@ -6,8 +6,6 @@ use std::hint::black_box;
 
 use carom::classify::RuleSet;
 use carom::config::PatternSource;
-use carom::event::{AddressKey, EventId, StoreId, Time};
-use carom::suppress::{Entry, Source, Suppression};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// Wordings as receivers give them; `{}` stands for what differs from reply to reply.
@@ -107,34 +105,5 @@ fn thousands(c: &mut Criterion) {
     }
 }
 
-fn look_ups(c: &mut Criterion) {
-    let list = Suppression::new();
-    let entry = |seq| Entry {
-        source: Source::Auto,
-        rule: "hard".into(),
-        by: EventId { store: StoreId(1), seq },
-        time: Time::from_secs(1_800_000_000),
-        category: "bad-mailbox".into(),
-        reply: "550 5.1.1 user unknown".into(),
-        note: "".into(),
-    };
-    const ADDRESSES: u64 = 1_000_000;
-    for n in 0..ADDRESSES {
-        list.apply(&AddressKey::of(&format!("user{n}@example.net")), &entry(n + 1));
-    }
-    println!("{} addresses, {:.1} bytes each", list.len(), list.memory() as f64 / list.len() as f64);
-    let present: Vec<String> = (0..10_000).map(|n| format!("user{}@example.net", n * 97)).collect();
-    let absent: Vec<String> = (0..10_000).map(|n| format!("nobody{}@example.net", n * 97)).collect();
-    let folded: Vec<String> = (0..10_000).map(|n| format!("Nobody{}@Example.NET", n * 97)).collect();
-    let mut group = c.benchmark_group("suppressed");
-    for (name, addresses) in [("absent", &absent), ("absent, upper case", &folded), ("present", &present)] {
-        let mut next = addresses.iter().cycle();
-        group.bench_function(name, |b| {
-            b.iter(|| black_box(list.check(black_box(next.next().map_or("", String::as_str)))));
-        });
-    }
-    group.finish();
-}
-
-criterion_group!(benches, verdicts, thousands, look_ups);
+criterion_group!(benches, verdicts, thousands);
 criterion_main!(benches);

@@ -37,6 +37,7 @@ fn message(id: MessageId, body: &Bytes) -> Arc<Message> {
             message_id_header: "20261121.4f2c61a02b9d7788@news.example.com".into(),
             headers: PairsBuf::default(),
             route: Route::Deliver,
+            terms: Default::default(),
             no_dsn: false,
             return_full: false,
             ret_given: false,

@@ -46,6 +46,7 @@ fn message(id: u64, rcpts: usize, body: &[u8]) -> Message {
             message_id_header: "m@example.com".into(),
             headers,
             route: Route::Deliver,
+            terms: Default::default(),
             no_dsn: id == 4,
             return_full: false,
             ret_given: false,
@@ -93,7 +94,7 @@ async fn make(dir: &Path) {
         .write(|tx| {
             tx.put_rule_set(RULES, "the text of the rules")?;
             tx.put_consumer("acct-file a.csv", &ConsumerRow { cursor: 3, state: b"{}".to_vec() })?;
-            tx.put_suppressed("dead@example.net", b"entry")?;
+            tx.put_suppressed("dead@example.net", b"entry");
             tx.put_send(("m@example.com", "r0@example.net"), &[], b"send", Time::from_secs(1_800_000_000))?;
             tx.put_counter("warm-up", 42)
         })
@@ -166,7 +167,9 @@ fn look(dir: &Path, id: Option<StoreId>) {
     assert_eq!(tables.rule_set(RULES).unwrap().unwrap(), "the text of the rules");
     let row = ConsumerRow { cursor: 3, state: b"{}".to_vec() };
     assert_eq!(tables.consumers().unwrap(), [("acct-file a.csv".to_owned(), row)]);
-    assert_eq!(tables.suppressed("dead@example.net").unwrap().unwrap(), b"entry");
+    let mut listed = Vec::new();
+    tables.for_each_suppressed(&mut |key, row| listed.push((key.to_owned(), row.to_vec()))).unwrap();
+    assert_eq!(listed, [("dead@example.net".to_owned(), b"entry".to_vec())]);
     assert_eq!(tables.find_send("m@example.com", Some("r0@example.net")).unwrap().unwrap(), b"send");
     assert_eq!(tables.counter("warm-up").unwrap(), 42);
 }

@@ -9,12 +9,12 @@ use std::time::Duration;
 use carom::config::Config;
 use carom::delivery::notify::{self, Ending};
 use carom::event::record::PairsBuf;
-use carom::event::{Action, AddressKey, Event, EventId, Events, Kind, MessageId, SourceType, StoreId, Time};
+use carom::event::{Action, AddressKey, Event, EventId, Events, Kind, MessageId, Scope, SourceType, StoreId, Time};
 use carom::node::{Node, Options};
 use carom::report::{Recognised, ReportKind, recognise};
 use carom::sim::disk::SimDisk;
 use carom::store::{Envelope, Finish, Message, Recipient, Route, Store};
-use carom::suppress::{Entry, Source};
+use carom::suppress::{Entry, Mail};
 use proptest::prelude::*;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -50,6 +50,7 @@ fn message(rcpts: &[&str], body: &[u8]) -> Message {
             message_id_header: "m1@sender.example".into(),
             headers: PairsBuf::default(),
             route: Route::Deliver,
+            terms: Default::default(),
             no_dsn: false,
             return_full: false,
             ret_given: false,
@@ -497,14 +498,14 @@ async fn a_suppressed_recipient_and_a_processor_s_address_cause_no_report() {
     assert_eq!((house.mx.reports().len(), house.count(Kind::Bounced).await), (0, 1));
     // The bounce has put the address on the suppression list, once it got there.
     for _ in 0..500 {
-        if house.node.suppression().check("bad@example.net").is_some() {
+        if house.node.suppression().check("bad@example.net", &Mail::default(), Time::from_secs(1)).is_some() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     house.send("news@sender.example", &["bad@example.net"]).await;
     assert_eq!((house.mx.reports().len(), house.count(Kind::Bounced).await), (0, 2));
-    assert!(house.node.suppression().check("bad@example.net").is_some());
+    assert!(house.node.suppression().check("bad@example.net", &Mail::default(), Time::from_secs(1)).is_some());
     house.stop().await;
 }
 
@@ -516,15 +517,15 @@ async fn a_recipient_that_is_suppressed_while_it_waits_causes_no_report() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let entry = Entry {
-            source: Source::Auto,
             rule: "hard".into(),
             by: EventId { store: StoreId(1), seq: 1 },
             time: Time::from_secs(1),
             category: "bad-mailbox".into(),
-            reply: "".into(),
-            note: "".into(),
+            ..Entry::default()
         };
-        house.node.suppression().apply(&AddressKey::of("later@example.net"), &entry);
+        let list = house.node.suppression();
+        let subject = list.hasher().address(&AddressKey::of("later@example.net"));
+        list.apply(&subject.in_scope(&Scope::global()), &entry);
     };
     tokio::join!(house.send("news@sender.example", &["later@example.net"]), suppress);
     assert_eq!((house.mx.reports().len(), house.count(Kind::Bounced).await), (0, 1));

@@ -59,6 +59,7 @@ fn message(id: MessageId, rcpts: u16, len: usize) -> Arc<Message> {
             message_id_header: "".into(),
             headers: PairsBuf::default(),
             route: Route::Deliver,
+            terms: Default::default(),
             no_dsn: false,
             return_full: false,
             ret_given: false,

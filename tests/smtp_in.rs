@@ -20,7 +20,7 @@ use carom::smtp::answer::Answer;
 use carom::smtp::data::Content;
 use carom::smtp::server::{Action, MAX_RECIPIENTS, Session};
 use carom::store::{Envelope, Message, RcptState, Route, StoreError};
-use carom::suppress::Suppressed;
+use carom::suppress::{Mail, Suppressed};
 use proptest::prelude::*;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
@@ -56,9 +56,9 @@ impl Spool for Memory {
     fn refused(&self) -> Option<String> {
         self.with(|k| k.full.then(|| "disk full".into()))
     }
-    fn suppressed(&self, rcpt: &str) -> Option<Suppressed> {
+    fn suppressed(&self, rcpt: &str, _: &Mail<'_>) -> Option<Suppressed> {
         let hit = self.with(|k| k.suppressed.contains(&rcpt.to_lowercase()));
-        hit.then(|| Suppressed { by: 42, rule: "hard".into() })
+        hit.then(|| Suppressed { by: 42, list: "auto:hard".into(), held: false })
     }
     fn next_message_id(&self) -> MessageId {
         self.with(|k| {
@@ -380,7 +380,7 @@ async fn every_recipient_gets_an_r_event_with_all_that_accounting_asks_for() {
     let mut members = Vec::new();
     for _ in 0..3 {
         let mut s = submission(config(POOL), content);
-        s.rcpts[1].suppressed = Some(Suppressed { by: 42, rule: "manual".into() });
+        s.rcpts[1].suppressed = Some(Suppressed { by: 42, list: "manual".into(), held: false });
         let id = intake.submit(s).await.unwrap();
         let (message, received) = memory.with(|k| k.messages.last().cloned().unwrap());
         assert_eq!(message.envelope.id, id);

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use carom::config::{Config, Listener};
 use carom::disk::RealDisk;
-use carom::event::{AddressKey, EventId, StoreId, Time};
+use carom::event::{AddressKey, EventId, Scope, StoreId, Time};
 use carom::intake::smtp_listener::{bind, serve};
 use carom::intake::submit::Intake;
 use carom::queue::Engine;
 use carom::store::{Options, Route, Store};
-use carom::suppress::{Entry, Source, Suppression};
+use carom::suppress::{Entry, Suppression};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -51,19 +51,18 @@ async fn a_message_is_kept_accounted_and_queued_before_the_250_and_survives_a_re
     let config = Arc::new(ArcSwap::from_pointee(config()));
     let (queue, suppression) = (Engine::new(config.clone()), Suppression::new());
     let entry = Entry {
-        source: Source::Auto,
         rule: "hard".into(),
         by: EventId { store: StoreId(1), seq: 42 },
         time: Time::from_secs(1),
         category: "bad-mailbox".into(),
-        reply: "".into(),
-        note: "".into(),
+        ..Entry::default()
     };
-    suppression.apply(&AddressKey::of("gone@example.net"), &entry);
+    let subject = suppression.hasher().address(&AddressKey::of("gone@example.net"));
+    suppression.apply(&subject.in_scope(&Scope::global()), &entry);
     let bound = bind(&config.load()).unwrap();
     let address = bound[0].socket.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
-    let intake = Intake::new(store.clone(), queue.clone(), suppression, config);
+    let intake = Intake::new(store.clone(), queue.clone(), suppression, config, || Time::from_secs(1));
     let served = tokio::spawn(serve(bound, intake, stopped));
 
     let mut client = TcpStream::connect(address).await.unwrap();

@@ -19,9 +19,10 @@ mod tests;
 use std::collections::HashMap;
 
 use crate::classify::{FailureKind, RuleSets};
-use crate::event::{AddressKey, Event};
-use crate::store::{Store, StoreError, Tables, Tx};
-use crate::suppress::{Entry, Source, Suppression, decide};
+use crate::event::{AddressKey, Event, Scope};
+use crate::store::{Store, StoreError, SuppressTable, Tables, Tx};
+use crate::suppress::book::{self, Change};
+use crate::suppress::{Entry, Key, Source, Suppression, decide};
 use follow::{Effect, Urgency};
 pub use follow::{Follower, Running};
 pub use send_index::SendIndex;
@@ -35,12 +36,9 @@ pub type Suppressor = Follower<Suppressing>;
 /// Loads the list from the tables into `list` and opens the consumer where it stopped. `rules` are the sets
 /// that are compiled already; others are fetched by the stamp of the events.
 pub fn open(store: &Store, list: &Suppression, rules: RuleSets) -> Result<Suppressor, StoreError> {
-    let loaded = list.load(store.tables())?;
+    let loaded = list.load(store)?;
     tracing::info!(addresses = loaded, "suppression list loaded");
-    Follower::open(
-        store,
-        Suppressing { list: list.clone(), tables: store.tables().clone(), rules, waiting: HashMap::new() },
-    )
+    Follower::open(store, Suppressing { list: list.clone(), store: store.clone(), rules, waiting: HashMap::new() })
 }
 
 /// Most entries that wait for one commit.
@@ -50,14 +48,18 @@ const MAX_WAITING: usize = 10_000;
 #[derive(Debug)]
 pub struct Suppressing {
     list: Suppression,
-    tables: Tables,
+    store: Store,
     rules: RuleSets,
     /// Applied in memory and not yet committed.
-    waiting: HashMap<AddressKey, Entry>,
+    waiting: HashMap<Key, Entry>,
 }
 
 impl Effect for Suppressing {
     const NAME: &'static str = CONSUMER;
+
+    fn tables(store: &Store) -> &Tables {
+        store.suppression()
+    }
 
     fn apply(&mut self, event: &Event<'_>) -> Result<(), StoreError> {
         use crate::event::Kind;
@@ -68,7 +70,7 @@ impl Effect for Suppressing {
                 (event.category.to_owned(), FailureKind::of(event.category, None, false))
             }
             Kind::Bounced | Kind::RemoteBounce if event.is_permanent_failure() => {
-                match self.rules.of(event.rules, || self.tables.rule_set(event.rules))? {
+                match self.rules.of(event.rules, || self.store.tables().rule_set(event.rules))? {
                     Some(rules) => {
                         let verdict = rules.classify(event);
                         (verdict.category.to_owned(), verdict.kind())
@@ -80,7 +82,8 @@ impl Effect for Suppressing {
             _ => return Ok(()),
         };
         let Some(rule) = decide(event, &category, kind == FailureKind::Hard) else { return Ok(()) };
-        let key = AddressKey::of(event.rcpt);
+        let address = AddressKey::of(event.rcpt);
+        let key = self.list.hasher().address(&address).in_scope(&Scope::global());
         if self.waiting.contains_key(&key) || self.is_covered(&key, event.seq)? {
             return Ok(());
         }
@@ -92,10 +95,13 @@ impl Effect for Suppressing {
             category: category.into(),
             reply: event.reply_text().into(),
             note: event.feedback_type.into(),
+            provider: event.provider.into(),
+            subject: address.as_str().into(),
+            ..Entry::default()
         };
         self.list.apply(&key, &entry);
         tracing::info!(
-            address = key.as_str(),
+            address = address.as_str(),
             rule = rule.name,
             category = &*entry.category,
             event = %entry.by,
@@ -116,19 +122,17 @@ impl Effect for Suppressing {
 
     fn write(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         for (key, entry) in &self.waiting {
-            let before = tx.suppressed(key.as_str())?;
-            let covered = before.and_then(|row| Entry::decode(&row).ok()).is_some_and(|e| e.covers(entry.by.seq));
-            if !covered {
-                tx.put_suppressed(key.as_str(), &entry.encode())?;
+            if !book::find(tx, key)?.is_some_and(|e| e.covers(entry.by.seq)) {
+                book::put(tx, key, entry, (Change::Enter, entry.time), (&entry.rule, &entry.reply))?;
             }
         }
         Ok(())
     }
 
     fn committed(&mut self) {
-        for (key, entry) in self.waiting.drain() {
+        for (key, entry) in std::mem::take(&mut self.waiting) {
             // An operator may have taken the address off between our look and our writing.
-            let row = self.tables.suppressed(key.as_str()).ok().flatten().and_then(|row| Entry::decode(&row).ok());
+            let row = self.row(&key).ok().flatten();
             if let Some(row) = row.filter(|row| *row != entry) {
                 self.list.apply(&key, &row);
             }
@@ -138,8 +142,13 @@ impl Effect for Suppressing {
 
 impl Suppressing {
     /// Whether the tables already say what this event would: it was committed before, or an operator's word is newer.
-    fn is_covered(&self, key: &AddressKey, seq: u64) -> Result<bool, StoreError> {
-        let row = self.tables.suppressed(key.as_str())?;
-        Ok(row.and_then(|row| Entry::decode(&row).ok()).is_some_and(|entry| entry.covers(seq)))
+    fn is_covered(&self, key: &Key, seq: u64) -> Result<bool, StoreError> {
+        Ok(self.row(key)?.is_some_and(|entry| entry.covers(seq)))
+    }
+
+    fn row(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        let (bytes, len) = key.bytes();
+        let row = self.store.suppression().suppress_row(SuppressTable::Entries, &bytes[..len])?;
+        Ok(row.and_then(|row| Entry::decode(&row).ok()))
     }
 }

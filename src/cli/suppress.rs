@@ -111,7 +111,7 @@ fn list(peer: &mut Peer, limit: u64, json: bool) -> Result<ExitCode, Failure> {
             }
         }
         left -= entries.len() as u64;
-        match entries.last().and_then(|e| e.get("address")).and_then(serde_json::Value::as_str) {
+        match entries.last().and_then(|e| e.get("key")).and_then(serde_json::Value::as_str) {
             Some(last) if entries.len() as u32 == page => last.clone_into(&mut after),
             _ => break,
         }

@@ -147,9 +147,7 @@ impl Attempt<'_> {
     pub fn suppressed(&self, drawn: &mut Drawn, why: &Suppressed, ledgered: &mut Ledgered) {
         let state = drawn.entry.state();
         let rcpt = self.rcpt(state.index);
-        // The list's name says whether Carom found out itself (`auto:hard`) or an operator entered the address.
-        let prefix = if why.rule == "manual" { "" } else { "auto:" };
-        let diag = format!("smtp;550 5.7.1 recipient is in suppression list \"{prefix}{}\": <{rcpt}>", why.rule);
+        let diag = format!("smtp;550 5.7.1 {}", why.text(rcpt));
         self.end_without_attempt(drawn, status(5, 7, 1), &diag, category::SUPPRESSED, why.by, ledgered);
     }
 

@@ -18,6 +18,7 @@ use crate::config::model::{FileFormat, QueueSettings};
 use crate::event::{DeliveryType, EnhancedStatus, MessageId, Stage, StoreId, Time};
 use crate::queue::{Fate, Next, Purpose};
 use crate::store::{Envelope, Message};
+use crate::suppress::Mail;
 
 use super::attempt::{Attempt, Facts, Ledgered};
 use super::outcome::{Outcome, Verdict, status};
@@ -50,10 +51,10 @@ async fn deliver(session: &mut Session, id: MessageId, facts: &Facts) {
     let store = session.context.store.id();
     let ready = |fate: &Fate| *fate == Fate::Again;
     let drawn = || session.permit.drawn.iter().filter(|d| d.entry.message() == id && ready(&d.fate));
-    let suppression = &session.context.suppression;
+    let (suppression, mail, at) = (&session.context.suppression, Mail::of(&message.envelope), now());
     let mut wanted: Vec<u16> = drawn().map(|d| d.entry.state().index).collect();
     wanted.retain(|i| {
-        message.envelope.rcpts.get(usize::from(*i)).is_some_and(|r| suppression.check(&r.address).is_none())
+        message.envelope.rcpts.get(usize::from(*i)).is_some_and(|r| suppression.check(&r.address, &mail, at).is_none())
     });
 
     session.under_way(&message, facts);
@@ -71,13 +72,15 @@ async fn deliver(session: &mut Session, id: MessageId, facts: &Facts) {
         let outcome = match written.get(&index) {
             Some(Ok(text)) => Outcome::local(Verdict::Delivered, status(2, 0, 0), text, Stage::Eod, ""),
             Some(Err((code, text))) => Outcome::local(Verdict::Deferred, *code, text, Stage::Eod, ""),
-            None => match session.context.suppression.check(attempt.rcpt(index)) {
-                Some(why) => {
-                    attempt.suppressed(drawn, &why, &mut told);
-                    continue;
+            None => {
+                match session.context.suppression.check(attempt.rcpt(index), &Mail::of(attempt.envelope), attempt.now) {
+                    Some(why) => {
+                        attempt.suppressed(drawn, &why, &mut told);
+                        continue;
+                    }
+                    None => Outcome::local(Verdict::Deferred, status(4, 3, 0), "writing it broke off", Stage::Eod, ""),
                 }
-                None => Outcome::local(Verdict::Deferred, status(4, 3, 0), "writing it broke off", Stage::Eod, ""),
-            },
+            }
         };
         attempt.record(drawn, outcome, &mut told);
     }
@@ -239,6 +242,7 @@ mod tests {
             message_id_header: "".into(),
             headers: PairsBuf::default(),
             route: Route::Deliver,
+            terms: Default::default(),
             no_dsn: false,
             return_full: false,
             ret_given: false,

@@ -17,6 +17,7 @@ use crate::queue::{Fate, Limits, Next, Permit, Purpose};
 use crate::smtp::client::{Mail, Transaction};
 use crate::smtp::dsn::{Dsn, RcptDsn, Return};
 use crate::store::{Envelope, Finish, LoadError, Message, RcptState, StoreError};
+use crate::suppress;
 
 use super::attempt::{self, Attempt, Facts, Ledgered};
 use super::dialogue::Connection;
@@ -207,7 +208,9 @@ impl Session {
                 drawn.fate = Fate::Done;
                 continue;
             };
-            if let Some(why) = self.context.suppression.check(&recipient.address) {
+            if let Some(why) =
+                self.context.suppression.check(&recipient.address, &suppress::Mail::of(envelope), attempt.now)
+            {
                 attempt.suppressed(drawn, &why, &mut told);
                 continue;
             }
@@ -417,7 +420,11 @@ impl Session {
         let attempt = Attempt { envelope: &message.envelope, queue: &queue, settings: &settings, facts, now: now() };
         let mut told = Ledgered::default();
         for drawn in self.permit.drawn.iter_mut().filter(|d| d.entry.message() == id && d.fate == Fate::Again) {
-            match self.context.suppression.check(attempt.rcpt(drawn.entry.state().index)) {
+            match self.context.suppression.check(
+                attempt.rcpt(drawn.entry.state().index),
+                &suppress::Mail::of(attempt.envelope),
+                attempt.now,
+            ) {
                 Some(why) => attempt.suppressed(drawn, &why, &mut told),
                 None => attempt.record(drawn, outcome, &mut told),
             }

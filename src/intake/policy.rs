@@ -15,7 +15,6 @@ use crate::config::{Config, Source, User};
 use crate::event::Address;
 use crate::event::address::canonical_domain;
 use crate::smtp::answer::Answer;
-use crate::suppress::Suppressed;
 
 use super::route;
 
@@ -49,13 +48,6 @@ fn is_relay_domain(config: &Config, domain: &str) -> bool {
 pub fn is_our_postmaster(config: &Config, rcpt: &Address) -> bool {
     rcpt.local().eq_ignore_ascii_case("postmaster")
         && config.host_names.iter().any(|h| h.eq_ignore_ascii_case(&canonical_domain(rcpt.domain())))
-}
-
-/// What is said about a suppressed recipient, in the reply as in the `b` record (reference/submission.md, section 8).
-pub fn suppressed_text(suppressed: &Suppressed, rcpt: &str) -> String {
-    // What the rules entered is told apart from lists that people keep.
-    let prefix = if suppressed.rule == "manual" { "" } else { "auto:" };
-    format!("recipient is in suppression list \"{prefix}{}\": <{rcpt}>", suppressed.rule)
 }
 
 #[cfg(test)]
@@ -107,12 +99,5 @@ mod tests {
         ] {
             assert_eq!(allowed(&lines, Some("ann"), "x@example.net"), may, "{lines}");
         }
-    }
-
-    #[test]
-    fn the_lists_that_rules_keep_are_named_apart() {
-        let text = |rule: &str| suppressed_text(&Suppressed { by: 1, rule: rule.into() }, "a@b.example");
-        assert_eq!(text("complaint"), "recipient is in suppression list \"auto:complaint\": <a@b.example>");
-        assert_eq!(text("manual"), "recipient is in suppression list \"manual\": <a@b.example>");
     }
 }

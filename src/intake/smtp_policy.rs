@@ -14,9 +14,10 @@ use crate::smtp::sasl::Credentials;
 use crate::smtp::server::{Hello, Offer, Policy, Received};
 use crate::smtp::transcript;
 use crate::store::Route;
+use crate::suppress;
 
 use super::login::{auth_offered, login};
-use super::policy::{self, RELAYING_DENIED, suppressed_text};
+use super::policy::{self, RELAYING_DENIED};
 use super::route::{is_processors_own, route};
 use super::submit::{Accepted, Intake, MAX_CONTENT, STORE_REFUSES, Spool, Submission};
 
@@ -215,13 +216,13 @@ impl<S: Spool> Policy for SmtpPolicy<S> {
         let route = route(&self.config, address);
         agree(rcpts, route)?;
         let suppressed = match route {
-            Route::Deliver => self.intake.spool().suppressed(address.as_str()),
+            Route::Deliver => self.intake.spool().suppressed(address.as_str(), &suppress::Mail::default()),
             // Reports to us are never held back.
             Route::Bounce | Route::Feedback => None,
         };
         match &suppressed {
             Some(why) if !self.source.accept_invalid_recipients => {
-                return Err(Answer::with(550, "5.7.1", suppressed_text(why, address.as_str())));
+                return Err(Answer::with(550, "5.7.1", why.text(address.as_str())));
             }
             _ => {}
         }

@@ -21,10 +21,9 @@ use crate::smtp::answer::Answer;
 use crate::smtp::data::Content;
 use crate::smtp::dsn::Return;
 use crate::store::{Envelope, Finish, Message, RcptState, Recipient, Route, Store, StoreError};
-use crate::suppress::{Suppressed, Suppression};
+use crate::suppress::{Mail, Suppressed, Suppression};
 
 use super::header::{self, HeaderError, Stamp};
-use super::policy::suppressed_text;
 use super::slots::Held;
 use super::virtual_mta::{self, Turns, VirtualMtaError};
 
@@ -35,8 +34,8 @@ pub const MAX_CONTENT: usize = 50 << 20;
 pub trait Spool: Clone + Send + Sync + 'static {
     /// Why no mail can be taken now, if so.
     fn refused(&self) -> Option<String>;
-    /// Whether mail to this recipient is suppressed.
-    fn suppressed(&self, rcpt: &str) -> Option<Suppressed>;
+    /// Whether this mail to this recipient is suppressed.
+    fn suppressed(&self, rcpt: &str, mail: &Mail<'_>) -> Option<Suppressed>;
     /// An id that was never given before.
     fn next_message_id(&self) -> MessageId;
     /// Durable when it returns.
@@ -56,6 +55,8 @@ pub struct Rooms {
     pub queue: Engine,
     /// Who is not mailed.
     pub suppression: Suppression,
+    /// The clock: entries of the list may end.
+    pub now: fn() -> Time,
 }
 
 impl Spool for Rooms {
@@ -63,8 +64,8 @@ impl Spool for Rooms {
         self.store.intake_refused()
     }
 
-    fn suppressed(&self, rcpt: &str) -> Option<Suppressed> {
-        self.suppression.check(rcpt)
+    fn suppressed(&self, rcpt: &str, mail: &Mail<'_>) -> Option<Suppressed> {
+        self.suppression.check(rcpt, mail, (self.now)())
     }
 
     fn next_message_id(&self) -> MessageId {
@@ -99,8 +100,14 @@ pub struct Intake<S = Rooms> {
 
 impl Intake<Rooms> {
     /// For the real rooms. `config` is read anew for each session and transaction, so that a reload applies to them.
-    pub fn new(store: Store, queue: Engine, suppression: Suppression, config: Arc<ArcSwap<Config>>) -> Intake<Rooms> {
-        Intake::with_spool(Rooms { store, queue, suppression }, config)
+    pub fn new(
+        store: Store,
+        queue: Engine,
+        suppression: Suppression,
+        config: Arc<ArcSwap<Config>>,
+        now: fn() -> Time,
+    ) -> Intake<Rooms> {
+        Intake::with_spool(Rooms { store, queue, suppression, now }, config)
     }
 }
 
@@ -278,7 +285,7 @@ pub fn prepare(submission: Submission, id: MessageId, turns: &Turns) -> Result<P
             Some(why) => suppressed.push(Ended {
                 index,
                 suppressed_by: why.by,
-                diag: format!("smtp;550 5.7.1 {}", suppressed_text(why, &rcpt.address)),
+                diag: format!("smtp;550 5.7.1 {}", why.text(&rcpt.address)),
                 queue: queue_name(&rcpt.address, &chosen.virtual_mta),
             }),
         }
@@ -304,6 +311,7 @@ pub fn prepare(submission: Submission, id: MessageId, turns: &Turns) -> Result<P
         message_id_header: processed.message_id.into(),
         headers: processed.kept,
         route,
+        terms: Default::default(),
         rcpts: rcpts
             .iter()
             .map(|r| Recipient { address: r.address.clone(), orcpt: r.orcpt.clone(), notify: r.notify })

@@ -2,16 +2,17 @@
 
 use std::sync::PoisonError;
 
+use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 
 use super::{Inner, now, quarantine};
 use crate::accounting::feedback::novelty;
 use crate::config::{self, QueueMode};
-use crate::event::Time;
+use crate::event::{Scope, Time};
 use crate::manage::{Answer, Command};
 use crate::queue::{Disabled, QueueStatus, is_meant};
 use crate::store::Store;
-use crate::suppress::{self, Filter, Listed, Suppression};
+use crate::suppress::{self, Filter, Key, Listed, Mail, Suppression};
 
 /// Most entries in one answer.
 const MAX_PAGE: u32 = 10_000;
@@ -221,39 +222,54 @@ pub(super) fn text(time: Time) -> String {
 pub(super) fn suppression(store: &Store, list: &Suppression, command: Command) -> Answer {
     match command {
         Command::SuppressList { after, limit } => {
-            let filter = Filter { after: Some(after).filter(|a| !a.is_empty()), ..Filter::default() };
-            match suppress::list(store.tables(), &filter, limit.min(MAX_PAGE) as usize) {
+            let after = match after.as_str() {
+                "" => None,
+                hex => match HEXLOWER.decode(hex.as_bytes()).ok().and_then(|bytes| Key::from_bytes(&bytes)) {
+                    Some(key) => Some(key),
+                    None => return Answer::error(format!("{hex:?} is no key: give the one of the page before")),
+                },
+            };
+            let filter = Filter { after, ..Filter::default() };
+            match suppress::list(store.suppression(), &filter, limit.min(MAX_PAGE) as usize) {
                 Ok(page) => Answer::data(json!({ "entries": page.entries.iter().map(entry).collect::<Vec<_>>() })),
                 Err(error) => Answer::error(error.to_string()),
             }
         }
         Command::SuppressCheck { address } => {
-            let suppressed = list.check(&address).is_some();
-            match suppress::show(store.tables(), &address) {
+            let suppressed = list.check(&address, &Mail::default(), now()).is_some();
+            match suppress::show(list, store.suppression(), &address) {
                 Ok(listed) => Answer::data(json!({
                     "address": address,
                     "suppressed": suppressed,
-                    "entry": listed.filter(|l| l.entry.is_active()).as_ref().map(entry),
+                    "entry": listed.iter().find(|l| l.entry.is_active()).map(entry),
                 })),
                 Err(error) => Answer::error(error.to_string()),
             }
         }
-        Command::SuppressCheckMany { addresses, .. } => {
-            let suppressed = |(place, address): (usize, &String)| list.check(address).map(|_| place);
+        Command::SuppressCheckMany { addresses, sender, job, vmta } => {
+            let sender_domain = sender.rsplit_once('@').map_or("", |(_, domain)| domain);
+            // What is given may be a VirtualMTA or a pool; an entry for either counts.
+            let mail = Mail { sender_domain, job: &job, vmta: &vmta, pool: &vmta, ..Mail::default() };
+            let at = now();
+            let suppressed = |(place, address): (usize, &String)| list.check(address, &mail, at).map(|_| place);
             let places: Vec<usize> =
                 addresses.iter().take(MAX_PAGE as usize).enumerate().filter_map(suppressed).collect();
             Answer::data(json!({ "suppressed": places }))
         }
-        Command::SuppressAdd { address, reason } => match suppress::add(list, store, &address, &reason, now()) {
-            Ok(true) => Answer::done(format!("{address} is suppressed.")),
-            Ok(false) => Answer::done(format!("{address} was suppressed already.")),
-            Err(error) => Answer::error(error.to_string()),
-        },
-        Command::SuppressRemove { address, reason } => match suppress::remove(list, store, &address, &reason, now()) {
-            Ok(true) => Answer::done(format!("{address} is not suppressed any more.")),
-            Ok(false) => Answer::done(format!("{address} was not suppressed.")),
-            Err(error) => Answer::error(error.to_string()),
-        },
+        Command::SuppressAdd { address, reason } => {
+            match suppress::add(list, store, &address, &Scope::global(), &reason, now()) {
+                Ok(true) => Answer::done(format!("{address} is suppressed.")),
+                Ok(false) => Answer::done(format!("{address} was suppressed already.")),
+                Err(error) => Answer::error(error.to_string()),
+            }
+        }
+        Command::SuppressRemove { address, reason } => {
+            match suppress::remove(list, store, &address, &Scope::global(), &reason, now()) {
+                Ok(true) => Answer::done(format!("{address} is not suppressed any more.")),
+                Ok(false) => Answer::done(format!("{address} was not suppressed.")),
+                Err(error) => Answer::error(error.to_string()),
+            }
+        }
         Command::Reload
         | Command::Status
         | Command::RotateAcct { .. }
@@ -270,8 +286,12 @@ pub(super) fn suppression(store: &Store, list: &Suppression, command: Command) -
 
 fn entry(listed: &Listed) -> Value {
     let e = &listed.entry;
+    let (key, len) = listed.key.bytes();
     json!({
-        "address": listed.address,
+        "address": e.subject,
+        "key": HEXLOWER.encode(&key[..len]),
+        "scope": e.scope.to_string(),
+        "state": e.state.name(),
         "rule": e.rule,
         "source": e.source.name(),
         "time": text(e.time),

@@ -74,6 +74,7 @@ mod tests {
             message_id_header: "".into(),
             headers: PairsBuf::default(),
             route: Route::Deliver,
+            terms: Default::default(),
             no_dsn: false,
             return_full: false,
             ret_given: false,

@@ -260,7 +260,7 @@ impl Node {
             }
         });
         let (stop_intake, intake_stopped) = watch::channel(false);
-        let intake = Intake::new(store.clone(), engine.clone(), suppression.clone(), live.clone());
+        let intake = Intake::new(store.clone(), engine.clone(), suppression.clone(), live.clone(), now);
         let intake = tokio::spawn(smtp_listener::serve(listeners, intake, intake_stopped));
 
         let jobs = jobs::Jobs::new(engine.clone(), pauses, counted);

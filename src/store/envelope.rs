@@ -4,8 +4,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::message::{Envelope, Recipient, Route};
-use crate::event::{MessageId, Pairs, SourceType, Time, record::PairsBuf};
+use super::message::{Envelope, Recipient, Route, SuppressionTerms};
+use crate::event::{MessageId, Pairs, ScopeKinds, SourceType, Time, record::PairsBuf};
 
 const VERSION: u8 = 1;
 const EIGHT_BIT: u8 = 1;
@@ -78,6 +78,13 @@ pub(super) fn encode(out: &mut Vec<u8>, e: &Envelope) {
         out.push(r.notify);
     }
     put_ip(out, e.rcv_ip);
+    let terms = &e.terms;
+    if *terms != SuppressionTerms::default() {
+        put_str(out, &terms.source);
+        put_str(out, &terms.list);
+        out.push(terms.exempt_scopes.0);
+        put_str(out, &terms.exempt_rules);
+    }
 }
 
 fn put_ip(out: &mut Vec<u8>, ip: Option<IpAddr>) {
@@ -136,6 +143,7 @@ pub(super) fn decode(id: MessageId, body_len: u32, mut bytes: &[u8]) -> Option<E
         rcpts.push(Recipient { address: take_str(b)?, orcpt: take_str(b)?, notify: take_byte(b)? });
     }
     let rcv_ip = if b.is_empty() { None } else { take_ip(b)? };
+    let terms = if b.is_empty() { SuppressionTerms::default() } else { take_terms(b)? };
     Some(Envelope {
         id,
         time_queued,
@@ -158,6 +166,16 @@ pub(super) fn decode(id: MessageId, body_len: u32, mut bytes: &[u8]) -> Option<E
         return_full: flags & RETURN_FULL != 0,
         ret_given: flags & RET_GIVEN != 0,
         rcpts,
+        terms,
+    })
+}
+
+fn take_terms(b: &mut &[u8]) -> Option<SuppressionTerms> {
+    Some(SuppressionTerms {
+        source: take_str(b)?,
+        list: take_str(b)?,
+        exempt_scopes: ScopeKinds(take_byte(b)?),
+        exempt_rules: take_str(b)?,
     })
 }
 
@@ -180,6 +198,7 @@ mod tests {
                 route: [Route::Deliver, Route::Bounce, Route::Feedback][n % 3], no_dsn: flags & 2 != 0,
                 return_full: flags & 4 != 0, ret_given: flags & 8 != 0,
                 rcpts: (0..n).map(|i| Recipient { address: format!("{a}{i}").into(), orcpt: b.as_str().into(), notify: i as u8 }).collect(),
+                terms: match n { 0 => SuppressionTerms::default(), _ => SuppressionTerms { source: a.as_str().into(), list: b.as_str().into(), exempt_scopes: ScopeKinds(flags), exempt_rules: "x".into() } },
             };
             let mut bytes = Vec::new();
             encode(&mut bytes, &e);

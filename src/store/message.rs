@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 
-use crate::event::{Event, Events, Kind, MessageId, SourceType, Time, record::PairsBuf};
+use crate::event::{Event, Events, Kind, MessageId, ScopeKinds, SourceType, Time, record::PairsBuf};
 
 /// A queued message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +60,21 @@ pub struct Envelope {
     pub ret_given: bool,
     /// The recipients, in the order of RCPT.
     pub rcpts: Vec<Recipient>,
+    /// What the suppression list is asked for it.
+    pub terms: SuppressionTerms,
+}
+
+/// Under which terms the suppression list counts for a mail; by default all of it does.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SuppressionTerms {
+    /// Name of the `<source>` that handed it in.
+    pub source: Box<str>,
+    /// The mailing list it belongs to; empty when none is known.
+    pub list: Box<str>,
+    /// Scopes whose entries do not count (`suppression-exempt-scopes`).
+    pub exempt_scopes: ScopeKinds,
+    /// Rules whose entries do not count, separated by commas (`suppression-exempt-rules`).
+    pub exempt_rules: Box<str>,
 }
 
 /// Mail that Carom writes or passes on itself: what differs from one to the next.
@@ -106,6 +121,7 @@ impl Message {
             no_dsn: true,
             return_full: false,
             ret_given: false,
+            terms: SuppressionTerms::default(),
             rcpts: to.iter().map(rcpt).collect(),
         };
         let mut received = Events::new();

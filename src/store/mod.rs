@@ -32,7 +32,7 @@ mod retention;
 mod rule_sets;
 mod send_index;
 mod spool;
-mod suppressed;
+pub mod suppression;
 mod tables;
 mod tail;
 mod templates;
@@ -53,6 +53,7 @@ pub use jobs::JobPause;
 pub use ledger::{Chunk, Ledger, Reader};
 pub use message::{Envelope, Message, OwnMail, RcptState, Recipient, Route};
 pub use send_index::SendKey;
+pub use suppression::SuppressTable;
 pub use tables::{Tables, Tx};
 
 use crate::disk::{DirLock, Disk};
@@ -103,6 +104,7 @@ pub struct Store(Arc<House>);
 struct House {
     ledger: Ledger,
     tables: Tables,
+    suppression: Tables,
     threads: Mutex<Vec<JoinHandle<()>>>,
     _lock: Arc<dyn DirLock>,
 }
@@ -220,6 +222,11 @@ impl Store {
     /// What is looked up by key.
     pub fn tables(&self) -> &Tables {
         &self.0.tables
+    }
+
+    /// The file of the suppression list: [`suppression::SuppressTable`], and the cursors of who fills it.
+    pub fn suppression(&self) -> &Tables {
+        &self.0.suppression
     }
 
     /// Whether any recipient of the message has not ended.

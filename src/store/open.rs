@@ -12,7 +12,7 @@ use super::journal::recover::{self, Recovered};
 use super::journal::{keeper, writer::Writer};
 use super::ledger::Ledger;
 use super::spool::{Commit, Inner, Shared, Stop, WriterIs};
-use super::tables::Tables;
+use super::tables::{TABLES_FILE, Tables};
 use super::tail::Tail;
 use super::{House, Opened, Options, Store, StoreError};
 use crate::disk::{DirLock, Disk};
@@ -36,8 +36,14 @@ pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, options: &Options) -> Result
     let found = recover::recover(&*disk, &journal)?;
     // A new store gets its tables first, and its journal the id they name: whatever a crash leaves of that, the next
     // open completes. So a journal without tables, or tables of another store, are damage.
-    let (tables, id) = Tables::open(&*disk, dir, found.id, || StoreId(rand::random::<u64>().max(1)), &lock)?;
-    let consumers = tables.consumers()?;
+    let new_id = || StoreId(rand::random::<u64>().max(1));
+    let (tables, id) = Tables::open(&TABLES_FILE, &*disk, dir, found.id, new_id, &lock)?;
+    let suppression = tables.open_suppression(&*disk, dir, id, &lock)?;
+    let mut consumers = tables.consumers()?;
+    // A consumer that has moved to the other file goes by its row there.
+    let moved = suppression.consumers()?;
+    consumers.retain(|(name, _)| moved.iter().all(|(other, _)| other != name));
+    consumers.extend(moved);
     if let Some((name, row)) = consumers.iter().find(|(_, row)| row.cursor > found.next_seq) {
         return Err(StoreError::Damaged {
             path: journal,
@@ -88,8 +94,13 @@ pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, options: &Options) -> Result
         let why = format!("{e}; what is queued goes on, but mend the disk and restart carom");
         told.refuse("tables", Some(why));
     });
+    let told = shared.clone();
+    suppression.on_failure(move |e| {
+        let why = format!("{e}; what is queued goes on, but mend the disk and restart carom");
+        told.refuse("suppression list", Some(why));
+    });
     let ledger = Ledger { shared: shared.clone() };
-    let store = Store(Arc::new(House { ledger, tables, threads: Mutex::default(), _lock: lock }));
+    let store = Store(Arc::new(House { ledger, tables, suppression, threads: Mutex::default(), _lock: lock }));
     let start = |name: &str, work: Box<dyn FnOnce() + Send>| {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
         let thread = thread.map_err(|e| StoreError::io("start a thread for", dir, e))?;

@@ -12,7 +12,7 @@ use super::error::StoreError;
 pub(super) type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 /// The tables; a number is how the overlay names one.
-pub(super) const TABLES: [Definition; 10] = [
+pub(super) const TABLES: [Definition; 17] = [
     TableDefinition::new("meta"),
     TableDefinition::new("consumers"),
     TableDefinition::new("rule sets"),
@@ -22,7 +22,41 @@ pub(super) const TABLES: [Definition; 10] = [
     TableDefinition::new("counters"),
     TableDefinition::new("quarantine"),
     TableDefinition::new("templates"),
+    TableDefinition::new("entries"),
+    TableDefinition::new("expiries"),
+    TableDefinition::new("history"),
+    TableDefinition::new("strikes"),
+    TableDefinition::new("facts"),
+    TableDefinition::new("fresh"),
+    TableDefinition::new("filters"),
     TableDefinition::new("jobs"),
+];
+
+/// Those of `tables.redb`.
+pub(super) const MAIN: &[Table] = &[
+    Table::Meta,
+    Table::Consumers,
+    Table::RuleSets,
+    Table::Suppressed,
+    Table::Sends,
+    Table::SendTimes,
+    Table::Counters,
+    Table::Quarantine,
+    Table::Templates,
+    Table::Jobs,
+];
+
+/// Those of `suppress.redb`.
+pub(super) const SUPPRESSION: &[Table] = &[
+    Table::Meta,
+    Table::Consumers,
+    Table::Entries,
+    Table::Expiries,
+    Table::History,
+    Table::Strikes,
+    Table::Facts,
+    Table::Fresh,
+    Table::Filters,
 ];
 
 /// Index into [`TABLES`].
@@ -38,7 +72,14 @@ pub(super) enum Table {
     Counters = 6,
     Quarantine = 7,
     Templates = 8,
-    Jobs = 9,
+    Entries = 9,
+    Expiries = 10,
+    History = 11,
+    Strikes = 12,
+    Facts = 13,
+    Fresh = 14,
+    Filters = 15,
+    Jobs = 16,
 }
 
 impl Table {
@@ -111,7 +152,9 @@ impl Tx<'_> {
 /// than the operation.
 pub(super) fn guarded<T>(operation: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     std::panic::catch_unwind(AssertUnwindSafe(operation)).unwrap_or_else(|_| {
-        Err(StoreError::Tables("the file is damaged; stop carom and restore tables.redb from a backup".into()))
+        Err(StoreError::Tables(
+            "the file is damaged; stop carom and restore tables.redb or suppress.redb from a backup".into(),
+        ))
     })
 }
 

@@ -1,5 +1,6 @@
-//! What has been derived from the journal and is looked up by key: one `redb` file. What stands in each table is told in the file
-//! named for it: `cursors`, `rule_sets`, `suppressed`, `send_index`, `counters`, `templates`, `jobs`.
+//! What has been derived from the journal and is looked up by key: two `redb` files. What stands in each table is told in
+//! the file named for it: `cursors`, `rule_sets`, `send_index`, `counters`, `templates`, `jobs`; and for the second file in
+//! `suppression`.
 //!
 //! Commits are shared: those who come while a commit is under way run one after the other in the next transaction, and
 //! the last of them commits for all. So ten consumers cost as many syncs as one. A failing closure leaves no trace.
@@ -14,17 +15,32 @@ use redb::{Database, ReadableDatabase, WriteTransaction};
 use super::backend::Backend;
 use super::error::StoreError;
 pub use super::overlay::Tx;
-use super::overlay::{Overlay, TABLES, Table, failed, guarded};
+use super::overlay::{MAIN, Overlay, SUPPRESSION, Table, failed, guarded};
 use super::spool::lock;
 use crate::disk::{DirLock, Disk, File};
 use crate::event::StoreId;
 
-const FILE: &str = "tables.redb";
-/// The tables while they are made; they get their name when they are whole.
-const UNFINISHED: &str = "tables.new";
+/// One of the two files.
+#[derive(Debug)]
+pub(super) struct Which {
+    name: &'static str,
+    /// Its name while it is made; it gets the other when it is whole.
+    unfinished: &'static str,
+    tables: &'static [Table],
+    cache_bytes: usize,
+}
+
+/// What most consumers keep.
+pub(super) const TABLES_FILE: Which =
+    Which { name: "tables.redb", unfinished: "tables.new", tables: MAIN, cache_bytes: 48 << 20 };
+/// The suppression list.
+pub(super) const SUPPRESS_FILE: Which =
+    Which { name: "suppress.redb", unfinished: "suppress.new", tables: SUPPRESSION, cache_bytes: 64 << 20 };
+
+/// Row of `meta` in `tables.redb` that says that the other file was made.
+const HAS_SUPPRESSION: &[u8] = b"suppress.redb";
 /// The newest layout of rows this program writes and reads.
 const VERSION: u32 = 1;
-const CACHE_BYTES: usize = 48 << 20;
 /// Closures in one transaction, at most.
 const SHARE: usize = 64;
 
@@ -103,25 +119,26 @@ struct Round(OnceLock<Result<(), StoreError>>);
 impl Tables {
     /// Opens the tables of store `id`, or makes them for a store that is new (`id` is `None`; `new_id` gives the id).
     pub(super) fn open(
+        which: &Which,
         disk: &dyn Disk,
         dir: &Path,
         id: Option<StoreId>,
         new_id: impl FnOnce() -> StoreId,
         lock: &Arc<dyn DirLock>,
     ) -> Result<(Tables, StoreId), StoreError> {
-        let (path, unfinished) = (dir.join(FILE), dir.join(UNFINISHED));
+        let (path, unfinished) = (dir.join(which.name), dir.join(which.unfinished));
         let names = disk.list(dir).map_err(|e| StoreError::io("list", dir, e))?;
         let has = |name: &str| names.iter().any(|e| e.name == name);
-        if has(UNFINISHED) {
+        if has(which.unfinished) {
             disk.remove(&unfinished).map_err(|e| StoreError::io("remove", &unfinished, e))?;
         }
         let damaged = |what: &str| StoreError::Damaged { path: path.clone(), offset: 0, what: what.to_owned() };
-        if !has(FILE) {
+        if !has(which.name) {
             if id.is_some() {
                 return Err(damaged("it is missing, though the journal is there; restore it from a backup"));
             }
             let file = disk.create_new(&unfinished).map_err(|e| StoreError::io("create", &unfinished, e))?;
-            let tables = Tables::over(file, lock)?;
+            let tables = Tables::over(which, file, lock)?;
             tables.write(|tx| {
                 tx.put(Table::Meta, b"format", VERSION.to_le_bytes().to_vec());
                 tx.put(Table::Meta, b"store", new_id().0.to_le_bytes().to_vec());
@@ -132,7 +149,7 @@ impl Tables {
             disk.sync_dir(dir).map_err(|e| StoreError::io("sync", dir, e))?;
         }
         let file = disk.open(&path).map_err(|e| StoreError::io("open", &path, e))?;
-        let tables = Tables::over(file, lock)?;
+        let tables = Tables::over(which, file, lock)?;
         let format = tables.find(Table::Meta, b"format")?.and_then(|v| Some(u32::from_le_bytes(v.try_into().ok()?)));
         match format {
             Some(found) if found > VERSION => return Err(StoreError::Newer { path, found, known: VERSION }),
@@ -150,9 +167,9 @@ impl Tables {
         }
     }
 
-    fn over(file: Arc<dyn File>, lock: &Arc<dyn DirLock>) -> Result<Tables, StoreError> {
+    fn over(which: &Which, file: Arc<dyn File>, lock: &Arc<dyn DirLock>) -> Result<Tables, StoreError> {
         let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES);
+        builder.set_cache_size(which.cache_bytes);
         let db = guarded(|| builder.create_with_backend(Backend(file)).map_err(failed))?;
         let tables = Tables(Arc::new(Shared {
             db: Guarded(Some(db)),
@@ -164,15 +181,35 @@ impl Tables {
         }));
         guarded(|| {
             let read = tables.0.db.begin_read().map_err(failed)?;
-            if read.list_tables().map_err(failed)?.count() < TABLES.len() {
+            if read.list_tables().map_err(failed)?.count() < which.tables.len() {
                 let tx = tables.begin()?;
-                for definition in TABLES {
-                    tx.open_table(definition).map_err(failed)?;
+                for table in which.tables {
+                    tx.open_table(table.definition()).map_err(failed)?;
                 }
                 tx.commit().map_err(failed)?;
             }
             Ok(())
         })?;
+        Ok(tables)
+    }
+
+    /// Opens the suppression list's file beside these tables, or makes it where it never was. One that was there and is
+    /// gone is damage: an empty list would mail everybody who must not be mailed.
+    pub(super) fn open_suppression(
+        &self,
+        disk: &dyn Disk,
+        dir: &Path,
+        id: StoreId,
+        lock: &Arc<dyn DirLock>,
+    ) -> Result<Tables, StoreError> {
+        let was_made = self.find(Table::Meta, HAS_SUPPRESSION)?.is_some();
+        let (tables, _) = Tables::open(&SUPPRESS_FILE, disk, dir, was_made.then_some(id), || id, lock)?;
+        if !was_made {
+            self.write(|tx| {
+                tx.put(Table::Meta, HAS_SUPPRESSION, Vec::new());
+                Ok(())
+            })?;
+        }
         Ok(tables)
     }
 

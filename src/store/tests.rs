@@ -43,6 +43,7 @@ fn message(id: MessageId, rcpts: usize, body: &[u8]) -> Arc<Message> {
             message_id_header: "m@example.com".into(),
             headers: PairsBuf::default(),
             route: Route::Deliver,
+            terms: Default::default(),
             no_dsn: false,
             return_full: false,
             ret_given: false,
@@ -529,13 +530,12 @@ mod tables {
         let tables = store.tables().clone();
         tables
             .write(|tx| {
-                tx.put_suppressed("ann@example.net", b"hard")?;
-                assert_eq!(tx.suppressed("ann@example.net")?.as_deref(), Some(&b"hard"[..]));
+                tx.put_counter("ann", 7)?;
                 tx.put_consumer("csv", &row)
             })
             .unwrap();
         let failed = tables.write(|tx| {
-            tx.remove_suppressed("ann@example.net")?;
+            tx.put_counter("ann", 9)?;
             tx.remove_consumer("csv")?;
             Err::<(), _>(StoreError::other("no"))
         });
@@ -544,7 +544,7 @@ mod tables {
         let store = open(&disk).store;
         let tables = store.tables();
         assert_eq!(tables.consumers().unwrap(), [("csv".to_owned(), row)]);
-        assert_eq!(tables.suppressed("ann@example.net").unwrap().as_deref(), Some(&b"hard"[..]));
+        assert_eq!(tables.counter("ann").unwrap(), 7);
         assert_eq!(store.ledger().holds(), [("csv".to_owned(), 1)]);
     }
 

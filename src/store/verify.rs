@@ -14,7 +14,7 @@ use super::error::StoreError;
 use super::journal::record::{HEADER, Header, Kind};
 use super::journal::segment::{self, SEGMENT_HEADER, ScanError, Scanner, SegmentError, SegmentHeader};
 use super::open::{JOURNAL, take_lock};
-use super::tables::Tables;
+use super::tables::{TABLES_FILE, Tables};
 use crate::disk::{DirLock, Disk, File};
 use crate::event::{StoreId, Time};
 
@@ -106,8 +106,9 @@ fn furthest(
     lock: &Arc<dyn DirLock>,
 ) -> Result<Option<(String, u64)>, StoreError> {
     let Some(id) = store else { return Ok(None) };
-    let (tables, _) = Tables::open(disk, dir, Some(id), || id, lock)?;
-    let consumers = tables.consumers()?;
+    let (tables, _) = Tables::open(&TABLES_FILE, disk, dir, Some(id), || id, lock)?;
+    let mut consumers = tables.consumers()?;
+    consumers.extend(tables.open_suppression(disk, dir, id, lock)?.consumers()?);
     Ok(consumers.into_iter().map(|(name, row)| (name, row.cursor)).max_by_key(|(_, cursor)| *cursor))
 }
 

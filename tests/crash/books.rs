@@ -181,14 +181,15 @@ impl Books {
     pub fn check_suppressed(&mut self, dir: &Path) {
         let opened = Store::open(Arc::new(RealDisk), &dir.join("spool"), &Options::default()).expect("the store opens");
         let mut listed = BTreeSet::new();
-        let list = suppress::list(opened.store.tables(), &Filter::default(), usize::MAX).expect("the list is read");
+        let list =
+            suppress::list(opened.store.suppression(), &Filter::default(), usize::MAX).expect("the list is read");
         for line in list.entries {
             let by = line.entry.by.to_string();
-            match (number(line.address.as_str()), self.csv.get(&by)) {
+            match (number(&*line.entry.subject), self.csv.get(&by)) {
                 (Some(n), Some((kind, of))) if kind == "b" && *of == Some(n) => {
                     listed.insert(n);
                 }
-                other => self.wrong.push(format!("{} is suppressed by {by}: {other:?}", line.address.as_str())),
+                other => self.wrong.push(format!("{} is suppressed by {by}: {other:?}", &*line.entry.subject)),
             }
         }
         let bounced: BTreeSet<u64> =

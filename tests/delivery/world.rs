@@ -8,11 +8,11 @@ use arc_swap::ArcSwap;
 use carom::config::Config;
 use carom::disk::RealDisk;
 use carom::event::record::PairsBuf;
-use carom::event::{AddressKey, Event, EventId, Events, Kind, MessageId, SourceType, StoreId, Time};
+use carom::event::{AddressKey, Event, EventId, Events, Kind, MessageId, Scope, SourceType, StoreId, Time};
 use carom::net::dns::Resolver;
 use carom::queue::Engine;
 use carom::store::{Envelope, Message, Options, RcptState, Recipient, Route, Store};
-use carom::suppress::{Entry, Source, Suppression};
+use carom::suppress::{Entry, Suppression};
 use tokio::sync::watch;
 
 pub struct World {
@@ -160,6 +160,7 @@ impl World {
             message_id_header: "".into(),
             headers: PairsBuf::default(),
             route: Route::Deliver,
+            terms: Default::default(),
             // Reports about bounces have tests of their own (dsn.rs).
             no_dsn: true,
             return_full: false,
@@ -174,15 +175,14 @@ impl World {
 
     pub fn suppress(&self, address: &str, by: u64) {
         let entry = Entry {
-            source: Source::Auto,
             rule: "hard".into(),
             by: EventId { store: StoreId(1), seq: by },
             time: Time::from_secs(1),
             category: "bad-mailbox".into(),
-            reply: "".into(),
-            note: "".into(),
+            ..Entry::default()
         };
-        self.suppression.apply(&AddressKey::of(address), &entry);
+        let subject = self.suppression.hasher().address(&AddressKey::of(address));
+        self.suppression.apply(&subject.in_scope(&Scope::global()), &entry);
     }
 
     /// The first `n` events of the ledger; waits for them, but not for ever.

@@ -26,6 +26,7 @@ pub fn incoming(id: MessageId, to: &str, body: Vec<u8>) -> Message {
             message_id_header: "".into(),
             headers: PairsBuf::default(),
             route: if to.starts_with("fbl") { Route::Feedback } else { Route::Bounce },
+            terms: Default::default(),
             no_dsn: false,
             return_full: false,
             ret_given: false,

@@ -30,6 +30,11 @@ pub trait Effect: Send + 'static {
     /// Name of the consumer in the tables and of its hold on the ledger.
     const NAME: &'static str;
 
+    /// The file that holds its effects and its cursor.
+    fn tables(store: &Store) -> &Tables {
+        store.tables()
+    }
+
     /// Takes one event in, in memory. An error means that it was not taken; it will come again.
     fn apply(&mut self, event: &Event<'_>) -> Result<(), StoreError>;
 
@@ -74,7 +79,7 @@ pub struct Follower<E> {
 impl<E: Effect> Follower<E> {
     /// At the cursor the tables hold; a new consumer starts at the oldest event kept.
     pub(super) fn open(store: &Store, effect: E) -> Result<Follower<E>, StoreError> {
-        let (ledger, tables) = (store.ledger().clone(), store.tables().clone());
+        let (ledger, tables) = (store.ledger().clone(), E::tables(store).clone());
         let row = tables.consumer(E::NAME)?;
         let mut next = row.as_ref().map_or_else(|| ledger.start(), |row| row.cursor);
         if next < ledger.start() {
