@@ -45,7 +45,8 @@ pub(super) fn open(config: &Config, store: &Store) -> Result<Suppression, NodeEr
 pub(super) fn check_many(list: &Suppression, addresses: &[String], about: (&str, &str, &str)) -> Answer {
     let (sender, job, vmta) = about;
     let sender_domain = sender.rsplit_once('@').map_or("", |(_, domain)| domain);
-    let (mail, now) = (Mail { sender_domain, job, vmta, ..Mail::default() }, now());
+    // What is given may be a VirtualMTA or a pool; an entry for either counts.
+    let (mail, now) = (Mail { sender_domain, job, vmta, pool: vmta, ..Mail::default() }, now());
     let suppressed = |(place, address): (usize, &String)| list.check(address, &mail, now).map(|_| place);
     let places: Vec<usize> = addresses.iter().take(MAX_PAGE).enumerate().filter_map(suppressed).collect();
     Answer::data(json!({ "suppressed": places }))

@@ -460,3 +460,49 @@ impl Drop for Permit {
         self.engine.wake(state);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Message, OwnMail};
+
+    fn engine() -> Engine {
+        let config = crate::config::parse_str("t", "").config.unwrap();
+        let engine = Engine::new(Arc::new(ArcSwap::from_pointee(config)));
+        engine.start();
+        engine
+    }
+
+    fn mail(id: u64, job: &str) -> Envelope {
+        let own = OwnMail {
+            id: MessageId(id),
+            now: now(),
+            host: "mta.example",
+            message_id: "",
+            eight_bit: false,
+            to: &["a@b.example"],
+        };
+        Envelope { job: job.into(), ..Message::own(own, Default::default()).0.envelope }
+    }
+
+    const STATE: RcptState = RcptState { index: 0, attempts: 0, not_before: Time::UNKNOWN, in_doubt: false };
+
+    #[tokio::test]
+    async fn a_session_hears_of_a_pause_that_came_after_it_had_drawn() {
+        let engine = engine();
+        engine.admit(&mail(1, "spring"), &[STATE], now());
+        let mut permit = engine.permit().await.unwrap();
+        assert_eq!(permit.next(Purpose::Deliver), Next::Transaction(MessageId(1)));
+        assert!(!permit.pauses("spring"));
+        assert_eq!(engine.pause_job("spring"), Some(0), "it is in the session's hands");
+        assert!(permit.pauses("spring") && !permit.pauses("") && !permit.pauses("other"));
+        permit.drawn[0].fate = Fate::Paused;
+        assert!(matches!(permit.next(Purpose::Deliver), Next::Idle(_)));
+        assert_eq!(engine.status()[0].paused, 1);
+        // It goes on while the session is idle: the session is woken for it.
+        assert_eq!(engine.resume_job("spring"), Some(1));
+        tokio::time::timeout(std::time::Duration::from_secs(5), permit.woken()).await.unwrap();
+        assert!(!permit.pauses("spring"));
+        assert_eq!(permit.next(Purpose::Deliver), Next::Transaction(MessageId(1)));
+    }
+}

@@ -132,6 +132,7 @@ impl Message {
             no_dsn: true,
             return_full: false,
             ret_given: false,
+            terms: SuppressionTerms::default(),
             rcpts: to.iter().map(rcpt).collect(),
             terms: SuppressionTerms::default(),
         };

@@ -294,12 +294,13 @@ impl JobCounts {
 
     /// One job.
     pub fn get(&self, job: &str) -> Option<Watched> {
-        self.jobs.get_key_value(job).map(watched)
+        self.jobs.get(job).map(|tally| watched(job, tally))
     }
 
     /// Those that have passed a limit, the latest first.
     pub fn told(&self) -> Vec<Watched> {
-        let mut all: Vec<Watched> = self.jobs.iter().filter(|(_, t)| t.told.is_some()).map(watched).collect();
+        let mut all: Vec<Watched> =
+            self.jobs.iter().filter(|(_, t)| t.told.is_some()).map(|(job, t)| watched(job, t)).collect();
         all.sort_by_key(|w| std::cmp::Reverse(w.told.as_ref().map(|(time, _)| *time)));
         all
     }
@@ -319,7 +320,7 @@ impl JobCounts {
     }
 }
 
-fn watched((job, tally): (&Box<str>, &Tally)) -> Watched {
+fn watched(job: &str, tally: &Tally) -> Watched {
     let told = tally.told.as_ref().map(|(time, why)| (Time(*time), why.clone()));
     Watched { job: job.to_string(), counts: tally.counts(), told }
 }

@@ -56,6 +56,11 @@ pub fn text(places: &Places<'_>) -> String {
          \x20   smtp-source-host 127.0.0.1 {HOST}\n\
          </virtual-mta>\n\
          \n\
+         # People complain here more than they should; the alarm's mail would go nowhere.\n\
+         <job-guard *>\n\
+         \x20   max-complaint-share no\n\
+         </job-guard>\n\
+         \n\
          # The simulated providers all listen on one port. Times are short, so that the demo is.\n\
          <domain *>\n\
          \x20   default-smtp-port {provider_port}\n\

@@ -1,6 +1,5 @@
 //! `carom send --preflight`: reads message and list, has them judged with what DNS and the suppression list say, prints.
 //! Sends nothing.
-#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "edge: reads the list, watches the terminal")]
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
@@ -31,7 +30,7 @@ pub(super) fn run(args: &Args, composer: &Composer) -> Result<ExitCode, Failure>
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
-    let (tally, message, why_not) = read_list(args, composer)?;
+    let Read { tally, message, why_not } = read_list(args, composer)?;
     let from = &composer.from.1;
     let mut findings = Vec::new();
     match &message {
@@ -63,8 +62,17 @@ pub(super) fn run(args: &Args, composer: &Composer) -> Result<ExitCode, Failure>
     Ok(if report.is_fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Counts the list; also the first message that can be made, else why the first row's can't.
-fn read_list(args: &Args, composer: &Composer) -> Result<(Tally, Option<Vec<u8>>, Option<String>), Failure> {
+/// A list that was read.
+struct Read {
+    tally: Tally,
+    /// The first message that could be made of a row.
+    message: Option<Vec<u8>>,
+    /// Why the first row that no message could be made of is one.
+    why_not: Option<String>,
+}
+
+/// Counts the list.
+fn read_list(args: &Args, composer: &Composer) -> Result<Read, Failure> {
     let mut tally = Tally::default();
     let mut asked = Asked { peer: None, batch: Vec::new(), bytes: 0, args, sender: composer.from.1.clone() };
     match Peer::reach(&args.peer) {
@@ -101,7 +109,7 @@ fn read_list(args: &Args, composer: &Composer) -> Result<(Tally, Option<Vec<u8>>
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
-    Ok((tally, message, why_not))
+    Ok(Read { tally, message, why_not })
 }
 
 /// Asks who is suppressed, many at a time.
