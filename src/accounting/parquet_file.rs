@@ -246,7 +246,12 @@ mod tests {
             rule: "f:1",
             ..Event::new(Kind::Bounced, Time(3_500_001))
         };
-        let f = Event { seq: 78, feedback_type: "abuse", arf: pairs.as_pairs(), ..Event::new(Kind::Feedback, Time(4_000_000)) };
+        let f = Event {
+            seq: 78,
+            feedback_type: "abuse",
+            arf: pairs.as_pairs(),
+            ..Event::new(Kind::Feedback, Time(4_000_000))
+        };
         let (_dir, file) = written(&[b, f], "a");
         let mut reader = ParquetRecordBatchReaderBuilder::try_new(Source(file)).unwrap().build().unwrap();
         let batch = reader.next().unwrap().unwrap();
