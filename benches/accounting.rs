@@ -48,10 +48,29 @@ const FIRST_NAMES: [&str; 16] = [
     "anna", "ben", "carla", "david", "elena", "frank", "greta", "hugo", "ines", "jonas", "katrin", "luis", "mara",
     "nils", "olga", "peter",
 ];
-const LAST_NAMES: [&str; 16] = [
-    "smith", "meyer", "rossi", "novak", "garcia", "jensen", "kowalski", "ivanova", "martin", "silva", "brown",
-    "becker", "dubois", "santos", "keller", "wood",
+/// What other names are put together of.
+const SYLLABLES: [&str; 32] = [
+    "ka", "mo", "ri", "ten", "sa", "lu", "ber", "na", "vi", "do", "gel", "pa", "ro", "sti", "man", "ce", "le", "dra",
+    "ko", "win", "ju", "ha", "ter", "bo", "si", "ven", "tho", "mi", "ga", "eli", "sch", "er",
 ];
+
+/// A local part as people choose them: few are alike, and none is longer than what is in it.
+fn local_part(mixed: u64) -> String {
+    let word = |from: u32, most: u64| -> String {
+        let bits = mixed.rotate_right(from);
+        (0..2 + bits % most).map(|n| SYLLABLES[(bits >> (4 + 5 * n)) as usize % SYLLABLES.len()]).collect()
+    };
+    let (first, last) = (chance::pick(mixed >> 3, &FIRST_NAMES), word(11, 2));
+    let (short, number) = (first.chars().next().unwrap_or('x'), chance::mix(mixed ^ 9));
+    match mixed >> 57 {
+        0..=39 => format!("{}.{last}", word(31, 2)),
+        40..=63 => format!("{first}.{last}{}", number % 100),
+        64..=84 => format!("{short}{last}"),
+        85..=104 => format!("{}{}", word(37, 3), 1950 + number % 70),
+        105..=115 => format!("{last}_{}", word(43, 2)),
+        _ => format!("{:x}", number >> 28),
+    }
+}
 /// Large providers, how they speak, and their part of the traffic in percent.
 const LARGE: [(&str, Style, u64); 6] = [
     ("mailhost.example", Style::Folded, 32),
@@ -95,8 +114,7 @@ fn push(events: &mut Events, seq: u64, time: Time) {
         Ipv4Addr::from(0xc612_0000 | (chance::of(1, &host) % 0xffff) as u32)
     };
     let ip = ip.into();
-    let name = (chance::pick(mixed >> 8, &FIRST_NAMES), chance::pick(mixed >> 16, &LAST_NAMES));
-    let rcpt = format!("{}.{}{}@{domain}", name.0, name.1, (mixed >> 24) % 5000);
+    let rcpt = format!("{}@{domain}", local_part(chance::mix(mixed ^ 5)));
     let (kind, saying, stage) = match (mixed >> 40) % 100 {
         0..=3 => (Kind::Bounced, Saying::UnknownUser, SmtpStage::Rcpt),
         4 => (Kind::Bounced, Saying::SpamBlock, SmtpStage::Eod),

@@ -452,3 +452,120 @@ async fn a_broker_that_is_away_is_told_in_the_status_and_a_stream_is_only_made_i
     outputs.stop().await.unwrap();
     store.close().await.unwrap();
 }
+
+/// Twenty events, one that is too large for anybody, twenty more.
+async fn append_with_a_large_one(store: &Store) {
+    append(store, Kind::Delivered, names(0, 20)).await;
+    let mut events = Events::new();
+    let diag = format!("smtp;550 {}", "no ".repeat(30_000));
+    events.push(&Event { rcpt: "large@example.net", diag: &diag, ..Event::new(Kind::Bounced, Time(1)) });
+    store.append(events).await.unwrap();
+    append(store, Kind::Delivered, names(20, 40)).await;
+}
+
+/// All went on but the one, and it was said which.
+fn one_was_left_out(store: &Store, outputs: &Outputs, ids: &BTreeSet<String>) {
+    let left_out = format!("{}-21..21", store.id());
+    let mut want: BTreeSet<String> = (1..=41).filter(|i| *i != 21).map(|i| format!("{}-{i}", store.id())).collect();
+    want.insert(left_out);
+    assert_eq!(*ids, want);
+    let status = &outputs.status()[0];
+    let (_, error) = status.error.as_ref().expect("the status says it");
+    assert!(error.contains("event 21 was left out: it is too large"), "{error}");
+    assert_eq!(status.left_out, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_too_large_for_the_endpoint_is_left_out_and_told_and_the_rest_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let endpoint = Endpoint::start(|_| Answer::UpTo(40_000));
+    let outputs = start(&store, dir.path(), &[webhook(&endpoint.url())]);
+    append_with_a_large_one(&store).await;
+    until("delivery", || outputs.status()[0].cursor == 42).await;
+    one_was_left_out(&store, &outputs, &endpoint.accepted());
+    outputs.stop().await.unwrap();
+    // Whoever takes nothing at all is not set up for records: nothing is left out for that.
+    let deaf = Endpoint::start(|_| Answer::UpTo(10));
+    let mut other = webhook(&deaf.url());
+    other.push.name = "deaf".into();
+    let outputs = start(&store, dir.path(), &[other]);
+    until("alarm", || outputs.status()[0].error.as_ref().is_some_and(|(_, e)| e.contains("413"))).await;
+    assert_eq!((outputs.status()[0].left_out, outputs.status()[0].cursor), (0, 1));
+    outputs.stop().await.unwrap();
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_too_large_for_the_broker_is_left_out_and_told_and_the_rest_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(broker) = Broker::start_with(dir.path(), "max_payload: 40000") else { return };
+    let store = store(dir.path());
+    let outputs = start(&store, dir.path(), &[nats(&broker)]);
+    append_with_a_large_one(&store).await;
+    until("delivery", || outputs.status()[0].cursor == 42).await;
+    one_was_left_out(&store, &outputs, &broker.stream("CAROM").await.1);
+    outputs.stop().await.unwrap();
+    store.close().await.unwrap();
+}
+
+/// Ten events reach a broker that lets only those in who log in like this; `wrong` is refused, and told without a secret.
+async fn logs_in(broker: &Broker, dir: &Path, right: impl Fn(&mut AcctFile), wrong: impl Fn(&mut AcctFile)) {
+    let store = store(dir);
+    let file = |login: &dyn Fn(&mut AcctFile)| {
+        let mut file = nats(broker);
+        login(&mut file);
+        file
+    };
+    let outputs = start(&store, dir, &[file(&wrong)]);
+    append(&store, Kind::Delivered, names(0, 10)).await;
+    until("alarm", || outputs.status()[0].error.is_some()).await;
+    let (_, error) = outputs.status()[0].error.clone().unwrap();
+    assert!(!error.contains("s3cret") && !error.contains("n0ne"), "{error}");
+    outputs.reload(&[file(&right)]).await.unwrap();
+    until("delivery", || outputs.status()[0].cursor == 11).await;
+    assert_eq!(broker.stream("CAROM").await.0, 10);
+    outputs.stop().await.unwrap();
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_lets_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut broker) = Broker::start_with(dir.path(), "authorization { token: \"s3cret\" }") else { return };
+    broker.login = |_| async_nats::ConnectOptions::with_token("s3cret".into());
+    let with = |token: &'static str| move |f: &mut AcctFile| f.push.token = Secret::new(token.into());
+    logs_in(&broker, dir.path(), with("s3cret"), with("n0ne")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_with_a_password_is_let_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "authorization { user: carom, password: \"s3cret\" }";
+    let Some(mut broker) = Broker::start_with(dir.path(), config) else { return };
+    broker.login = |_| async_nats::ConnectOptions::with_user_and_password("carom".into(), "s3cret".into());
+    let with = |password: &'static str| {
+        move |f: &mut AcctFile| {
+            f.push.user = "carom".into();
+            f.push.password = Secret::new(password.into());
+        }
+    };
+    logs_in(&broker, dir.path(), with("s3cret"), with("n0ne")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_with_tls_must_show_a_certificate_of_the_authority_that_was_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+    let (certificate, key) = (dir.path().join("broker.pem"), dir.path().join("broker.key"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let config = format!("tls {{ cert_file: \"{}\", key_file: \"{}\" }}", certificate.display(), key.display());
+    let Some(mut broker) = Broker::start_with(dir.path(), &config) else { return };
+    broker.login = |dir| {
+        let options = async_nats::ConnectOptions::new().require_tls(true);
+        options.add_root_certificates(dir.with_file_name("broker.pem"))
+    };
+    let named = certificate.clone();
+    logs_in(&broker, dir.path(), move |f| f.push.tls_ca_file = Some(named.clone()), |_| ()).await;
+}

@@ -246,7 +246,12 @@ mod tests {
             rule: "f:1",
             ..Event::new(Kind::Bounced, Time(3_500_001))
         };
-        let f = Event { seq: 78, feedback_type: "abuse", arf: pairs.as_pairs(), ..Event::new(Kind::Feedback, Time(4)) };
+        let f = Event {
+            seq: 78,
+            feedback_type: "abuse",
+            arf: pairs.as_pairs(),
+            ..Event::new(Kind::Feedback, Time(4_000_000))
+        };
         let (_dir, file) = written(&[b, f], "a");
         let mut reader = ParquetRecordBatchReaderBuilder::try_new(Source(file)).unwrap().build().unwrap();
         let batch = reader.next().unwrap().unwrap();
@@ -314,8 +319,8 @@ mod tests {
 
     #[test]
     fn rows_stand_by_time_in_each_row_group_and_the_file_says_so() {
-        let times = (0..250u64).map(|n| n * 10 - n * 7919 % 60 + if n >= 150 { 0 } else { 5000 });
-        let event = |(seq, time)| Event { seq, ..Event::new(Kind::Delivered, Time(time as i64)) };
+        let times = (0..250i64).map(|n| n * 10 - n * 7919 % 60 + if n >= 150 { 0 } else { 5000 });
+        let event = |(seq, time)| Event { seq, ..Event::new(Kind::Delivered, Time(time)) };
         let events: Vec<_> = (1u64..).zip(times).map(event).collect();
         let (_dir, file) = written(&events, "a");
         let groups = row_groups(&file);

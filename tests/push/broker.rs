@@ -10,11 +10,20 @@ pub struct Broker {
     dir: PathBuf,
     port: u16,
     child: Option<Child>,
+    /// What its configuration file says besides.
+    config: String,
+    /// How to log in.
+    pub login: fn(&Path) -> async_nats::ConnectOptions,
 }
 
 impl Broker {
     /// `None`, said aloud, where there is no nats-server.
     pub fn start(dir: &Path) -> Option<Broker> {
+        Broker::start_with(dir, "")
+    }
+
+    /// With this in its configuration file.
+    pub fn start_with(dir: &Path, config: &str) -> Option<Broker> {
         let there = Command::new("nats-server").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
         if there.is_err() {
             eprintln!("SKIPPED: nats-server is not installed (package nats-server)");
@@ -22,7 +31,8 @@ impl Broker {
             return None;
         }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut broker = Broker { dir: dir.join("broker"), port, child: None };
+        let login = |_: &Path| async_nats::ConnectOptions::new();
+        let mut broker = Broker { dir: dir.join("broker"), port, child: None, config: config.to_owned(), login };
         broker.restart();
         Some(broker)
     }
@@ -32,7 +42,11 @@ impl Broker {
     }
 
     pub fn restart(&mut self) {
+        let config = self.dir.with_extension("conf");
+        std::fs::write(&config, &self.config).unwrap();
         let child = Command::new("nats-server")
+            .arg("-c")
+            .arg(config)
             .args(["-js", "-a", "127.0.0.1", "-p", &self.port.to_string(), "-sd"])
             .arg(&self.dir)
             .stdout(Stdio::null())
@@ -57,7 +71,7 @@ impl Broker {
 
     /// How many messages a stream has, and the different event ids in them.
     pub async fn stream(&self, name: &str) -> (usize, BTreeSet<String>) {
-        let client = async_nats::connect(self.url()).await.unwrap();
+        let client = (self.login)(&self.dir).connect(self.url()).await.unwrap();
         let stream = async_nats::jetstream::new(client).get_stream(name).await.unwrap();
         let state = stream.cached_info().state.clone();
         let mut ids = BTreeSet::new();

@@ -13,6 +13,8 @@ use serde_json::Value;
 pub enum Answer {
     Status(u16),
     RetryAfter(u16, u64),
+    /// 204, or 413 where the body is longer than this.
+    UpTo(usize),
     /// Too late.
     Slow(Duration),
     /// The connection ends without an answer.
@@ -156,7 +158,10 @@ fn serve<S: Read + Write>(
         }
         let answer = {
             let mut seen = seen.lock().unwrap();
-            let answer = answer(seen.len() + 1);
+            let answer = match answer(seen.len() + 1) {
+                Answer::UpTo(most) => Answer::Status(if body.len() > most { 413 } else { 204 }),
+                other => other,
+            };
             let accepted = matches!(answer, Answer::Status(200..=299) | Answer::AcceptAndHangUp);
             seen.push(Request { at: Instant::now(), headers: headers.clone(), body, accepted });
             answer
@@ -168,6 +173,8 @@ fn serve<S: Read + Write>(
             Answer::RetryAfter(code, s) => {
                 write!(stream, "HTTP/1.1 {code} X\r\nRetry-After: {s}\r\nContent-Length: 0\r\n\r\n")?;
             }
+            // Has become a status above.
+            Answer::UpTo(_) => {}
             Answer::Slow(time) => {
                 std::thread::sleep(time);
                 return Ok(());

@@ -1,6 +1,7 @@
 //! `carom find`: records of accounting files by what is in them, as acctfind finds them.
 
 mod show;
+mod sorted;
 
 use std::io::Write as _;
 use std::ops::ControlFlow;
@@ -13,6 +14,7 @@ use crate::event::{Kind, Kinds, Time};
 use crate::history::find::Match;
 use crate::history::{Cell, Row, Scan, all_columns, names, spans, times};
 use show::{Format, Shown};
+use sorted::{SortKey, Sorted};
 
 const HELP: &str = "\
 Usage: carom find [OPTION]... FILE...
@@ -36,15 +38,15 @@ What is shown:
                            custom[{field} ...] with fields in braces, \\t and \\n
                            standard, csv, tsv, html and xml without fields show all that the files have
   --json                   --output json
-  --sortBy FIELD           in order of a field, -FIELD backwards; holds at most 1,000,000 records (with
-                           --limit any number)
+  --sortBy FIELD           in order of a field, -FIELD backwards; what does not fit into 64 MB of memory is
+                           sorted in files in $TMPDIR
   --limit N                the first N
   --count                  only how many
   --iso-times              times as YYYY-MM-DD HH:MM:SS+0000, however the file has them
   --quiet                  no progress
   --help                   this text
 
-Files are read once from front to back in constant memory. --status and --mta (acctfind's run status
+Files are read once from front to back in bounded memory. --status and --mta (acctfind's run status
 and MTA records) are known, but no CSV or Parquet file holds such records.
 
 Examples:
@@ -81,9 +83,6 @@ struct Asked {
     files: Vec<String>,
     notes: Vec<&'static str>,
 }
-
-/// Records that `--sortBy` holds.
-const MOST_SORTED: usize = 1_000_000;
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if args.words.is_empty() || args.words.iter().any(|w| matches!(w.as_str(), "--help" | "-h")) {
@@ -131,8 +130,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if !asked.count {
         printer.begin(&mut buffer);
     }
-    let mut sorted: Vec<(SortKey, u64, Vec<u8>)> = Vec::new();
-    let (mut found, mut too_many, mut failed) = (0u64, false, None);
+    let mut sorted = sort.filter(|_| !asked.count).map(|(_, backwards)| Sorted::new(backwards, asked.limit));
+    let (mut found, mut failed) = (0u64, None);
     let mut scratch = String::new();
     let progress = Progress::over(&inputs, asked.quiet);
     let report = scan.run(&inputs, &mut |bytes| progress.add(bytes), &mut |row| {
@@ -142,19 +141,16 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             return ControlFlow::Continue(());
         }
         found += 1;
-        if let (Some((column, backwards)), false) = (sort, asked.count) {
+        if let (Some((column, _)), Some(sorted)) = (sort, &mut sorted) {
             let mut text = Vec::new();
             printer.record(row, &mut text);
-            sorted.push((SortKey::of(row, column), found, text));
-            let limit = asked.limit.map_or(MOST_SORTED, |l| usize::try_from(l).unwrap_or(usize::MAX));
-            if asked.limit.is_some() && sorted.len() >= limit.saturating_mul(2).max(1024) {
-                in_order(&mut sorted, backwards);
-                sorted.truncate(limit);
-            } else if asked.limit.is_none() && sorted.len() > MOST_SORTED {
-                too_many = true;
-                return ControlFlow::Break(());
-            }
-            return ControlFlow::Continue(());
+            return match sorted.push(sort_key(row, column), text) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(e) => {
+                    failed = Some(e);
+                    ControlFlow::Break(())
+                }
+            };
         }
         if !asked.count {
             printer.record(row, &mut buffer);
@@ -174,17 +170,13 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if let Some(e) = failed {
         return Err(e.into());
     }
-    if too_many {
-        eprintln!("carom: more than {MOST_SORTED} records to sort; narrow them down, or give --limit");
-        return Ok(ExitCode::from(2));
-    }
     if asked.count {
         writeln!(out, "{found}")?;
     } else {
-        if let Some((_, backwards)) = sort {
-            in_order(&mut sorted, backwards);
-            let limit = asked.limit.map_or(usize::MAX, |l| usize::try_from(l).unwrap_or(usize::MAX));
-            sorted.iter().take(limit).for_each(|(_, _, text)| buffer.extend_from_slice(text));
+        if let Some(sorted) = sorted {
+            out.write_all(&buffer)?;
+            buffer.clear();
+            sorted.finish(&mut |text| out.write_all(text))?;
         }
         printer.end(&mut buffer);
         out.write_all(&buffer)?;
@@ -204,38 +196,21 @@ pub(super) fn record_json(row: &Row<'_>, columns: &[&str]) -> serde_json::Map<St
     columns.iter().enumerate().filter_map(typed).collect()
 }
 
-/// What records are ordered by: numbers and times by value, before texts, whatever their case.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum SortKey {
-    Number(i64),
-    Text(String),
-}
-
-impl SortKey {
-    fn of(row: &Row<'_>, column: usize) -> SortKey {
-        match row.cell(column) {
-            Cell::Time(t) => SortKey::Number(t.0),
-            Cell::Number(n) => SortKey::Number(n),
-            Cell::Text(text) => match (text.parse(), times::parse(text)) {
-                (Ok(n), _) => SortKey::Number(n),
-                (Err(_), Some(t)) => SortKey::Number(t.0),
-                _ => SortKey::Text(text.to_lowercase()),
-            },
-            cell => {
-                let mut text = String::new();
-                cell.push_text(&mut text);
-                SortKey::Text(text)
-            }
+fn sort_key(row: &Row<'_>, column: usize) -> SortKey {
+    match row.cell(column) {
+        Cell::Time(t) => SortKey::Number(t.0),
+        Cell::Number(n) => SortKey::Number(n),
+        Cell::Text(text) => match (text.parse(), times::parse(text)) {
+            (Ok(n), _) => SortKey::Number(n),
+            (Err(_), Some(t)) => SortKey::Number(t.0),
+            _ => SortKey::Text(text.to_lowercase()),
+        },
+        cell => {
+            let mut text = String::new();
+            cell.push_text(&mut text);
+            SortKey::Text(text)
         }
     }
-}
-
-/// Stable: what is equal stays in the order of the files.
-fn in_order(records: &mut [(SortKey, u64, Vec<u8>)], backwards: bool) {
-    records.sort_by(|a, b| {
-        let order = a.0.cmp(&b.0);
-        if backwards { order.reverse() } else { order }.then(a.1.cmp(&b.1))
-    });
 }
 
 fn parse(words: &[String]) -> Result<Asked, String> {
