@@ -23,8 +23,8 @@ const RECIPIENT_FIELDS: &[&str] = &[
     "x-actual-recipient",
     "remote-mta",
 ];
-/// Fields a status group can begin with, as bytes at the start of a line.
-const GROUP_STARTS: &[&[u8]] = &[b"reporting-mta:", b"final-recipient:", b"original-recipient:"];
+/// Fields a status group can begin with.
+const GROUP_STARTS: &[&str] = &["reporting-mta", "final-recipient", "original-recipient"];
 
 /// Reads a mail as a DSN; `None` when it is none.
 pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
@@ -168,7 +168,8 @@ fn from_first_group(text: &[u8]) -> Option<&[u8]> {
     loop {
         let here = rest;
         let line = fields::next_line(&mut rest)?;
-        if GROUP_STARTS.iter().any(|s| line.len() > s.len() && line[..s.len()].eq_ignore_ascii_case(s)) {
+        let named = fields::split(line).filter(|(_, value)| !value.is_empty());
+        if named.is_some_and(|(name, _)| GROUP_STARTS.iter().any(|s| name.eq_ignore_ascii_case(s))) {
             return Some(here);
         }
     }

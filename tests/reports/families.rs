@@ -13,6 +13,7 @@ const EXAMPLES: &[&str] = &[
     include_str!("families/providers.txt"),
     include_str!("families/newer.txt"),
     include_str!("families/unknown.txt"),
+    include_str!("families/field.txt"),
 ];
 
 /// What is expected, and the mail with CRLF line ends.

@@ -127,6 +127,7 @@ fn the_lists_of_labelled_replies_stay_in_the_right_category() {
         include_str!("../../../tests/replies/third.jsonl"),
         include_str!("../../../tests/replies/fourth.jsonl"),
         include_str!("../../../tests/replies/fifth.jsonl"),
+        include_str!("../../../tests/replies/sixth.jsonl"),
     ] {
         let (all, right, lost, kept) = judge(&set, list);
         assert!(all >= 100);

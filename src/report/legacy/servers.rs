@@ -46,9 +46,39 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "domino",
-        signs: &[&[Text("was not delivered to:"), Text("because:")], &[Subject("delivery failure: ")]],
-        begin: &["was not delivered to"],
-        lines: &["because:{why}", "{rcpt}", "<{rcpt}>"],
+        signs: &[
+            &[Text("was not delivered to:"), Text("because:")],
+            &[Subject("delivery failure: ")],
+            &[Text("konnte nicht zugestellt werden an:"), Text("weil:")],
+            &[Text("n'a pas \u{e9}t\u{e9} remis \u{e0}"), Text("parce que")],
+            &[Text("no se ha entregado a:"), Text("porque:")],
+            &[Text("non \u{e8} stato consegnato a:"), Text("perch\u{e9}:")],
+        ],
+        begin: &[
+            "was not delivered to",
+            "konnte nicht zugestellt werden an:",
+            "n'a pas \u{e9}t\u{e9} remis \u{e0}",
+            "no se ha entregado a:",
+            "non \u{e8} stato consegnato a:",
+        ],
+        lines: &[
+            "because:{why}",
+            "weil:{why}",
+            "parce que :{why}",
+            "porque:{why}",
+            "perch\u{e9}:{why}",
+            "{rcpt}",
+            "<{rcpt}>",
+        ],
+        ..PLAIN
+    },
+    Family {
+        name: "xmail",
+        signs: &[
+            &[Header("x-mailerserver", "xmail"), Text("xmail bounce: rcpt=[")],
+            &[Text("xmail bounce: rcpt=["), Text("the reason of the delivery failure was")],
+        ],
+        lines: &["[<{*}>] XMail bounce: Rcpt=[{rcpt}];Error=[{why}", "[<{*}>] {*}", "Rcpt To: {*}", "Mail From: {*}"],
         ..PLAIN
     },
     Family {
