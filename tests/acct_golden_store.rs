@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use carom::disk::RealDisk;
-use carom::event::{Event, Events, Kind, MessageId, RuleSetId, SourceType, StoreId, Time, record::PairsBuf};
+use carom::event::{Event, EventId, Events, Kind, MessageId, RuleSetId, SourceType, StoreId, Time, record::PairsBuf};
 use carom::store::verify::verify;
-use carom::store::{ConsumerRow, Envelope, Finish, Message, Options, RcptState, Recipient, Route, Store};
+use carom::store::{ConsumerRow, Envelope, Finish, Message, Options, RcptState, Recipient, Route, Store, Tx};
+use carom::suppress::book::{self, Change};
+use carom::suppress::{Entry, Mail, Suppression};
 
 const RULES: RuleSetId = RuleSetId(0x1234);
 const STATE: RcptState =
@@ -87,6 +89,16 @@ fn events(kind: Kind, message: u64, rcpts: u16) -> Events {
     events
 }
 
+fn gone() -> Entry {
+    Entry {
+        rule: "hard".into(),
+        by: EventId { store: StoreId(1), seq: 6 },
+        time: Time::from_secs(1_800_000_001),
+        subject: "gone@example.net".into(),
+        ..Entry::default()
+    }
+}
+
 async fn make(dir: &Path) {
     let store = Store::open(Arc::new(RealDisk), dir, &options()).unwrap().store;
     store
@@ -99,6 +111,11 @@ async fn make(dir: &Path) {
             tx.put_counter("warm-up", 42)
         })
         .unwrap();
+    let list = Suppression::new();
+    let entry = gone();
+    let key = list.hasher().subject(&entry.subject).in_scope(&entry.scope);
+    let put = |tx: &mut Tx<'_>| book::put(tx, &key, &entry, (Change::Enter, entry.time), ("hard", "550 no"));
+    store.suppression().write(put).unwrap();
     store.ledger().hold("acct-file a.csv", 1);
     store.set_rules(RULES);
     let [one, two, three, four] = messages().map(Arc::new);
@@ -172,6 +189,13 @@ fn look(dir: &Path, id: Option<StoreId>) {
     assert_eq!(listed, [("dead@example.net".to_owned(), b"entry".to_vec())]);
     assert_eq!(tables.find_send("m@example.com", Some("r0@example.net")).unwrap().unwrap(), b"send");
     assert_eq!(tables.counter("warm-up").unwrap(), 42);
+
+    // The list of the first release is moved; its row is no entry, so its mail is held until an operator decides.
+    let list = Suppression::open(&store).unwrap();
+    let check = |rcpt| list.check(rcpt, &Mail::default(), Time::from_secs(1_800_000_002)).map(|s| (s.by, s.held));
+    assert_eq!(check("Dead@example.net"), Some((0, true)));
+    // Format 1 had no other file.
+    assert_eq!(check("gone@example.net"), id.is_none().then_some((6, false)));
 }
 
 #[tokio::test]
