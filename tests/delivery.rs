@@ -6,6 +6,8 @@
 mod dns;
 #[path = "delivery/fiend.rs"]
 mod fiend;
+#[path = "delivery/hold.rs"]
+mod hold;
 #[path = "delivery/hostile.rs"]
 mod hostile;
 #[path = "delivery/mx.rs"]

@@ -47,6 +47,12 @@ enum SuppressCommand {
         #[arg(long)]
         reason: String,
     },
+    /// Take back what a provider's mistaken bounces entered
+    Undo(super::suppress_undo::UndoArgs),
+    /// What rules would have suppressed over history, and what that would have saved and cost
+    Simulate(super::suppress_simulate::SimulateArgs),
+    /// The circuit breaker: what it holds back, and what is to become of it
+    Breaker(super::suppress_undo::BreakerArgs),
     /// Is this address suppressed, and why? Exit status 1 when it is
     Check {
         /// The address
@@ -58,11 +64,14 @@ enum SuppressCommand {
 const PAGE: u32 = 1000;
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if let SuppressCommand::Simulate(simulate) = &args.command {
+        return super::suppress_simulate::run(simulate, args.json);
+    }
     let address = match &args.command {
         SuppressCommand::Add { address, .. }
         | SuppressCommand::Remove { address, .. }
         | SuppressCommand::Check { address } => Some(address),
-        SuppressCommand::List { .. } => None,
+        _ => None,
     };
     if let Some(Err(why)) = address.map(|a| Address::parse(a)) {
         eprintln!("carom: {:?}: {why}", address.map_or("", String::as_str));
@@ -73,7 +82,11 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         Err(code) => return Ok(code),
     };
     match &args.command {
+        // Answered above, without a server.
+        SuppressCommand::Simulate(_) => Ok(ExitCode::SUCCESS),
         SuppressCommand::List { limit } => list(&mut peer, *limit, args.json),
+        SuppressCommand::Undo(undo) => super::suppress_undo::undo(&mut peer, undo, args.json),
+        SuppressCommand::Breaker(breaker) => super::suppress_undo::breaker(&mut peer, breaker, args.json),
         SuppressCommand::Add { address, reason } => {
             one(&mut peer, Command::SuppressAdd { address: address.clone(), reason: reason.clone() })
         }

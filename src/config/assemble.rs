@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::auto_suppression::AutoSuppression;
 use super::check::{self, Found};
 use super::diagnose::Severity;
 use super::directives::Setting;
@@ -54,6 +55,8 @@ impl Draft {
             references: &self.references,
             pattern_lists: &self.pattern_lists,
             list_references: &self.list_references,
+            address_lists: &self.address_lists,
+            address_list_references: &self.address_list_references,
             users: self.users.len(),
             global: &global,
         };
@@ -77,6 +80,10 @@ impl Draft {
             let address = SocketAddr::from(([0, 0, 0, 0], 25));
             listeners.push(Listener { address, source: None, tls_certificate: None });
         }
+        let auto_suppression = match self.auto_suppression {
+            Some((block, span)) => block.finish(reading, span, &|name| patterns.iter().any(|p| p.may_give(name))),
+            None => AutoSuppression::default(),
+        };
         let [bounce, feedback] = self.processors;
         Config {
             file,
@@ -104,9 +111,11 @@ impl Draft {
             bounce_category_patterns: patterns,
             smtp_pattern_lists: self.pattern_lists.into_iter().map(|(key, (_, list, _))| (key, list)).collect(),
             retry_patterns: self.retry_patterns,
+            address_lists: self.address_lists.into_iter().map(|(key, (list, _))| (key, list)).collect(),
             bounce_processor: bounce.map(|(p, _)| p),
             feedback_loop_processor: feedback.map(|(p, _)| p),
             return_path_token: self.token.map(|(t, _)| t),
+            job_guards: self.job_guards,
             unsubscribe_listeners: self.unsubscribe_listeners.into_iter().map(|(l, _)| l).collect(),
             unsubscribe_addresses,
             ledger_retention_bytes: global.ledger_retention_bytes,
@@ -114,7 +123,10 @@ impl Draft {
             send_index_retention: global.send_index_retention,
             send_index_max: global.send_index_max,
             report_quarantine_size: global.report_quarantine_size,
+            alarm_to: global.alarm_to,
+            alarm_command: global.alarm_command,
             novelty_alarm: global.novelty_alarm,
+            auto_suppression,
         }
     }
 

@@ -9,7 +9,9 @@ use super::directives::global::Global;
 use super::directives::virtual_mta::{PoolBlock, VirtualMtaBlock};
 use super::inherit::{Domains, Overlay};
 use super::lexer::Span;
-use super::model::{AcctFile, AcctFormat, Listener, PatternSource, Processor, ReturnPathToken, Source};
+use super::model::{
+    AcctFile, AcctFormat, Listener, NamedAddressList, PatternSource, Processor, ReturnPathToken, Source,
+};
 use super::tree::Reading;
 use super::unsubscribe::{AddListUnsubscribe, UnsubscribeListener};
 use super::values::{covers, in_prefix};
@@ -30,6 +32,8 @@ pub(super) struct Found<'a> {
     pub references: &'a [Reference],
     pub pattern_lists: &'a Named<Vec<PatternSource>>,
     pub list_references: &'a [(String, Span)],
+    pub address_lists: &'a BTreeMap<String, (NamedAddressList, Span)>,
+    pub address_list_references: &'a [(String, Span)],
     pub users: usize,
     pub global: &'a Global,
 }
@@ -38,6 +42,7 @@ pub(super) struct Found<'a> {
 pub(super) fn check(reading: &mut Reading<'_>, found: &Found<'_>) {
     references(reading, found);
     pattern_lists(reading, found);
+    address_lists(reading, found);
     pools(reading, found);
     listeners(reading, found);
     open_relay(reading, found);
@@ -91,6 +96,45 @@ fn pattern_lists(reading: &mut Reading<'_>, found: &Found<'_>) {
                 };
                 reading.error(*span, format!("there is no <smtp-pattern-list {name}>"), help);
             }
+        }
+    }
+}
+
+/// Above so many patterns a list is slow (directives.md, 4.4).
+const MANY_PATTERNS: usize = 500;
+
+/// `suppression-lists NAME`: the list may stand behind it, and in another case.
+fn address_lists(reading: &mut Reading<'_>, found: &Found<'_>) {
+    for (name, span) in found.address_list_references {
+        match found.address_lists.get(&name.to_lowercase()) {
+            Some((list, _)) if list.name != *name => {
+                let message = format!("{name} differs in case from {}", list.name);
+                reading.warning(*span, message, format!("write {}", list.name));
+            }
+            Some(_) => {}
+            None => {
+                let help = match nearest(name, found.address_lists.values().map(|(list, _)| list.name.as_str())) {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => format!("write <address-list {name}> and </address-list> at the top level"),
+                };
+                reading.error(*span, format!("there is no <address-list {name}>"), help);
+            }
+        }
+    }
+    for (key, (list, span)) in found.address_lists {
+        let name = &list.name;
+        if list.list.is_empty() && list.files.is_empty() {
+            let help = "write address A, domain D or address-file FILE inside it";
+            reading.warning(*span, format!("<address-list {name}> names no address"), help);
+        } else if !found.address_list_references.iter().any(|(cited, _)| cited.to_lowercase() == *key) {
+            let help = format!("write suppression-lists {name} into a <source>");
+            reading.warning(*span, format!("<address-list {name}> is in no source's suppression-lists"), help);
+        }
+        if list.list.patterns() > MANY_PATTERNS {
+            let message = format!(
+                "<address-list {name}> has more than {MANY_PATTERNS} patterns: each is tried on each recipient"
+            );
+            reading.warning(*span, message, "write addresses and domains instead");
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod notify;
 mod obey;
 pub mod outcome;
 pub mod plan;
+pub mod preflight;
 pub mod reach;
 pub mod run;
 pub mod session;

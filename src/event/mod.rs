@@ -15,6 +15,7 @@ pub mod manifest;
 pub mod record;
 pub mod reply;
 pub mod return_path;
+pub mod row_order;
 pub mod scope;
 pub mod send_entry;
 pub mod time;

@@ -1,7 +1,8 @@
 //! The header section of a submitted message: read once, completed, and rid of what was meant for us.
 //!
 //! Reads the headers of reference/submission.md, section 3 (`x-job`, `x-envid`, `x-virtual-mta`, the `jobid-header`),
-//! `x-unsubscribe-list`, List-Id, Message-ID and those that accounting keeps; counts Received; puts Received (RFC 5321, 4.4), Message-ID and Date in
+//! `x-unsubscribe-list`, the `list-id-header`, List-Id, Message-ID and those that accounting keeps; counts Received; puts
+//! Received (RFC 5321, 4.4), Message-ID and Date in
 //! front where the source asks for it. Everything else passes through unchanged, octet by octet.
 //!
 //! Received fields above `max-message-hops` mean a loop (RFC 5321, 6.3): the message is refused. Mail that goes round
@@ -14,11 +15,13 @@
 use std::net::IpAddr;
 
 use crate::config::Source;
-use crate::config::unsubscribe::list_name;
+use crate::config::unsubscribe;
 use crate::event::record::PairsBuf;
 use crate::event::unsubscribe_token::MAX_LIST;
 use crate::event::{MessageId, Time};
 use crate::smtp::answer::Answer;
+
+use super::list_name::list_name;
 
 /// Bytes of a header value that are kept with each event.
 const MAX_KEPT: usize = 1024;
@@ -82,8 +85,8 @@ pub struct Processed {
     pub env_id: String,
     /// `x-virtual-mta`; `Some("")` when it stands there without a value.
     pub virtual_mta: Option<String>,
-    /// The mailing list: `x-unsubscribe-list`, else what stands in the brackets of List-Id (RFC 2919); empty when none is
-    /// named.
+    /// The mailing list: `x-unsubscribe-list`, else the `list-id-header`, else what stands in the brackets of List-Id
+    /// (RFC 2919); empty when none is named.
     pub list: String,
     /// It has an `x-unsubscribe-list`.
     pub asks_to_unsubscribe: bool,
@@ -139,12 +142,17 @@ fn word(field: &Field<'_>) -> Result<String, HeaderError> {
     }
 }
 
+/// The list that a field of the manner of List-Id names; what is no name is not ours to judge.
+fn list_of(field: &Field<'_>) -> String {
+    unsubscribe::list_name(list_name(&unfolded(field.value, MAX_KEPT))).unwrap_or_default().to_owned()
+}
+
 /// Reads and completes `content`, which has CRLF line ends. `kept` are lower-cased names.
 pub fn process(content: &[u8], source: &Source, kept: &[String], stamp: &Stamp<'_>) -> Result<Processed, HeaderError> {
     let mut found = Processed { lets_unsubscribe: true, ..Processed::default() };
-    let mut list_id = None;
     let (mut at, mut hops, mut has_date, mut has_message_id) = (0, 0u32, false, false);
     let (mut x_job, mut other_job) = (None, None);
+    let (mut list_id, mut other_list) = (String::new(), String::new());
     let mut removed: Vec<(usize, usize)> = Vec::new();
     let mut seen = vec![false; kept.len()];
     while at < content.len() {
@@ -160,6 +168,8 @@ pub fn process(content: &[u8], source: &Source, kept: &[String], stamp: &Stamp<'
             }
         } else if is("date") {
             has_date = true;
+        } else if is("list-id") && list_id.is_empty() {
+            list_id = list_of(&field);
         } else if is("x-job") && source.process_x_job {
             if x_job.replace(word(&field)?).is_some() {
                 return Err(HeaderError::Repeated("x-job"));
@@ -174,12 +184,10 @@ pub fn process(content: &[u8], source: &Source, kept: &[String], stamp: &Stamp<'
             if std::mem::replace(&mut found.asks_to_unsubscribe, true) {
                 return Err(HeaderError::Repeated("x-unsubscribe-list"));
             }
-            found.list = list_name(&unfolded(field.value, MAX_WORD + 1)).ok_or(HeaderError::NotAList)?.to_owned();
+            found.list =
+                unsubscribe::list_name(&unfolded(field.value, MAX_WORD + 1)).ok_or(HeaderError::NotAList)?.to_owned();
             // It is meant for us, and nobody else is to learn how it is called here.
             remove = true;
-        } else if is("list-id") && list_id.is_none() {
-            // The name may be preceded by words for people; what is no name is not ours to judge.
-            list_id = list_name(message_id(&unfolded(field.value, MAX_KEPT))).map(str::to_owned);
         } else if is("list-unsubscribe") || is("list-unsubscribe-post") {
             found.lets_unsubscribe = false;
         } else if is("dkim-signature") {
@@ -193,6 +201,9 @@ pub fn process(content: &[u8], source: &Source, kept: &[String], stamp: &Stamp<'
         }
         if other_job.is_none() && source.jobid_header.as_deref().is_some_and(is) {
             other_job = Some(word(&field)?);
+        }
+        if other_list.is_empty() && source.list_id_header.as_deref().is_some_and(is) {
+            other_list = list_of(&field);
         }
         if let Some(n) = kept.iter().position(|k| is(k))
             && !std::mem::replace(&mut seen[n], true)
@@ -208,7 +219,7 @@ pub fn process(content: &[u8], source: &Source, kept: &[String], stamp: &Stamp<'
     }
     found.job = x_job.or(other_job).unwrap_or_default();
     if found.list.is_empty() {
-        found.list = list_id.unwrap_or_default();
+        found.list = if other_list.is_empty() { list_id } else { other_list };
     }
 
     let mut body = Vec::with_capacity(content.len() + 512);

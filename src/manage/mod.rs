@@ -7,4 +7,4 @@ pub mod command;
 pub mod socket;
 pub mod unsubscribe;
 
-pub use command::{Answer, Command, QuarantineCommand};
+pub use command::{Answer, BreakerCommand, Command, QuarantineCommand};

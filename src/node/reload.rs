@@ -54,6 +54,8 @@ impl Inner {
             return Err(Refusal::Words(error));
         }
         let restart = config::restart_needed(&self.started_with, &new);
+        // Before anybody asks for one that is new.
+        self.address_lists.use_config(&new);
         self.live.store(Arc::new(new));
         self.engine.config_changed();
         let mut message = match changes.is_empty() {

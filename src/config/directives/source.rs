@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Directive;
 use super::set::{Change, Set};
+use super::source_suppression as suppression;
 use super::unsubscribe;
 use crate::config::lexer::Args;
 use crate::config::model::{DsnReturn, Source};
@@ -115,6 +116,11 @@ pub const SOURCE: &[S] = &[
         "no",
         "Accept malformed and suppressed recipients and bounce them at once",
     ),
+    suppression::LISTS,
+    suppression::OUTCOME,
+    suppression::EXEMPT_SCOPES,
+    suppression::EXEMPT_RULES,
+    suppression::LIST_ID_HEADER,
     S::one(
         "suppress-local-dsn",
         Set::Bool(|s, v| s.suppress_local_dsn = v),
