@@ -129,6 +129,51 @@ fn two_recipients_of_one_message_get_two_links_and_each_leaves_for_himself() {
     assert_eq!(hop.taken().len(), 2, "mail to the unsubscribe address went nowhere else");
 }
 
+/// The record of the end of this mail.
+fn end_of(place: &Place, rcpt: &str, job: &str) -> HashMap<String, String> {
+    wait_for(&format!("end of {job} to {rcpt}"), place, || {
+        let all = ["d", "b"]
+            .into_iter()
+            .flat_map(|kind| if place.path("acct").exists() { rows(place, kind) } else { Vec::new() });
+        all.into_iter().find(|r| r.get("rcpt").is_some_and(|r| r == rcpt) && r.get("jobId").is_some_and(|j| j == job))
+    })
+}
+
+#[test]
+fn who_has_left_a_list_gets_no_more_of_it_and_everything_else() {
+    let hop = NextHop::start();
+    let port = free_port();
+    let place = place(&hop, port, "yes");
+    let _server = place.start();
+    let mut client = Client::connect(place.smtp_port());
+    let mail = |list: &str, job: &str| {
+        format!("From: <news@from.example>\r\nList-Id: News <{list}>\r\nX-Job: {job}\r\nSubject: s\r\n\r\nhello\r\n")
+    };
+    assert_eq!(client.mail("news@from.example", "ann@there.example", &mail("weekly.from.example", "first")), 250);
+    let sent = wait_for("the mail", &place, || hop.mails().into_iter().next());
+    let (path, _) = ways(&sent, port);
+    assert!(ask(port, "POST", &path, ONE_CLICK).starts_with("HTTP/1.1 200 "));
+    leavers(&place, 1);
+    place.wait_for("entry", |s| s["suppressedAddresses"] == 1);
+
+    for (list, job) in [("Weekly.From.Example", "second"), ("daily.from.example", "third")] {
+        assert_eq!(client.mail("news@from.example", "ann@there.example", &mail(list, job)), 250);
+    }
+    assert_eq!(client.mail("news@from.example", "bob@there.example", &mail("weekly.from.example", "fourth")), 250);
+    let plain = "From: <news@from.example>\r\nX-Job: fifth\r\nSubject: your order\r\n\r\nhello\r\n";
+    assert_eq!(client.mail("news@from.example", "ann@there.example", plain), 250);
+    let ended = end_of(&place, "ann@there.example", "second");
+    assert_eq!((ended["type"].as_str(), ended["bounceCat"].as_str()), ("b", "suppressed"), "{ended:?}");
+    assert!(ended["dsnDiag"].contains("unsub"), "{ended:?}");
+    assert_eq!(ended["suppressedBy"], leavers(&place, 1)[0]["eventId"], "by the click");
+    for (rcpt, job) in [("ann@there.example", "third"), ("bob@there.example", "fourth"), ("ann@there.example", "fifth")]
+    {
+        assert_eq!(end_of(&place, rcpt, job)["type"], "d", "{job}");
+    }
+    let (code, said) = place.carom(&["suppress", "list"]);
+    assert!(code == 0 && said.contains("ann@there.example") && said.contains("unsub"), "{said}");
+}
+
 #[test]
 fn mail_to_the_unsubscribe_address_that_names_no_link_is_kept_and_unsubscribes_nobody() {
     let hop = NextHop::start();

@@ -102,11 +102,14 @@ impl Requests {
     }
 }
 
+/// An address and a list.
+type Left = (Box<str>, Box<str>);
+
 /// Who has unsubscribed from what a moment ago: a mail program that asks twice makes one event.
 #[derive(Debug, Default)]
 pub struct Recent {
-    seen: HashMap<(Box<str>, Box<str>), Time>,
-    order: VecDeque<(Time, (Box<str>, Box<str>))>,
+    seen: HashMap<Left, Time>,
+    order: VecDeque<(Time, Left)>,
 }
 
 impl Recent {
@@ -127,7 +130,7 @@ impl Recent {
                 self.seen.remove(&what);
             }
         }
-        let what: (Box<str>, Box<str>) = (address.into(), list.into());
+        let what: Left = (address.into(), list.into());
         self.seen.insert(what.clone(), now);
         self.order.push_back((now, what));
     }

@@ -185,6 +185,8 @@ fn only_what_is_proved_to_be_about_our_mail_counts_and_the_scope_is_that_of_the_
     assert_eq!(play.see(nameless, ""), ["complaint bob@example.net sender-domain sender.example"]);
     let everything = Event { feedback_type: "opt-out", attributed_by: "header-token", ..report };
     assert_eq!(play.see(everything, ""), ["unsub ann@example.net sender-domain sender.example"]);
+    let one_list = Event { feedback_type: "opt-out-list", list: "Weekly", rcpt: "cid@example.net", ..everything };
+    assert_eq!(play.see(one_list, ""), ["unsub cid@example.net list weekly"]);
     let bounce = at(Kind::RemoteBounce, 0, 9, "smtp;550 5.1.1 no such user");
     assert_eq!(play.see(bounce, "bad-mailbox"), [""; 0], "forged");
     let proved = Event { attributed_by: "return-path", ..bounce };
