@@ -12,6 +12,8 @@ use crate::event::{Scope, Time};
 use crate::manage::{Answer, Command};
 use crate::queue::{Disabled, QueueStatus, is_meant};
 use crate::store::Store;
+use crate::suppress::address_file::Facts;
+use crate::suppress::address_lists::FileStatus;
 use crate::suppress::{self, Filter, Key, Listed, Mail, Suppression};
 
 /// Most entries in one answer.
@@ -171,6 +173,7 @@ impl Inner {
                 "evicted": kept.evicted,
             },
             "suppressedAddresses": self.suppression.len(),
+            "addressFiles": self.address_files(),
             "novelty": novelty,
             "ledger": { "first": ledger.start(), "end": ledger.end() },
             "consumers": consumers,
@@ -180,6 +183,33 @@ impl Inner {
             "steeredQueueCount": steered.len(),
             "steeredQueues": backing_off,
         })
+    }
+
+    /// The files of `<address-list>`s at the top level.
+    fn address_files(&self) -> Vec<Value> {
+        let bad = |facts: &Facts| -> Vec<Value> {
+            facts.first_bad.iter().map(|(line, why)| json!({ "line": line, "why": why })).collect()
+        };
+        let one = |file: FileStatus| {
+            json!({
+                "file": file.path.display().to_string(),
+                "lists": file.lists,
+                "state": match (&file.facts, &file.reading) {
+                    (_, Some(_)) => "reading",
+                    (Some(_), None) => "in force",
+                    (None, None) => "MISSING",
+                },
+                "entries": file.facts.as_ref().map(|f| f.entries),
+                "since": file.since.map(text),
+                "badLines": file.facts.as_ref().map(|f| f.bad),
+                "firstBadLines": file.facts.as_ref().map(bad),
+                "memoryBytes": file.memory,
+                "bytesRead": file.reading.map(|(read, _)| read),
+                "bytesToRead": file.reading.map(|(_, all)| all),
+                "error": file.error,
+            })
+        };
+        self.address_lists.status().into_iter().map(one).collect()
     }
 
     /// What is known of new replies. The lock is not held while the tables are asked: the consumer takes both.
