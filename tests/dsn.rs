@@ -526,14 +526,17 @@ async fn who_is_suppressed_by_job_list_or_virtual_mta_ends_after_data_and_a_sour
     for (source, reported) in [("process-x-job yes", 1), ("process-x-job yes\nsuppression-outcome drop", 0)] {
         let house = House::start(source, "").await;
         let list = house.node.suppression();
-        for (address, scope) in [("a", "job spring"), ("b", "list weekly"), ("c", "vmta {default}"), ("d", "job autumn")] {
+        for (address, scope) in
+            [("a", "job spring"), ("b", "list weekly"), ("c", "vmta {default}"), ("d", "job autumn")]
+        {
             let by = EventId { store: StoreId(1), seq: 1 };
             let scope: Scope = scope.parse().unwrap();
             let entry = Entry { rule: "complaint".into(), by, scope: scope.clone(), ..Entry::default() };
             let subject = list.hasher().address(&AddressKey::of(&format!("{address}@example.net")));
             list.apply(&subject.in_scope(&scope), &entry);
         }
-        let to = ["a@example.net", "b@example.net", "c@example.net", "d@example.net"].map(|r| format!("<{r}> NOTIFY=FAILURE"));
+        let to = ["a@example.net", "b@example.net", "c@example.net", "d@example.net"]
+            .map(|r| format!("<{r}> NOTIFY=FAILURE"));
         let to: Vec<&str> = to.iter().map(String::as_str).collect();
         house.send_mail("<news@sender.example>", &to, &format!("X-Job: spring\r\nList-Id: x <weekly>\r\n{MAIL}")).await;
         assert_eq!((house.count(Kind::Bounced).await, house.count(Kind::Delivered).await), (3, 1 + reported));

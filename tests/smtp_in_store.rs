@@ -62,7 +62,8 @@ async fn a_message_is_kept_accounted_and_queued_before_the_250_and_survives_a_re
     let bound = bind(&config.load()).unwrap();
     let address = bound[0].socket.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
-    let intake = Intake::new(store.clone(), queue.clone(), suppression, AddressLists::default(), config, || Time::from_secs(1));
+    let intake =
+        Intake::new(store.clone(), queue.clone(), suppression, AddressLists::default(), config, || Time::from_secs(1));
     let served = tokio::spawn(serve(bound, intake, stopped));
 
     let mut client = TcpStream::connect(address).await.unwrap();

@@ -161,9 +161,10 @@ fn with_progress(mut file: Value) -> Value {
     if let (Some(read), Some(all)) = (number("bytesRead"), number("bytesToRead")) {
         file["state"] = format!("reading, {} %", read * 100 / all.max(1)).into();
     }
-    file["lists"] = file.get("lists").and_then(Value::as_array).map_or(Value::Null, |names| {
-        names.iter().map(shown).collect::<Vec<_>>().join(", ").into()
-    });
+    file["lists"] = file
+        .get("lists")
+        .and_then(Value::as_array)
+        .map_or(Value::Null, |names| names.iter().map(shown).collect::<Vec<_>>().join(", ").into());
     file
 }
 

@@ -9,7 +9,9 @@ use super::directives::global::Global;
 use super::directives::virtual_mta::{PoolBlock, VirtualMtaBlock};
 use super::inherit::{Domains, Overlay};
 use super::lexer::Span;
-use super::model::{AcctFile, AcctFormat, Listener, NamedAddressList, PatternSource, Processor, ReturnPathToken, Source};
+use super::model::{
+    AcctFile, AcctFormat, Listener, NamedAddressList, PatternSource, Processor, ReturnPathToken, Source,
+};
 use super::tree::Reading;
 use super::values::{covers, in_prefix};
 
@@ -126,7 +128,9 @@ fn address_lists(reading: &mut Reading<'_>, found: &Found<'_>) {
             reading.warning(*span, format!("<address-list {name}> is in no source's suppression-lists"), help);
         }
         if list.list.patterns() > MANY_PATTERNS {
-            let message = format!("<address-list {name}> has more than {MANY_PATTERNS} patterns: each is tried on each recipient");
+            let message = format!(
+                "<address-list {name}> has more than {MANY_PATTERNS} patterns: each is tried on each recipient"
+            );
             reading.warning(*span, message, "write addresses and domains instead");
         }
     }

@@ -169,7 +169,8 @@ mod table {
             assert_ne!(*config.queue_settings("a.com", "{default}"), QueueSettings::default(), "{}", row.name);
         }
         for row in SOURCE {
-            let config = good(&placed(Scope::Source, &format!("{} {}", row.name, other(row))));
+            let text = placed(Scope::Source, &format!("{} {}", row.name, other(row)));
+            let config = good(&(text + "<address-list blocked>\naddress a@b.example\n</address-list>\n"));
             let mut source = (*config.source(ip("10.0.0.1"), None, None)).clone();
             source.name = "default".into();
             assert_ne!(source, Source::default(), "{}", row.name);
@@ -560,7 +561,8 @@ mod errors {
         assert!(found.contains("help: did you mean blocked?"), "{found}");
         let found = findings(list);
         assert!(found.contains("<address-list blocked> is in no source's suppression-lists"), "{found}");
-        let found = findings(&format!("<source 10/8>\nsuppression-lists x\n</source>\n<address-list x>\n</address-list>"));
+        let found =
+            findings(&format!("<source 10/8>\nsuppression-lists x\n</source>\n<address-list x>\n</address-list>"));
         assert!(found.contains("<address-list x> names no address"), "{found}");
         let found = findings("<address-list>\naddress a@b.example\n</address-list>\n");
         assert!(found.contains("error: <address-list>: argument missing"), "{found}");

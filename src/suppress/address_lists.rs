@@ -488,11 +488,13 @@ mod tests {
         /// Lists that are looked at all the time; what is larger than `small` gets an index.
         fn lists(&self, small: u64) -> AddressLists {
             let (every, settled) = (Duration::from_millis(20), Duration::from_millis(40));
-            AddressLists::start(Hasher::default(), Watching { cache: self.path("cache"), every, settled, small }).unwrap()
+            AddressLists::start(Hasher::default(), Watching { cache: self.path("cache"), every, settled, small })
+                .unwrap()
         }
         fn config(&self, lines: &str) -> Config {
             let lines = lines.replace("FILE", self.path("list").to_str().unwrap());
-            let text = format!("host-name h\nspool /s\nlog-file /l\n<source 10/8>\nsuppression-lists L\n</source>\n{lines}");
+            let text =
+                format!("host-name h\nspool /s\nlog-file /l\n<source 10/8>\nsuppression-lists L\n</source>\n{lines}");
             let loaded = crate::config::parse_str("c", &text);
             loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))
         }

@@ -90,7 +90,9 @@ async fn a_queue_that_writes_files_or_throws_its_mail_away_keeps_who_is_on_hold(
     world.send("s@example.com", &["ann@here.example", "bob@here.example"], b"x\r\n").await;
     world.send("s@example.com", &["eve@thrown.example", "zoe@thrown.example"], b"x\r\n").await;
     let events = world.events(2).await;
-    assert!(events.iter().all(|e| e.kind == Kind::Delivered && !e.rcpt.starts_with("ann") && !e.rcpt.starts_with("eve")));
+    assert!(
+        events.iter().all(|e| e.kind == Kind::Delivered && !e.rcpt.starts_with("ann") && !e.rcpt.starts_with("eve"))
+    );
     on_hold(&world, 2).await;
     enter(&world, "ann@here.example", State::Removed);
     enter(&world, "eve@thrown.example", State::Active);

@@ -97,7 +97,8 @@ fn exempt_scopes(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<Sour
 fn exempt_rules(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<Source>, ValueError> {
     let text = args.rest().map(|word| word.text).unwrap_or_default();
     let names: Vec<&str> = values::list(&text).collect();
-    let is_name = |name: &&&str| **name == "*" || name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    let is_name =
+        |name: &&&str| **name == "*" || name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
     if let Some(wrong) = names.iter().find(|name| !is_name(name)) {
         let message = format!("\"{wrong}\" is not the name of a rule");
         return Err(ValueError { message, help: "write names of rules, such as complaint,unsub, or *".into() });

@@ -223,14 +223,16 @@ impl Machine {
 
     /// Whether the session's queue has recipients on hold that are to be looked at.
     pub fn look_is_due(&self, session: SessionId, now: Time) -> bool {
-        let queue = self.sessions.get(session.0 as usize).and_then(|s| self.queues[s.as_ref()?.queue as usize].as_ref());
+        let queue =
+            self.sessions.get(session.0 as usize).and_then(|s| self.queues[s.as_ref()?.queue as usize].as_ref());
         queue.is_some_and(|q| q.backlog.look_is_due(now))
     }
 
     /// Whether the session's queue has mail that may be sent, and may have the session's connection. One that was opened to
     /// look at recipients on hold may find neither.
     pub fn has_ready(&self, session: SessionId) -> bool {
-        let queue = self.sessions.get(session.0 as usize).and_then(|s| self.queues[s.as_ref()?.queue as usize].as_ref());
+        let queue =
+            self.sessions.get(session.0 as usize).and_then(|s| self.queues[s.as_ref()?.queue as usize].as_ref());
         queue.is_some_and(|q| q.backlog.ready() > 0 && q.connections <= q.settings.max_smtp_out)
     }
 
