@@ -561,8 +561,7 @@ mod errors {
         assert!(found.contains("help: did you mean blocked?"), "{found}");
         let found = findings(list);
         assert!(found.contains("<address-list blocked> is in no source's suppression-lists"), "{found}");
-        let found =
-            findings(&format!("<source 10/8>\nsuppression-lists x\n</source>\n<address-list x>\n</address-list>"));
+        let found = findings("<source 10/8>\nsuppression-lists x\n</source>\n<address-list x>\n</address-list>");
         assert!(found.contains("<address-list x> names no address"), "{found}");
         let found = findings("<address-list>\naddress a@b.example\n</address-list>\n");
         assert!(found.contains("error: <address-list>: argument missing"), "{found}");
