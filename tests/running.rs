@@ -92,6 +92,40 @@ fn reload_and_sighup_change_what_they_should() {
 }
 
 #[test]
+fn an_address_list_holds_from_the_reload_that_brings_it_and_the_status_shows_its_file() {
+    let hop = NextHop::start();
+    let place = Place::new(&hop, "");
+    let mut server = place.start();
+    assert_eq!(Client::connect(place.smtp_port()).rcpt("ann@there.example"), 250);
+    std::fs::write(place.path("never.txt"), "ann@there.example\nabuse\nno address\n").unwrap();
+    let old = place.config();
+    let list = "<address-list Never>\naddress-file never.txt\n</address-list>\n";
+    let relay = "always-allow-relaying yes";
+    place.write(&(old.replace(relay, &format!("{relay}\nsuppression-lists Never")) + list));
+    let (code, said) = place.carom(&["reload"]);
+    assert_eq!((code, said.contains("<address-list> changed")), (0, true), "{said}");
+    for (rcpt, code) in [("Ann@there.example", 550), ("abuse@x.example", 550), ("bob@there.example", 250)] {
+        assert_eq!(Client::connect(place.smtp_port()).rcpt(rcpt), code, "{rcpt}");
+    }
+    let file = &place.status()["addressFiles"][0];
+    assert_eq!((&file["entries"], &file["badLines"], &file["state"]), (&2.into(), &1.into(), &"in force".into()));
+    assert_eq!(file["firstBadLines"][0]["line"], 3);
+    assert!(place.carom(&["status"]).1.contains("never.txt"));
+
+    // A list whose file is not there is not empty: its mail waits.
+    place.write(&place.config().replace("never.txt", "gone.txt"));
+    assert_eq!(place.carom(&["reload"]).0, 0);
+    assert!(place.log().contains("gone.txt is not there"), "{}", place.log());
+    assert_eq!(Client::connect(place.smtp_port()).rcpt("bob@there.example"), 451);
+    assert_eq!(place.status()["addressFiles"][0]["state"], "MISSING");
+    place.write(&place.config().replace("lists Never", "lists Nevr"));
+    let (code, said) = place.carom(&["reload"]);
+    assert_eq!((code, said.contains("did you mean Never?")), (2, true), "{said}");
+    server.signal("TERM");
+    assert_eq!(server.wait(STOPS_WITHIN), 0);
+}
+
+#[test]
 fn a_broken_file_leaves_the_old_configuration_in_force_and_says_why() {
     let hop = NextHop::start();
     let place = Place::new(&hop, "");

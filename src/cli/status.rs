@@ -131,6 +131,11 @@ fn text(status: &Value) -> String {
         let _ = writeln!(out, "\n{title}");
         let _ = writeln!(out, "{}", table(&rows, columns));
     }
+    let files = rows("addressFiles");
+    if !files.is_empty() {
+        let _ = writeln!(out, "\naddress files of suppression lists");
+        let _ = writeln!(out, "{}", table(&files.into_iter().map(with_progress).collect::<Vec<_>>(), ADDRESS_FILES));
+    }
     let steered = rows("steeredQueues");
     if !steered.is_empty() {
         let title = match (steered.len().to_string(), show("/steeredQueueCount")) {
@@ -190,6 +195,19 @@ fn unsubscribe_line(status: &Value) -> Option<String> {
     (asked || mails > 0).then_some(text)
 }
 
+/// The state of an address file that is being read says how far that is.
+fn with_progress(mut file: Value) -> Value {
+    let number = |name: &str| file.get(name).and_then(Value::as_u64);
+    if let (Some(read), Some(all)) = (number("bytesRead"), number("bytesToRead")) {
+        file["state"] = format!("reading, {} %", read * 100 / all.max(1)).into();
+    }
+    file["lists"] = file
+        .get("lists")
+        .and_then(Value::as_array)
+        .map_or(Value::Null, |names| names.iter().map(shown).collect::<Vec<_>>().join(", ").into());
+    file
+}
+
 /// Of the proposed rule the examples are left out.
 fn rule_alone(mut alarm: Value) -> Value {
     if let Some(proposal) = alarm.get_mut("proposal") {
@@ -232,6 +250,15 @@ const OUTPUTS: Columns = &[
     ("error", "last error"),
 ];
 const CONSUMERS: Columns = &[("consumer", "consumer"), ("holdsFrom", "keeps from event"), ("behind", "events behind")];
+const ADDRESS_FILES: Columns = &[
+    ("file", "file"),
+    ("lists", "lists"),
+    ("state", "state"),
+    ("entries", "entries"),
+    ("since", "since"),
+    ("badLines", "bad lines"),
+    ("error", "last error"),
+];
 const ALARMS: Columns = &[
     ("time", "time"),
     ("provider", "provider"),
@@ -308,6 +335,11 @@ mod tests {
                 "queue": "b.example/v", "mode": "backoff", "since": "10:05", "why": "/etc/c:7: 421 slow",
                 "disabledSources": [{ "source": "192.0.2.1", "since": "10:06", "until": null, "why": "/etc/c:8: 550 listed" }],
             }],
+            "onHoldRecipients": 7,
+            "addressFiles": [{
+                "file": "/etc/never", "lists": ["L", "M"], "state": "reading", "bytesRead": 50, "bytesToRead": 200,
+                "error": "it can't be read: gone",
+            }],
             "outputs": [{ "output": "a.csv", "lag": 5, "error": "no space" }],
         });
         let text = text(&status);
@@ -321,6 +353,10 @@ mod tests {
             "no space",
             "1 jobs with 40 recipients",
             "11 of 101 mails",
+            "7 recipients (their suppression entries",
+            "L, M",
+            "reading, 25 %",
+            "it can't be read: gone",
             "/etc/c:7: 421 slow",
             "without 192.0.2.1",
             "for good",

@@ -188,7 +188,8 @@ mod table {
             assert_ne!(*config.queue_settings("a.com", "{default}"), QueueSettings::default(), "{}", row.name);
         }
         for row in SOURCE {
-            let config = good(&placed(Scope::Source, &format!("{} {}", row.name, other(row))));
+            let text = placed(Scope::Source, &format!("{} {}", row.name, other(row)));
+            let config = good(&(text + "<address-list blocked>\naddress a@b.example\n</address-list>\n"));
             let mut source = (*config.source(ip("10.0.0.1"), None, None)).clone();
             source.name = "default".into();
             assert_ne!(source, Source::default(), "{}", row.name);
@@ -387,6 +388,30 @@ mod typed {
     }
 
     #[test]
+    fn address_lists_and_the_terms_of_a_source_are_read() {
+        let config = good(
+            "<source 10/8>\nsuppression-lists Never, partners\nsuppression-exempt-scopes list job\n\
+             suppression-exempt-rules Complaint,unsub\naccept-invalid-recipients yes\n</source>\n\
+             <source 10.1/16>\nsuppression-outcome drop\n</source>\n\
+             <address-list Never>\naddress a@B.example\naddress-file never.txt\n</address-list>\n\
+             <address-list partners>\ndomain c.example\n</address-list>\n\
+             <address-list never>\ndomain d.example\n</address-list>\n",
+        );
+        let source = config.source(ip("10.0.0.1"), None, None);
+        assert_eq!(source.suppression_lists, ["never", "partners"]);
+        assert_eq!(&*source.suppression_exempt_rules, "complaint,unsub");
+        let exempt = source.suppression_exempt_scopes;
+        assert!(exempt.contains(crate::event::ScopeKind::Job) && !exempt.contains(crate::event::ScopeKind::Global));
+        assert_eq!(source.outcome_of_suppressed(), SuppressionOutcome::Bounce);
+        assert_eq!(config.source(ip("10.1.0.1"), None, None).outcome_of_suppressed(), SuppressionOutcome::Drop);
+        assert_eq!(Source::default().outcome_of_suppressed(), SuppressionOutcome::Reject);
+        let list = &config.address_lists["never"];
+        assert_eq!((list.name.as_str(), list.files.as_slice()), ("Never", [PathBuf::from("never.txt")].as_slice()));
+        let takes = |a: &str| list.list.takes(&crate::event::Address::parse(a).unwrap(), crate::config::Entries::All);
+        assert!(takes("A@b.example") && takes("x@d.example") && !takes("x@c.example"));
+    }
+
+    #[test]
     fn processors_token_and_retention_are_read() {
         let config = good(
             "<bounce-processor>\ndeliver-unmatched-email no\nforward-errors-to a@example.com\n\
@@ -545,6 +570,28 @@ mod errors {
              c:6:14: error: max-smtp-out: `x` is not a number\n 6 | max-smtp-out x\n   |              ^\n   \
              help: write a number from 0 to 4294967295\n",
         );
+    }
+
+    #[test]
+    fn an_address_list_that_is_cited_and_not_there_or_there_and_not_cited_is_named() {
+        let list = "<address-list blocked>\naddress a@b.example\n</address-list>\n";
+        let found = findings(&format!("<source 10/8>\nsuppression-lists bloked\n</source>\n{list}"));
+        assert!(found.contains("c:3:1: error: there is no <address-list bloked>"), "{found}");
+        assert!(found.contains("help: did you mean blocked?"), "{found}");
+        let found = findings(list);
+        assert!(found.contains("<address-list blocked> is in no source's suppression-lists"), "{found}");
+        let found = findings("<source 10/8>\nsuppression-lists x\n</source>\n<address-list x>\n</address-list>");
+        assert!(found.contains("<address-list x> names no address"), "{found}");
+        let found = findings("<address-list>\naddress a@b.example\n</address-list>\n");
+        assert!(found.contains("error: <address-list>: argument missing"), "{found}");
+        for (line, part) in [
+            ("suppression-outcome maybe", "write reject, bounce or drop"),
+            ("suppression-exempt-scopes planet", "the scopes are global, sender-domain, source, job, list, vmta"),
+            ("suppression-exempt-rules a/b", "is not the name of a rule"),
+        ] {
+            let found = findings(&format!("<source 10/8>\n{line}\n</source>"));
+            assert!(found.contains("error: ") && found.contains(part), "{found}");
+        }
     }
 
     #[test]

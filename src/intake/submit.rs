@@ -334,13 +334,16 @@ impl<S: Spool> Intake<S> {
     }
 }
 
+/// Says why a mail is not to go to this address, if so.
+pub type Judge<'a> = dyn Fn(&str, &Mail<'_>) -> Result<Option<Suppressed>, NotLoaded> + 'a;
+
 /// Makes the message and its events. Pure, but for whose turn it is in a pool and what `judge` looks at, which says why a
 /// recipient is suppressed.
 pub fn prepare(
     submission: Submission,
     id: MessageId,
     turns: &Turns,
-    judge: &dyn Fn(&str, &Mail<'_>) -> Result<Option<Suppressed>, NotLoaded>,
+    judge: &Judge<'_>,
 ) -> Result<Prepared, SubmitError> {
     let Submission { config, source, rcpts, env_id, now, .. } = &submission;
     let stamp = Stamp {

@@ -10,6 +10,8 @@ use crate::config::{self, QueueMode};
 use crate::event::Time;
 use crate::manage::{Answer, Command};
 use crate::queue::{Disabled, QueueStatus, is_meant};
+use crate::suppress::address_file::Facts;
+use crate::suppress::address_lists::FileStatus;
 
 /// Queues shown, those with the most recipients first.
 const MAX_QUEUES: usize = 50;
@@ -194,6 +196,7 @@ impl Inner {
             },
             "unsubscribe": unsubscribe,
             "suppressedAddresses": self.suppression.len(),
+            "addressFiles": self.address_files(),
             "suppressionBreaker": super::mistakes::status(&self.breaker),
             "novelty": novelty,
             "pausedJobs": self.jobs.paused(),
@@ -206,6 +209,33 @@ impl Inner {
             "steeredQueueCount": steered.len(),
             "steeredQueues": backing_off,
         })
+    }
+
+    /// The files of `<address-list>`s at the top level.
+    fn address_files(&self) -> Vec<Value> {
+        let bad = |facts: &Facts| -> Vec<Value> {
+            facts.first_bad.iter().map(|(line, why)| json!({ "line": line, "why": why })).collect()
+        };
+        let one = |file: FileStatus| {
+            json!({
+                "file": file.path.display().to_string(),
+                "lists": file.lists,
+                "state": match (&file.facts, &file.reading) {
+                    (_, Some(_)) => "reading",
+                    (Some(_), None) => "in force",
+                    (None, None) => "MISSING",
+                },
+                "entries": file.facts.as_ref().map(|f| f.entries),
+                "since": file.since.map(text),
+                "badLines": file.facts.as_ref().map(|f| f.bad),
+                "firstBadLines": file.facts.as_ref().map(bad),
+                "memoryBytes": file.memory,
+                "bytesRead": file.reading.map(|(read, _)| read),
+                "bytesToRead": file.reading.map(|(_, all)| all),
+                "error": file.error,
+            })
+        };
+        self.address_lists.status().into_iter().map(one).collect()
     }
 
     /// What is known of new replies. The lock is not held while the tables are asked: the consumer takes both.

@@ -134,7 +134,6 @@ impl Message {
             ret_given: false,
             terms: SuppressionTerms::default(),
             rcpts: to.iter().map(rcpt).collect(),
-            terms: SuppressionTerms::default(),
         };
         let mut received = Events::new();
         for (index, rcpt) in envelope.rcpts.iter().enumerate() {

@@ -134,6 +134,67 @@ fn what_was_accepted_retried_and_finished_is_so_after_a_restart() {
     });
 }
 
+/// A message of three recipients, one of whom ends at once, with a report about that; the ids of both.
+async fn accept_ending(store: &Store, ended: &[u16]) -> (MessageId, MessageId) {
+    let (id, report) = (store.next_message_id(), store.next_message_id());
+    let mut events = events(Kind::Received, id, 3);
+    ended.iter().for_each(|rcpt| events.push(&event(Kind::Bounced, id, *rcpt)));
+    let caused = (message(report, 1, b"report"), self::events(Kind::Received, report, 1));
+    store.accept_ending(message(id, 3, b"mail"), events, ended, Some(caused)).await.unwrap();
+    (id, report)
+}
+
+#[test]
+fn recipients_that_end_with_their_acceptance_are_never_seen_queued() {
+    let disk = SimDisk::new();
+    runtime().block_on(async {
+        let Opened { store, .. } = open(&disk);
+        let (id, report) = accept_ending(&store, &[1]).await;
+        let (gone, _) = accept_ending(&store, &[0, 1, 2]).await;
+        assert!(matches!(end(&store, id, 1).await, Err(StoreError::NotQueued { rcpt: 1, .. })));
+        let wrong = store.accept_ending(message(MessageId(99), 1, b""), Events::new(), &[1], None).await;
+        assert!(matches!(wrong, Err(StoreError::NotQueued { rcpt: 1, .. })));
+        end(&store, report, 0).await.unwrap();
+        drop(store);
+        let Opened { store, queued_recipients, .. } = open(&disk);
+        assert_eq!(queued_recipients, 3, "two of the first message, and the report about the second");
+        let left: Vec<u16> = store.queued(id).iter().map(|s| s.index).collect();
+        assert_eq!((left, store.queued(gone).len()), (vec![0, 2], 0));
+        use Kind::*;
+        let kinds: Vec<Kind> = all_events(&store, 1).iter().map(|e| e.1).take(5).collect();
+        assert_eq!(kinds, [Received, Received, Received, Bounced, Received]);
+        assert_eq!(*store.load(id).unwrap().body, b"mail"[..]);
+    });
+}
+
+#[test]
+fn a_power_cut_leaves_an_acceptance_with_its_endings_or_nothing_of_it() {
+    for seed in 0..30 {
+        let disk = SimDisk::new();
+        runtime().block_on(async {
+            let Opened { store, .. } = open(&disk);
+            accept(&store, 1, b"before").await;
+            disk.cut_after(seed % 6);
+            let _ = tokio::time::timeout(Duration::from_secs(5), async {
+                let id = store.next_message_id();
+                let mut events = events(Kind::Received, id, 3);
+                events.push(&event(Kind::Bounced, id, 1));
+                store.accept_ending(message(id, 3, b"mail"), events, &[1], None).await
+            })
+            .await;
+            drop(store);
+            disk.power_cut(seed);
+            let Opened { store, queued_recipients, .. } = open(&disk);
+            let kinds: Vec<Kind> = all_events(&store, 1).iter().map(|e| e.1).collect();
+            match queued_recipients {
+                1 => assert_eq!(kinds, [Kind::Received], "seed {seed}"),
+                3 => assert_eq!(kinds.last(), Some(&Kind::Bounced), "seed {seed}"),
+                n => panic!("seed {seed}: {n} recipients queued, {kinds:?}"),
+            }
+        });
+    }
+}
+
 #[test]
 fn a_recipient_ends_once() {
     let disk = SimDisk::new();

@@ -424,6 +424,8 @@ impl Summary {
             entry.0 += 1;
         };
         match outcome {
+            // Each letter has one recipient: it was accepted to be recorded, and goes nowhere.
+            Outcome::Sent(reply) if is_accepted_suppression(reply) => self.suppressed += 1,
             Outcome::Sent(_) => self.sent += 1,
             Outcome::Refused(reply) if is_suppression(reply) => self.suppressed += 1,
             Outcome::Refused(reply) => group(&mut self.refused, reply),
@@ -523,6 +525,12 @@ fn is_suppression(reply: &str) -> bool {
     reply.starts_with("550 5.7.1") && reply.contains("suppression list")
 }
 
+/// Carom's own word that it took mail for suppressed recipients only to record that it does not send it
+/// (`suppression-outcome bounce` and `drop`, and what only the header section shows).
+fn is_accepted_suppression(reply: &str) -> bool {
+    reply.contains("message accepted, id ") && reply.ends_with(" recipients suppressed")
+}
+
 /// A reply without what differs from one recipient to the next.
 fn reason(reply: &str, rcpt: &str) -> String {
     let words = reply.split_whitespace().map(|w| if w.contains(rcpt) { "<recipient>" } else { w });
@@ -548,7 +556,13 @@ mod tests {
             let letter = Letter { row, from: String::new(), rcpt: rcpt.into(), content: Vec::new() };
             summary.take(&letter, &Outcome::Refused(reply.into()));
         }
-        assert_eq!(summary.suppressed, 1);
+        let taken = |suppressed| crate::intake::submit::Taken { id: crate::event::MessageId(9), rcpts: 1, suppressed };
+        for suppressed in [0, 1] {
+            let letter = Letter { row: 4, from: String::new(), rcpt: "d@x.example".into(), content: Vec::new() };
+            let reply = taken(suppressed).answer();
+            summary.take(&letter, &Outcome::Sent(format!("{} {} {}", reply.code, reply.status, reply.text)));
+        }
+        assert_eq!((summary.sent, summary.suppressed), (1, 2));
         assert_eq!(summary.refused["550 5.1.1 <recipient> unknown"].0, 2);
         assert!(summary.text().contains("2 x 550 5.1.1 <recipient> unknown (such as a@x.example)"));
         assert_eq!(summary.json()["refused"][0]["count"], 2);

@@ -8,7 +8,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use xorf::BinaryFuse8;
@@ -138,7 +138,7 @@ impl Heaps {
         }
         let path = target.with_extension("scratch");
         let open = || {
-            let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+            let file = private().read(true).open(&path)?;
             // Without a name it goes with us, however we end.
             fs::remove_file(&path)?;
             Ok(file)
@@ -200,7 +200,7 @@ impl Heaps {
         let buffered: usize = self.buffers.iter().map(Vec::len).sum();
         let mut tail = Tail::for_keys(self.keys + buffered as u64);
         let part = target.with_extension("part");
-        let mut file = File::create(&part).map_err(BuildError::Index)?;
+        let mut file = private().open(&part).map_err(BuildError::Index)?;
         let mut written = || -> Result<(), BuildError> {
             file.write_all(&[0; PAGE]).map_err(BuildError::Index)?;
             for heap in 0..SHARDS {
@@ -217,9 +217,8 @@ impl Heaps {
                 tail.filters.push(shard(&keys));
             }
             tail.sum_up();
-            let tail = tail.encode();
-            file.write_all(&tail).map_err(BuildError::Index)?;
-            file.write_all_at(&index::page(identity, hasher, &facts, &tail), 0).map_err(BuildError::Index)?;
+            let written = tail.write(&mut file).map_err(BuildError::Index)?;
+            file.write_all_at(&index::page(identity, hasher, &facts, written), 0).map_err(BuildError::Index)?;
             file.sync_all().map_err(BuildError::Index)?;
             fs::rename(&part, target).map_err(BuildError::Index)?;
             // The folder too, so that the name survives with the content; else it is made again at the next start.
@@ -228,6 +227,13 @@ impl Heaps {
         };
         written().inspect_err(|_| drop(fs::remove_file(&part))) // the error that counts is the first
     }
+}
+
+/// How files are made: hashes of addresses are nobody else's business.
+fn private() -> fs::OpenOptions {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options
 }
 
 fn shard(keys: &[Key]) -> Shard {

@@ -9,7 +9,7 @@
 //! It can be made again from the address file at any time: what does not fit exactly is no index.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -141,12 +141,11 @@ impl Index {
         if tail_at.checked_add(tail_len) != Some(file.metadata()?.len()) {
             return Err(IndexError::Damaged);
         }
-        let mut tail = vec![0; usize::try_from(tail_len).map_err(|_| IndexError::Damaged)?];
-        file.read_exact_at(&mut tail, tail_at)?;
-        if u64::from(crc32c::crc32c(&tail)) != tail_sum {
+        let mut pieces = Pieces { file: &file, at: tail_at, end: tail_at + tail_len, sum: 0 };
+        let tail = Tail::read(&mut pieces, facts.entries)?;
+        if pieces.at != pieces.end || u64::from(pieces.sum) != tail_sum {
             return Err(IndexError::Damaged);
         }
-        let tail = Tail::decode(&tail, facts.entries)?;
         Ok(Index { facts, keys: Keys::Disk(OnDisk { file, tail }) })
     }
 
@@ -255,68 +254,105 @@ impl Tail {
         self.fences.len() * 4 + self.filters.iter().map(filter).sum::<usize>()
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.memory() + SHARDS * 32);
-        out.extend_from_slice(&self.bits.to_le_bytes());
-        self.fences.iter().for_each(|fence| out.extend_from_slice(&fence.to_le_bytes()));
+    /// Writes it piece by piece, so that it is never in memory twice; how long it is, and its checksum.
+    pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<(u64, u32)> {
+        let (mut len, mut sum) = (0, 0);
+        let mut put = |bytes: &[u8]| {
+            len += bytes.len() as u64;
+            sum = crc32c::crc32c_append(sum, bytes);
+            out.write_all(bytes)
+        };
+        put(&self.bits.to_le_bytes())?;
+        for fences in self.fences.chunks(1024) {
+            let bytes: Vec<u8> = fences.iter().flat_map(|fence| fence.to_le_bytes()).collect();
+            put(&bytes)?;
+        }
         for shard in &self.filters {
             match shard {
-                Shard::Empty => out.push(0),
-                Shard::Unknown => out.push(2),
+                Shard::Empty => put(&[0])?,
+                Shard::Unknown => put(&[2])?,
                 Shard::Filter(filter) => {
                     let d = &filter.descriptor;
-                    out.push(1);
-                    out.extend_from_slice(&d.seed.to_le_bytes());
+                    put(&[1])?;
+                    put(&d.seed.to_le_bytes())?;
                     for n in [d.segment_length, d.segment_length_mask, d.segment_count_length] {
-                        out.extend_from_slice(&n.to_le_bytes());
+                        put(&n.to_le_bytes())?;
                     }
-                    out.extend_from_slice(&(filter.fingerprints.len() as u32).to_le_bytes());
-                    out.extend_from_slice(&filter.fingerprints);
+                    put(&(filter.fingerprints.len() as u32).to_le_bytes())?;
+                    put(&filter.fingerprints)?;
                 }
             }
         }
-        out
+        Ok((len, sum))
     }
 
-    fn decode(mut bytes: &[u8], keys: u64) -> Result<Tail, IndexError> {
-        let bits = short(&mut bytes)?;
+    /// Reads what [`Tail::write`] wrote, for so many keys; with its checksum, which is to be compared before it is used.
+    fn read(source: &mut Pieces<'_>, keys: u64) -> Result<Tail, IndexError> {
+        let bits = source.short()?;
         if !(8..=24).contains(&bits) {
             return Err(IndexError::Damaged);
         }
-        let fences = take(&mut bytes, ((1 << bits) + 1) * 4)?;
+        let fences = source.take(((1 << bits) + 1) * 4)?;
         let fences: Vec<u32> = fences.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
         if !fences.is_sorted() || fences.last().map(|n| u64::from(*n)) != Some(keys) {
             return Err(IndexError::Damaged);
         }
         let mut filters = Vec::with_capacity(SHARDS);
         for _ in 0..SHARDS {
-            filters.push(match take(&mut bytes, 1)?[0] {
+            filters.push(match source.take(1)?[0] {
                 0 => Shard::Empty,
                 2 => Shard::Unknown,
                 _ => {
                     let descriptor = Descriptor {
-                        seed: number(&mut bytes)?,
-                        segment_length: short(&mut bytes)?,
-                        segment_length_mask: short(&mut bytes)?,
-                        segment_count_length: short(&mut bytes)?,
+                        seed: number(&mut &source.take(8)?[..])?,
+                        segment_length: source.short()?,
+                        segment_length_mask: source.short()?,
+                        segment_count_length: source.short()?,
                     };
-                    let len = short(&mut bytes)? as usize;
+                    let len = source.short()?;
                     // As it is built: one that does not fit would be read behind its end.
                     let reach = u64::from(descriptor.segment_count_length) + 2 * u64::from(descriptor.segment_length);
                     let mask = descriptor.segment_length.wrapping_sub(1);
-                    if reach > len as u64 || descriptor.segment_length_mask != mask {
+                    if reach > len.into() || descriptor.segment_length_mask != mask {
                         return Err(IndexError::Damaged);
                     }
-                    Shard::Filter(BinaryFuse8 { descriptor, fingerprints: take(&mut bytes, len)?.into() })
+                    Shard::Filter(BinaryFuse8 { descriptor, fingerprints: source.take(len.into())?.into() })
                 }
             });
         }
-        if bytes.is_empty() { Ok(Tail { bits, fences, filters }) } else { Err(IndexError::Damaged) }
+        Ok(Tail { bits, fences, filters })
+    }
+}
+
+/// What stands behind the keys, read piece by piece.
+struct Pieces<'f> {
+    file: &'f File,
+    at: u64,
+    end: u64,
+    sum: u32,
+}
+
+impl Pieces<'_> {
+    fn take(&mut self, len: u64) -> Result<Vec<u8>, IndexError> {
+        // A length from a damaged file asks for no more memory than the file has bytes.
+        if len > self.end - self.at {
+            return Err(IndexError::Damaged);
+        }
+        let mut bytes = vec![0; usize::try_from(len).map_err(|_| IndexError::Damaged)?];
+        self.file.read_exact_at(&mut bytes, self.at)?;
+        self.sum = crc32c::crc32c_append(self.sum, &bytes);
+        self.at += len;
+        Ok(bytes)
+    }
+
+    fn short(&mut self) -> Result<u32, IndexError> {
+        let bytes = self.take(4)?;
+        Ok(u32::from_le_bytes(bytes.as_chunks().0.first().copied().unwrap_or_default()))
     }
 }
 
 /// The page in front of an index file.
-pub(super) fn page(of: &Identity, hasher: &Hasher, facts: &Facts, tail: &[u8]) -> Vec<u8> {
+pub(super) fn page(of: &Identity, hasher: &Hasher, facts: &Facts, (tail_len, tail_sum): (u64, u32)) -> Vec<u8> {
     let mut page = Vec::with_capacity(PAGE);
     page.extend_from_slice(MAGIC);
     page.extend_from_slice(&of.bytes());
@@ -324,8 +360,8 @@ pub(super) fn page(of: &Identity, hasher: &Hasher, facts: &Facts, tail: &[u8]) -
     page.extend_from_slice(&facts.entries.to_le_bytes());
     page.extend_from_slice(&facts.bad.to_le_bytes());
     page.push(facts.subjects);
-    page.extend_from_slice(&(tail.len() as u64).to_le_bytes());
-    page.extend_from_slice(&u64::from(crc32c::crc32c(tail)).to_le_bytes());
+    page.extend_from_slice(&tail_len.to_le_bytes());
+    page.extend_from_slice(&u64::from(tail_sum).to_le_bytes());
     let bad = &facts.first_bad[..facts.first_bad.len().min(BAD_LINES)];
     page.push(bad.len() as u8);
     for (line, why) in bad {
@@ -359,8 +395,4 @@ fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Result<&'a [u8], IndexError> {
 
 fn number(bytes: &mut &[u8]) -> Result<u64, IndexError> {
     Ok(u64::from_le_bytes(take(bytes, 8)?.try_into().map_err(|_| IndexError::Damaged)?))
-}
-
-fn short(bytes: &mut &[u8]) -> Result<u32, IndexError> {
-    Ok(u32::from_le_bytes(take(bytes, 4)?.try_into().map_err(|_| IndexError::Damaged)?))
 }

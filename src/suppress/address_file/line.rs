@@ -111,11 +111,14 @@ fn plain(text: &str, folded: &mut String) -> Option<Subject> {
     })
 }
 
+/// Takes a line: its number, and its text unless it is too long.
+pub type EachLine<'a> = dyn FnMut(u64, Option<&[u8]>) -> io::Result<()> + 'a;
+
 /// Calls `f` with each line, from number 1 on, without its end; `None` for one that is longer than [`MAX_LINE`]. After each
 /// piece `progress` hears how many bytes were read; it ends the reading with `false`. Whether all was read comes back.
 pub fn for_each(
     source: &mut dyn Read,
-    f: &mut dyn FnMut(u64, Option<&[u8]>) -> io::Result<()>,
+    f: &mut EachLine<'_>,
     progress: &mut dyn FnMut(u64) -> bool,
 ) -> io::Result<bool> {
     let mut buffer = vec![0; READ];
