@@ -6,7 +6,7 @@
 
 use super::book::{self, Change};
 use super::{Entry, EntryError, Key, Source, State, Suppression, rules};
-use crate::event::{Address, AddressError, EventId, Scope, Time};
+use crate::event::{Address, AddressError, AddressKey, EventId, Scope, Time};
 use crate::store::{Store, StoreError, Tables};
 
 /// Why the list was not changed, or can't be read.
@@ -91,7 +91,11 @@ pub fn remove(
         list.remove(&key);
         tracing::info!(subject, %scope, reason, "taken off the suppression list");
     }
-    Ok(removed)
+    // It stands under the spelling that its provider folds it to, too; what is folded is not folded again.
+    match list.hasher().fold(&AddressKey::of(&subject)) {
+        Some(mailbox) => Ok(remove(list, store, mailbox.as_str(), scope, reason, now)? | removed),
+        None => Ok(removed),
+    }
 }
 
 /// Which entries are wanted; an absent part wants all.
