@@ -8,6 +8,10 @@
 
 pub mod doubt;
 mod follow;
+pub mod job_counts;
+pub mod job_guard;
+#[cfg(test)]
+mod job_guard_tests;
 mod memory;
 pub mod novelty;
 mod send_index;

@@ -20,6 +20,7 @@ pub mod diff;
 pub mod directives;
 mod include;
 mod inherit;
+pub mod job_guard;
 mod lexer;
 pub mod model;
 mod names;
@@ -30,6 +31,7 @@ mod resolve;
 mod show;
 mod smtp_pattern;
 mod tree;
+pub mod unsubscribe;
 mod unsupported;
 pub mod values;
 
@@ -47,10 +49,12 @@ pub use auto_suppression::{AutoSuppression, Breaker, Evidence, RuleSubject, Supp
 pub use body_pattern::BodyPattern;
 pub use diagnose::{Diagnostic, Place, Severity, render};
 pub use diff::{diff, restart_needed};
+pub use job_guard::{GuardAction, JobGuard, Share};
 pub use model::*;
 pub use pattern_file::read_pattern_file;
 pub use push::{BatchFormat, Push, Secret};
 pub use smtp_pattern::BUILTIN_LIST;
+pub use unsubscribe::{AddListUnsubscribe, ListUnsubscribe, UnsubscribeListener};
 
 /// The configuration in force: replaced as a whole by a reload.
 pub type Live = Arc<arc_swap::ArcSwap<Config>>;

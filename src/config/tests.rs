@@ -46,6 +46,11 @@ mod table {
             Scope::Global => "LINE\n",
             Scope::Spool => "<spool x>\nLINE\n</spool>\n",
             Scope::Listener => "<smtp-listener 127.0.0.1:25>\nLINE\n</smtp-listener>\n",
+            // It says nothing without an address.
+            Scope::Source if line.starts_with("add-list-unsubscribe ") => {
+                "<source 10/8>\nLINE\nlist-unsubscribe-mailto out@example.com\n</source>\n\
+                 <return-path-token>\ndomain d.example\nkey k0 0123456789abcdef\n</return-path-token>\n"
+            }
             Scope::Source => "<source 10/8>\nLINE\n</source>\n",
             Scope::User => "<smtp-user u>\npassword x\nLINE\n</smtp-user>\n",
             Scope::VirtualMta => "<virtual-mta v>\nLINE\n</virtual-mta>\n",
@@ -60,12 +65,15 @@ mod table {
             Scope::Patterns => "<bounce-category-patterns>\nLINE\n</bounce-category-patterns>\n",
             Scope::Processor => "<bounce-processor>\nLINE\n</bounce-processor>\n",
             Scope::AddressList => "<bounce-processor>\n<address-list>\nLINE\n</address-list>\n</bounce-processor>\n",
+            Scope::SuppressionList => "<address-list l>\nLINE\n</address-list>\n",
             Scope::EmailPatterns => {
                 "<bounce-processor>\n<email-patterns>\nLINE\n</email-patterns>\n</bounce-processor>\n"
             }
+            Scope::JobGuard => "<job-guard *>\nLINE\n</job-guard>\n",
             Scope::Token => {
                 "<return-path-token>\ndomain d.example\nkey k0 0123456789abcdef\nLINE\n</return-path-token>\n"
             }
+            Scope::UnsubscribeListener => "<unsubscribe-listener 127.0.0.1:8080>\nLINE\n</unsubscribe-listener>\n",
             Scope::AutoSuppression => "<auto-suppression>\nLINE\n</auto-suppression>\n",
         };
         frame.replace("LINE", line)
@@ -89,8 +97,11 @@ mod table {
             Scope::Nats => of(directives::push::NATS, row.name),
             Scope::Processor => of(directives::report::PROCESSOR, row.name),
             Scope::EmailPatterns => of(directives::report::EMAIL_PATTERNS, row.name),
-            Scope::AddressList => of(directives::report::ADDRESS_LIST, row.name),
+            Scope::AddressList => of(directives::address_list::ADDRESS_LIST, row.name),
+            Scope::SuppressionList => of(directives::address_list::SUPPRESSION_LIST, row.name),
             Scope::Token => of(directives::report::TOKEN, row.name),
+            Scope::JobGuard => of(directives::job_guard::JOB_GUARD, row.name),
+            Scope::UnsubscribeListener => of(directives::unsubscribe::UNSUBSCRIBE_LISTENER, row.name),
             Scope::AutoSuppression => of(directives::auto_suppression::AUTO_SUPPRESSION, row.name),
             Scope::Patterns => None,
         }
@@ -147,6 +158,10 @@ mod table {
         let mut file = webhook.clone();
         apply(directives::push::WEBHOOK, &mut file, spans);
         assert_eq!(file, webhook);
+        let endpoint = UnsubscribeListener::at("127.0.0.1:80".parse().unwrap());
+        let mut listener = endpoint.clone();
+        apply(directives::unsubscribe::UNSUBSCRIBE_LISTENER, &mut listener, spans);
+        assert_eq!(listener, endpoint);
         let nats = push::nats("nats://h.example").unwrap();
         let mut file = nats.clone();
         apply(directives::push::NATS, &mut file, spans);
@@ -691,6 +706,43 @@ mod errors {
             "{token}<bounce-processor>\n<address-list>\ndomain b.example\n</address-list>\n</bounce-processor>"
         );
         assert_eq!(findings(&with), "");
+    }
+
+    #[test]
+    fn unsubscribe_links_need_an_address_a_key_and_somebody_who_answers() {
+        let key = "<return-path-token>\nkey k1 0123456789abcdef\n</return-path-token>\n";
+        assert!(findings(key).contains("error: <return-path-token> has neither a domain nor a header"));
+        let source = |lines: &str| format!("{key}<source 10/8>\nadd-list-unsubscribe yes\n{lines}\n</source>\n");
+        assert!(findings(&source("")).contains("error: nothing says where people unsubscribe"));
+        let mail = source("list-unsubscribe-mailto out@u.example");
+        assert!(findings(&mail).contains("warning: without a link there is no one-click unsubscribe"));
+        let link = source("list-unsubscribe-url https://u.example");
+        assert!(findings(&link).contains("warning: no <unsubscribe-listener> of this server answers"));
+        let listener = "<unsubscribe-listener 127.0.0.1:8080>\n</unsubscribe-listener>\n";
+        assert_eq!(findings(&format!("{link}{listener}")), "");
+        assert!(findings(&link.replace(key, "")).contains("error: there is no key to sign unsubscribe links with"));
+        assert!(findings(&source("list-unsubscribe-url http://u.example")).contains("https: only (RFC 8058, 3.1)"));
+        // What holds for everybody need not be said again; what stands elsewhere may be put over it.
+        let apart = "<source 0/0>\nlist-unsubscribe-url https://u.example\n</source>\n<source {auth}>\nadd-list-unsubscribe \
+                     on-request\n</source>\n";
+        assert_eq!(findings(&format!("{key}{apart}{listener}")), "");
+    }
+
+    #[test]
+    fn what_is_odd_about_an_unsubscribe_listener_is_said() {
+        let key = "<return-path-token>\ndomain b.example\nkey k1 0123456789abcdef\n</return-path-token>\n\
+                   <bounce-processor>\n<address-list>\ndomain b.example\n</address-list>\n</bounce-processor>\n";
+        let at = |address: &str, lines: &str| {
+            findings(&format!("{key}<unsubscribe-listener {address}>\n{lines}\n</unsubscribe-listener>\n"))
+        };
+        assert_eq!(at("192.0.2.1:443", "tls-certificate x.pem"), "");
+        assert!(at("u.example:443", "").contains("error: `u.example:443` is not an address and a port"));
+        assert!(at("192.0.2.1:443", "").contains("warning: there is no certificate"));
+        assert!(at("192.0.2.1:80", "plain yes").contains("all who come through a proxy count as one address"));
+        assert_eq!(at("192.0.2.1:80", "plain yes\ntrusted-proxy 192.0.2.0/24"), "");
+        let mail = "smtp-listener 127.0.0.1:443\n";
+        let clash = format!("{mail}{key}<unsubscribe-listener 127.0.0.1:443>\n</unsubscribe-listener>\n");
+        assert!(findings(&clash).contains("error: 127.0.0.1:443 is taken by another listener"));
     }
 
     #[test]

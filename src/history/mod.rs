@@ -9,7 +9,6 @@ pub mod all_columns;
 mod cells;
 pub mod compact;
 pub mod convert;
-pub mod files;
 pub mod find;
 pub mod footer;
 pub mod inputs;
@@ -30,8 +29,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 pub use all_columns::all_columns;
-pub use files::{Found, find};
-pub use inputs::{Input, expand};
+pub use inputs::{Found, Input, expand, files, find};
 pub use row::{Cell, Row};
 pub use scan::{Report, Scan};
 

@@ -30,6 +30,26 @@ pub enum Command {
         /// The address.
         ip: std::net::IpAddr,
     },
+    /// Start no attempt for mail of this job any more.
+    PauseJob {
+        /// Its name.
+        job: String,
+        /// Why, for the record.
+        reason: String,
+        /// Who, for the record.
+        #[serde(default)]
+        by: String,
+    },
+    /// Let a paused job go on.
+    ResumeJob {
+        /// Its name.
+        job: String,
+        /// Who, for the record.
+        #[serde(default)]
+        by: String,
+    },
+    /// The jobs with mail in the queues, and those that are paused.
+    Jobs,
     /// Entries of the suppression list in the order of their keys, behind `after`.
     SuppressList {
         /// Start behind this key; empty is the beginning.
@@ -42,6 +62,20 @@ pub enum Command {
     SuppressCheck {
         /// The address.
         address: String,
+    },
+    /// Which of these addresses are suppressed for a campaign? The answer has their places, from 0, in `suppressed`.
+    SuppressCheckMany {
+        /// At most 10,000.
+        addresses: Vec<String>,
+        /// The campaign's sender; empty when not known.
+        #[serde(default)]
+        sender: String,
+        /// Its job; empty when not known.
+        #[serde(default)]
+        job: String,
+        /// Its VirtualMTA; empty when not known.
+        #[serde(default)]
+        vmta: String,
     },
     /// Suppress this address by hand.
     SuppressAdd {

@@ -48,10 +48,19 @@ impl Inner {
                 0 => Answer::error(format!("{ip} is not disabled for {queue}: carom status shows those that are")),
                 n => Answer::done(format!("{ip} is used again by {n} queues.")),
             },
+            Command::PauseJob { job, reason, by } => self.jobs.pause(&job, &reason, &by),
+            Command::ResumeJob { job, by } => self.jobs.resume(&job, &by),
+            Command::Jobs => Answer::data(self.jobs.list()),
             Command::Events { .. } | Command::Queued { .. } => super::known::answer(&self.store, &self.stage, command),
-            Command::SuppressUndo(asked) => super::mistakes::undo(&self.store, &self.suppression, &asked),
+            Command::SuppressUndo(asked) => {
+                let answer = super::mistakes::undo(&self.store, &self.suppression, &asked);
+                self.engine.look_at_holds();
+                answer
+            }
             Command::SuppressBreaker(asked) => {
-                super::mistakes::breaker(&self.store, &self.suppression, &self.breaker, asked)
+                let answer = super::mistakes::breaker(&self.store, &self.suppression, &self.breaker, asked);
+                self.engine.look_at_holds();
+                answer
             }
             other => suppression(&self.store, &self.suppression, other),
         }
@@ -83,7 +92,8 @@ impl Inner {
             })
             .collect();
         let mut all = self.engine.status();
-        all.sort_by(|a, b| (b.ready + b.held).cmp(&(a.ready + a.held)).then_with(|| a.name.cmp(&b.name)));
+        let size = |q: &QueueStatus| q.ready + q.held + q.paused + q.on_hold;
+        all.sort_by(|a, b| size(b).cmp(&size(a)).then_with(|| a.name.cmp(&b.name)));
         let queues: Vec<_> = all
             .iter()
             .take(MAX_QUEUES)
@@ -92,6 +102,8 @@ impl Inner {
                     "queue": q.name,
                     "ready": q.ready,
                     "held": q.held,
+                    "paused": q.paused,
+                    "onHold": q.on_hold,
                     "connections": q.connections,
                     "nextRetry": q.next_retry.map(text),
                     "lastError": q.last_error,
@@ -131,6 +143,9 @@ impl Inner {
         let kept = self.quarantine.usage();
         let reports: serde_json::Map<String, Value> =
             self.report_counters.all().into_iter().map(|(name, n)| (name.to_owned(), n.into())).collect();
+        let asked = self.unsubscribe.service.counters().all();
+        let unsubscribe: serde_json::Map<String, Value> =
+            asked.into_iter().map(|(name, n)| (name.to_owned(), n.into())).collect();
         let novelty = self.novelty();
         let config = self.live.load();
         let configuration = self.configuration.lock().unwrap_or_else(PoisonError::into_inner);
@@ -162,6 +177,8 @@ impl Inner {
                 "heldBytes": usage.held_bytes,
             },
             "queuedRecipients": self.engine.queued_recipients(),
+            // Their entries in the suppression list are held back.
+            "onHoldRecipients": all.iter().map(|q| q.on_hold).sum::<u64>(),
             "reports": reports,
             "reportQuarantine": {
                 "mails": kept.mails,
@@ -170,9 +187,12 @@ impl Inner {
                 "oldest": kept.oldest.map(text),
                 "evicted": kept.evicted,
             },
+            "unsubscribe": unsubscribe,
             "suppressedAddresses": self.suppression.len(),
             "suppressionBreaker": super::mistakes::status(&self.breaker),
             "novelty": novelty,
+            "pausedJobs": self.jobs.paused(),
+            "jobAlarms": self.jobs.alarms(),
             "ledger": { "first": ledger.start(), "end": ledger.end() },
             "consumers": consumers,
             "outputs": outputs,
@@ -244,6 +264,13 @@ pub(super) fn suppression(store: &Store, list: &Suppression, command: Command) -
                 Err(error) => Answer::error(error.to_string()),
             }
         }
+        Command::SuppressCheckMany { addresses, .. } => {
+            let mail = Mail::default();
+            let suppressed = |(place, address): (usize, &String)| list.check(address, &mail, now()).map(|_| place);
+            let places: Vec<usize> =
+                addresses.iter().take(MAX_PAGE as usize).enumerate().filter_map(suppressed).collect();
+            Answer::data(json!({ "suppressed": places }))
+        }
         Command::SuppressAdd { address, reason } => {
             match suppress::add(list, store, &address, &Scope::global(), &reason, now()) {
                 Ok(true) => Answer::done(format!("{address} is suppressed.")),
@@ -264,6 +291,9 @@ pub(super) fn suppression(store: &Store, list: &Suppression, command: Command) -
         | Command::ReportQuarantine(_)
         | Command::QueueMode { .. }
         | Command::EnableSource { .. }
+        | Command::PauseJob { .. }
+        | Command::ResumeJob { .. }
+        | Command::Jobs
         | Command::SuppressUndo(_)
         | Command::SuppressBreaker(_)
         | Command::Events { .. }

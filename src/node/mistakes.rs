@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::commands::text;
+use super::notice::Notice;
 use super::now;
 use crate::accounting::feedback::{CONSUMER, SharedBreaker, doubt, undo};
 use crate::event::Time;
@@ -16,6 +17,22 @@ use crate::suppress::breaker::Circuit;
 
 /// The consumer commits after two seconds at the latest.
 const SETTLE: Duration = Duration::from_secs(3);
+
+/// What the operator is told when a breaker trips or ends.
+pub(super) fn notice(found: &doubt::Notice) -> Notice {
+    let what = if found.ended { "is as usual again" } else { "refuses far more addresses than usual" };
+    Notice {
+        kind: "breaker",
+        subject: format!("{} {what}", found.circuit),
+        text: format!(
+            "{}\r\n\r\n`carom suppress breaker list` shows what is held; `release` and `confirm` end it.\r\n",
+            found.text()
+        ),
+        to: Vec::new(),
+        command: None,
+        data: json!(found),
+    }
+}
 
 /// Waits until everything that is in the ledger by now is in the tables: then the history knows of it.
 fn settle(store: &Store) {
