@@ -173,7 +173,7 @@ impl Simulation {
                 ScopeKind::Global | ScopeKind::Source => "",
                 ScopeKind::SenderDomain => sender,
                 ScopeKind::Job => event.job,
-                ScopeKind::List => event.job,
+                ScopeKind::List => event.list,
                 ScopeKind::Vmta => event.vmta,
             };
             let scope = Scope::of(*kind, name)?;

@@ -122,16 +122,11 @@ pub(super) fn scope(kind: ScopeKind, event: &Event<'_>) -> Scope {
         // Records do not say which source a mail came through.
         ScopeKind::Source => None,
         ScopeKind::Job => Scope::of(kind, event.job),
-        ScopeKind::List => Scope::of(kind, list(event)).or_else(|| Scope::of(ScopeKind::Job, event.job)),
+        ScopeKind::List => Scope::of(kind, event.list).or_else(|| Scope::of(ScopeKind::Job, event.job)),
         ScopeKind::Vmta => Scope::of(kind, event.vmta),
     };
     match kind {
         ScopeKind::Global => Scope::global(),
         _ => named.or_else(|| Scope::of(ScopeKind::SenderDomain, sender)).unwrap_or_default(),
     }
-}
-
-/// The mailing list that an event is about. THE place where the record's own field for it is to be read.
-fn list<'a>(_event: &Event<'a>) -> &'a str {
-    ""
 }
