@@ -173,7 +173,7 @@ impl Simulation {
                 ScopeKind::Global | ScopeKind::Source => "",
                 ScopeKind::SenderDomain => sender,
                 ScopeKind::Job => event.job,
-                ScopeKind::List => event.job,
+                ScopeKind::List => event.list,
                 ScopeKind::Vmta => event.vmta,
             };
             let scope = Scope::of(*kind, name)?;
@@ -295,6 +295,6 @@ mod tests {
         for day in 0..120 {
             patient.see(&event(Kind::Bounced, day * 7, "ann@example.net", "smtp;552 5.2.2 Mailbox full"), &patterns);
         }
-        assert_eq!(patient.total().mails / 12, 9, "five within thirty days, then ninety days' rest");
+        assert_eq!(patient.total().mails, 7 * 12, "five within thirty days, then ninety days of rest: seventeen weeks");
     }
 }

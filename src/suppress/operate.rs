@@ -126,7 +126,11 @@ pub fn remove_by(list: &Suppression, store: &Store, subject: &str, order: &Order
         list.remove(&key);
         log("taken off the suppression list", hashed, &key, &subject, order);
     }
-    Ok(removed.is_some())
+    // It stands under the spelling that its provider folds it to, too; what is folded is not folded again.
+    match list.hasher().fold(&AddressKey::of(&subject)) {
+        Some(mailbox) => Ok(remove_by(list, store, mailbox.as_str(), order)? | removed.is_some()),
+        None => Ok(removed.is_some()),
+    }
 }
 
 /// The log is kept too: where only hashes are, it names nobody.

@@ -7,12 +7,15 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use carom::disk::RealDisk;
+use carom::event::Scope;
+use carom::store::SuppressTable;
 use carom::store::{Options, Store};
-use carom::suppress::{self, Filter};
+use carom::suppress::rules::{StrikeKey, Strikes};
+use carom::suppress::{self, Entry, Filter, Hasher};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::endpoint::{Endpoint, Request};
-use super::peers::{Sink, number};
+use super::peers::{Sink, folded, is_full, number};
 
 /// (record type, recipient number) by event id.
 type Book = BTreeMap<String, (String, Option<u64>)>;
@@ -210,7 +213,8 @@ impl Books {
         let mut listed = BTreeSet::new();
         let list =
             suppress::list(opened.store.suppression(), &Filter::default(), usize::MAX).expect("the list is read");
-        for line in list.entries {
+        self.check_strikes(&opened.store);
+        for line in list.entries.into_iter().filter(|line| !line.entry.subject.starts_with("full")) {
             let by = line.entry.by.to_string();
             match (number(&*line.entry.subject), self.csv.get(&by)) {
                 (Some(n), Some((kind, of))) if kind == "b" && *of == Some(n) => {
@@ -219,8 +223,13 @@ impl Books {
                 other => self.wrong.push(format!("{} is suppressed by {by}: {other:?}", &*line.entry.subject)),
             }
         }
-        let bounced: BTreeSet<u64> =
-            self.csv.values().filter(|(kind, _)| kind == "b").filter_map(|(_, n)| *n).collect();
+        let bounced: BTreeSet<u64> = self
+            .csv
+            .values()
+            .filter(|(kind, _)| kind == "b")
+            .filter_map(|(_, n)| *n)
+            .filter(|n| !is_full(*n))
+            .collect();
         if listed != bounced {
             let only = |a: &BTreeSet<u64>, b: &BTreeSet<u64>| a.difference(b).take(5).copied().collect::<Vec<_>>();
             self.wrong.push(format!(
@@ -233,9 +242,46 @@ impl Books {
         }
     }
 
+    /// Full mailboxes: the first five refusals of each are its strikes, the fifth one enters it.
+    fn check_strikes(&mut self, store: &Store) {
+        let mut refusals: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+        for (id, (kind, n)) in &self.csv {
+            if let (true, Some(n)) = (kind == "b", n.filter(|n| is_full(*n))) {
+                let seq = id.rsplit('-').next().and_then(|seq| seq.parse().ok()).expect("an event id");
+                refusals.entry(format!("{}@bulk.example", folded(n))).or_default().insert(seq);
+            }
+        }
+        let (tables, hasher) = (store.suppression(), Hasher::default());
+        let mut rows = 0;
+        for (subject, refusals) in &refusals {
+            let key = hasher.subject(subject).in_scope(&Scope::global());
+            let row =
+                tables.suppress_row(SuppressTable::Strikes, &StrikeKey::of(key, "full").bytes()).expect("strikes");
+            let strikes: Vec<u64> =
+                row.map(|row| Strikes::decode(&row).all().iter().map(|s| s.seq).collect()).unwrap_or_default();
+            let (bytes, len) = key.bytes();
+            let entry = tables.suppress_row(SuppressTable::Entries, &bytes[..len]).expect("entries");
+            let by = entry.map(|row| Entry::decode(&row).expect("an entry").by.seq);
+            let expected: Vec<u64> = if refusals.len() < 5 { refusals.iter().copied().collect() } else { Vec::new() };
+            if strikes != expected || by != refusals.iter().nth(4).copied() {
+                self.wrong.push(format!("{subject}: refused by {refusals:?}, strikes {strikes:?}, entered by {by:?}"));
+            }
+            rows += usize::from(!strikes.is_empty());
+        }
+        let mut all = 0;
+        let count = &mut |_: &[u8], _: &[u8]| {
+            all += 1;
+            true
+        };
+        tables.for_each_suppress_row(SuppressTable::Strikes, &[], count).expect("strikes");
+        if all != rows {
+            self.wrong.push(format!("{all} rows of strikes, {rows} of mailboxes that were refused"));
+        }
+    }
+
     /// A recipient that was refused for good.
     pub fn some_bounced(&self) -> Option<u64> {
-        self.csv.values().find(|(kind, _)| kind == "b").and_then(|(_, n)| *n)
+        self.csv.values().filter(|(kind, _)| kind == "b").filter_map(|(_, n)| *n).find(|n| !is_full(*n))
     }
 
     /// All events of a store, `tq` included, are in the files: so the numbers have no gap.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// What the next hop answered to recipient N: 550 for N % 20 < 4, once 451 for N % 20 == 4, else 250.
+/// What the next hop answered to recipient N: 552 "mailbox full" for N % 20 == 3, 550 for those below, once 451 for N % 20 == 4, else 250.
 pub struct Sink {
     port: u16,
     answers: Arc<Mutex<BTreeMap<u64, Vec<u16>>>>,
@@ -20,6 +20,21 @@ pub fn number(address: &str) -> Option<u64> {
     let at = address.find("@bulk.example")?;
     let digits = address[..at].rsplit(|c: char| !c.is_ascii_digit()).next()?;
     digits.parse().ok()
+}
+
+/// Whose mailbox is full.
+pub fn is_full(n: u64) -> bool {
+    n % 20 == 3
+}
+
+/// The mailbox that twenty full ones are folded to.
+pub fn folded(n: u64) -> String {
+    format!("full{}", n / 400)
+}
+
+/// The local part of recipient N.
+fn local(n: u64) -> String {
+    if is_full(n) { format!("{}+u{n}", folded(n)) } else { format!("u{n}") }
 }
 
 impl Sink {
@@ -69,7 +84,10 @@ fn serve(stream: &TcpStream, book: &Mutex<BTreeMap<u64, Vec<u16>>>) -> std::io::
             "RCPT" => {
                 let n = number(&line).unwrap_or(0);
                 let seen_451 = book.lock().unwrap().get(&n).is_some_and(|a| a.contains(&451));
-                if n % 20 < 4 {
+                if is_full(n) {
+                    note(n, 552);
+                    out.write_all(b"552 5.2.2 mailbox full\r\n")?;
+                } else if n % 20 < 4 {
                     note(n, 550);
                     out.write_all(b"550 5.1.1 user unknown\r\n")?;
                 } else if n % 20 == 4 && !seen_451 {
@@ -182,7 +200,7 @@ fn feed(
     reply()?;
     while !stop.load(Ordering::Relaxed) {
         let n = next.fetch_add(1, Ordering::Relaxed);
-        write!(out, "MAIL FROM:<s@from.example>\r\nRCPT TO:<u{n}@bulk.example>\r\nDATA\r\n")?;
+        write!(out, "MAIL FROM:<s@from.example>\r\nRCPT TO:<{}@bulk.example>\r\nDATA\r\n", local(n))?;
         let codes = [reply()?, reply()?, reply()?];
         if codes != [250, 250, 354] {
             return Ok(());

@@ -26,6 +26,8 @@ impl Server {
              <source 127.0.0.0/8>\n    always-allow-relaying yes\n    suppress-local-dsn yes\n</source>\n\
              <domain *>\n    smtp-hosts [127.0.0.1]:{sink_port}\n    use-starttls no\n    retry-after 1s\n    \
              retry-recipients-after 1s\n    max-smtp-out 8\n</domain>\n\
+             <auto-suppression>\n    rule hard category bad-mailbox after 1\n    rule full category quota-issues after 5 within 30d\n    rule unsub unsubscribe after 1\n    \
+             fold-plus-tags bulk.example\n    breaker no\n</auto-suppression>\n\
              <acct-file acct/acct.csv>\n    records d,b,t,tq,r\n    max-size 1M\n</acct-file>\n\
              <acct-file acct/growing/moves.csv>\n    records d,b,t,tq,r\n    max-size 1M\n    \
              move-to acct/moved\n    move-interval 1s\n</acct-file>\n\

@@ -171,7 +171,11 @@ pub(super) fn to_release(
 ) -> Result<Vec<(Key, Waiting)>, StoreError> {
     let name = circuit.to_string();
     let mut changes = Vec::new();
-    for key in named_since(tables, from, &[Change::Enter, Change::Hold])? {
+    let mut keys = named_since(tables, from, &[Change::Enter, Change::Hold])?;
+    keys.extend(memory.waiting.keys());
+    keys.sort_unstable();
+    keys.dedup();
+    for key in keys {
         if let Some(entry) = memory.entry(&key)?.filter(|e| e.state == State::Held && *e.note == *name) {
             let entry = Entry { state: State::Removed, by, ..entry };
             let why = "the share of dead addresses is as usual again".into();

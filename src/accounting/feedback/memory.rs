@@ -11,7 +11,7 @@ use crate::event::{Scope, Time};
 use crate::store::{StoreError, SuppressTable, Tables, Tx};
 use crate::suppress::book::{self, Change};
 use crate::suppress::rules::{Standing, State, StrikeKey, Strikes};
-use crate::suppress::{Entry, Key, SubjectKey};
+use crate::suppress::{Entry, Key, Source, SubjectKey};
 
 /// Subjects with strikes that are told apart in memory.
 pub const MAX_PRINTS: usize = 2_000_000;
@@ -178,7 +178,8 @@ impl Memory {
                 }
                 (Change::Enter, None) => true,
                 (Change::Hold, Some(before)) => before.state == crate::suppress::State::Active && before.by == entry.by,
-                (_, Some(before)) => before.state == crate::suppress::State::Held,
+                // It may have been held since the last commit only.
+                (_, Some(before)) => before.state != crate::suppress::State::Removed && before.source == Source::Auto,
                 (_, None) => false,
             };
             if stands {

@@ -411,11 +411,11 @@ impl AutoSuppressionBlock {
             }
         }
         if rules.is_empty() {
-            reading.warning(
-                block,
-                "<auto-suppression> has no rule: no event suppresses anybody",
-                "write rules, or leave the block out to have the usual ones",
-            );
+            let help = "write rules, or leave the block out to have the usual ones";
+            reading.warning(block, "<auto-suppression> has no rule: no event suppresses anybody", help);
+        } else if !rules.iter().any(|rule| rule.evidence == Evidence::Unsubscribe) {
+            let message = "<auto-suppression> has no rule for unsubscribes: who unsubscribes is mailed on";
+            reading.warning(block, message, "write rule unsub unsubscribe after 1 scope list");
         }
         for list in [&mut self.made.never, &mut self.made.fold_plus_tags, &mut self.made.fold_dots] {
             list.sort_unstable();

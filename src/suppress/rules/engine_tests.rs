@@ -183,6 +183,8 @@ fn only_what_is_proved_to_be_about_our_mail_counts_and_the_scope_is_that_of_the_
     assert_eq!(play.see(proved, ""), ["complaint ann@example.net job spring"]);
     let nameless = Event { job: "", rcpt: "bob@example.net", ..proved };
     assert_eq!(play.see(nameless, ""), ["complaint bob@example.net sender-domain sender.example"]);
+    let one = Event { feedback_type: "opt-out-list", attributed_by: "header-token", list: "Weekly", ..report };
+    assert_eq!(play.see(one, ""), ["unsub ann@example.net list weekly"]);
     let everything = Event { feedback_type: "opt-out", attributed_by: "header-token", ..report };
     assert_eq!(play.see(everything, ""), ["unsub ann@example.net sender-domain sender.example"]);
     let one_list = Event { feedback_type: "opt-out-list", list: "Weekly", rcpt: "cid@example.net", ..everything };

@@ -271,9 +271,9 @@ mod tests {
                 all.add(strike(secs, message, reported), THREE);
                 prop_assert!(all.all().len() <= 3);
             }
-            delivered.into_iter().for_each(|m| {
-                all.deliver(m);
-            });
+            for message in delivered {
+                all.deliver(message);
+            }
             prop_assert_eq!(Strikes::decode(&all.encode()), all);
             let _ = Strikes::decode(&bytes);
         }

@@ -146,13 +146,25 @@ fn after_power_cuts_at_random_strikes_and_expiries_are_those_of_a_server_that_ne
         let store = open_store(&disk).unwrap();
         let (list, mut consumer) = start(&store);
         consumer.catch_up().unwrap();
-        let (expected_strikes, expected_entries, events) = without_crashes(&store);
-        assert_eq!(strikes(&store), expected_strikes, "seed {seed}: {events:?}");
-        assert_eq!(entries(&store), expected_entries, "seed {seed}: {events:?}");
-        assert_eq!(list.len(), expected_entries.len(), "seed {seed}");
+        let (mut expected_strikes, mut expected_entries, events) = without_crashes(&store);
+        let (mut found_strikes, mut found_entries) = (strikes(&store), entries(&store));
+        // What is over is swept away sooner or later, as commits come.
+        let now = Time::from_secs(START + clock);
+        for strikes in [&mut expected_strikes, &mut found_strikes] {
+            strikes.retain(|_, strikes| !strikes.is_stale(now));
+        }
+        for entries in [&mut expected_entries, &mut found_entries] {
+            entries.retain(|_, (_, expires)| !expires.is_known() || *expires > now);
+        }
+        assert_eq!(found_strikes, expected_strikes, "seed {seed}: {events:?}");
+        assert_eq!(found_entries, expected_entries, "seed {seed}: {events:?}");
+        let listed = |subject: &str| check_at(&list, subject, clock).map(|s| s.by);
+        for (subject, (by, _)) in &expected_entries {
+            assert_eq!(listed(subject), Some(*by), "seed {seed}");
+        }
         counted += expected_strikes.len() + 100 * expected_entries.len();
     }
-    assert!(counted > 300, "there was something to count: {counted}");
+    assert!(counted > 1000, "there was something to count: {counted}");
 }
 
 #[test]
