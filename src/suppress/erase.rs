@@ -198,6 +198,10 @@ pub fn forget_mentions(
     let (mut keys, mut next, mut last, mut looked_at) = (Vec::new(), None, None, 0);
     let (from, len) = after.map_or(([0; 24], 0), |key| key.bytes());
     let without = |entry: &Entry| {
+        // Most name nobody else.
+        if !entry.note.contains('@') && !entry.reply.contains('@') {
+            return None;
+        }
         let (note, reply) = (redacted(&entry.note, &text), redacted(&entry.reply, &text));
         let named = *note != *entry.note || *reply != *entry.reply;
         named.then(|| Entry { note: note.into(), reply: reply.into(), ..entry.clone() })
@@ -211,8 +215,7 @@ pub fn forget_mentions(
         looked_at += 1;
         last = Some(key);
         let names = |entry: &Entry| key.subject != subject && without(entry).is_some();
-        // Most say nothing of anybody, and need not be looked through.
-        if row.iter().filter(|b| **b == b'@').count() > 1 && Entry::decode(row).is_ok_and(|e| names(&e)) {
+        if Entry::decode(row).is_ok_and(|entry| names(&entry)) {
             keys.push(key);
         }
         true
