@@ -34,6 +34,8 @@ mod stats;
 mod status;
 mod store;
 mod suppress;
+mod suppress_simulate;
+mod suppress_undo;
 mod why;
 
 use std::ffi::OsString;
@@ -73,7 +75,7 @@ enum Command {
     Forget(forget::Args),
     /// Verify or repair a store
     Store(store::Args),
-    /// Mode of queues by hand; disabled source addresses
+    /// Mode of queues by hand; disabled source addresses; pause and resume jobs
     Queue(queue::Args),
     /// End the accounting files in use and begin others
     Rotate(rotate::Args),
@@ -228,6 +230,22 @@ impl ServerArgs {
             format!("no server answers at {}: {e}; is it running, and with this configuration?", socket.display())
         })?;
         Ok(Ok(answer))
+    }
+
+    /// Tells the running server to do something, and prints its answer: its words, or with `json` an object.
+    fn tell(&self, command: &manage::Command, json: bool) -> Result<ExitCode, Failure> {
+        match self.ask(command)? {
+            Ok(Answer::Success { message, .. }) if json => {
+                say!("{}", serde_json::json!({ "status": "success", "message": message }))?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Ok(Answer::Success { message, .. }) => {
+                say!("{message}")?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Ok(Answer::Error { message }) => Err(message.into()),
+            Err(code) => Ok(code),
+        }
     }
 }
 

@@ -39,8 +39,9 @@ pub fn names(scope: Scope) -> &'static [&'static str] {
         Scope::Domain => DOMAIN,
         Scope::AcctFile => ACCT_FILE,
         Scope::Webhook | Scope::Nats => &[],
-        Scope::Patterns | Scope::Token => &[],
-        Scope::Processor | Scope::AddressList | Scope::EmailPatterns => &[],
+        Scope::Patterns | Scope::Token | Scope::JobGuard | Scope::UnsubscribeListener => &[],
+        Scope::Processor | Scope::AddressList | Scope::SuppressionList | Scope::EmailPatterns => &[],
+        Scope::AutoSuppression => &[],
     }
 }
 
@@ -200,7 +201,6 @@ const SOURCE: &[&str] = &[
     "rewrite-list",
     "smtp-max-auth-failure-rate",
     "source-group",
-    "suppression-lists",
     "too-many-rcpts-fails-message",
     "trace-dkim-check",
     "trace-iprev-check",

@@ -34,8 +34,46 @@ pub enum Command {
     },
     /// About the suppression list.
     Suppression(SuppressionCommand),
+    /// Start no attempt for mail of this job any more.
+    PauseJob {
+        /// Its name.
+        job: String,
+        /// Why, for the record.
+        reason: String,
+        /// Who, for the record.
+        #[serde(default)]
+        by: String,
+    },
+    /// Let a paused job go on.
+    ResumeJob {
+        /// Its name.
+        job: String,
+        /// Who, for the record.
+        #[serde(default)]
+        by: String,
+    },
+    /// The jobs with mail in the queues, and those that are paused.
+    Jobs,
+    /// Which of these addresses are suppressed for a campaign? The answer has their places, from 0, in `suppressed`.
+    SuppressCheckMany {
+        /// At most 10,000.
+        addresses: Vec<String>,
+        /// The campaign's sender; empty when not known.
+        #[serde(default)]
+        sender: String,
+        /// Its job; empty when not known.
+        #[serde(default)]
+        job: String,
+        /// Its VirtualMTA; empty when not known.
+        #[serde(default)]
+        vmta: String,
+    },
     /// About mail to report addresses that nobody understood.
     ReportQuarantine(QuarantineCommand),
+    /// Take back what a provider's mistaken bounces entered; a page at a time.
+    SuppressUndo(crate::accounting::feedback::undo::Undo),
+    /// About the circuit breaker of the suppression list.
+    SuppressBreaker(BreakerCommand),
     /// Events that the ledger still holds, from `from` on, classified; some at a time.
     Events {
         /// First sequence number; 0 is the oldest kept, the largest number the end.
@@ -51,6 +89,21 @@ pub enum Command {
     Queued {
         /// The messages, by their ids.
         messages: Vec<u64>,
+    },
+}
+
+/// What can be asked about the circuit breaker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "kebab-case")]
+pub enum BreakerCommand {
+    /// Which have tripped, and what they hold.
+    List,
+    /// It is over.
+    End {
+        /// Which.
+        circuit: crate::suppress::breaker::Circuit,
+        /// What becomes of what it holds.
+        word: crate::accounting::feedback::undo::Word,
     },
 }
 

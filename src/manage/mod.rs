@@ -1,4 +1,5 @@
-//! How a running server is spoken to: by a command socket on the same machine, and over HTTP.
+//! How a running server is spoken to: by a command socket on the same machine, over HTTP, and by the public page for
+//! unsubscribing.
 //!
 //! [`command`] and [`suppression`] are the vocabulary, without sockets; [`socket`] and [`http`] carry it. At the socket
 //! the permissions of its file decide who may speak: its owner, and root. Over HTTP [`http_guard`] decides, and
@@ -11,6 +12,7 @@ pub mod http_routes;
 pub mod import;
 pub mod socket;
 pub mod suppression;
+pub mod unsubscribe;
 
-pub use command::{Answer, Command, QuarantineCommand};
+pub use command::{Answer, BreakerCommand, Command, QuarantineCommand};
 pub use suppression::SuppressionCommand;

@@ -42,6 +42,9 @@ impl Inner {
                 0 => Answer::error(format!("{ip} is not disabled for {queue}: carom status shows those that are")),
                 n => Answer::done(format!("{ip} is used again by {n} queues.")),
             },
+            Command::PauseJob { job, reason, by } => self.jobs.pause(&job, &reason, &by),
+            Command::ResumeJob { job, by } => self.jobs.resume(&job, &by),
+            Command::Jobs => Answer::data(self.jobs.list()),
             Command::Events { .. } | Command::Queued { .. } => super::known::answer(&self.store, &self.stage, command),
             Command::Suppression(asked) => {
                 let on = suppression::On {
@@ -50,7 +53,23 @@ impl Inner {
                     quarantine: &self.quarantine,
                     block_on: &|f| tokio::runtime::Handle::current().block_on(f),
                 };
-                suppression::answer(&on, asked)
+                let answer = suppression::answer(&on, asked);
+                // Mail on hold for an entry that is gone goes out.
+                self.engine.look_at_holds();
+                answer
+            }
+            Command::SuppressCheckMany { addresses, sender, job, vmta } => {
+                suppression::check_many(&self.suppression, &addresses, &sender, &job, &vmta)
+            }
+            Command::SuppressUndo(asked) => {
+                let answer = super::mistakes::undo(&self.store, &self.suppression, &asked);
+                self.engine.look_at_holds();
+                answer
+            }
+            Command::SuppressBreaker(asked) => {
+                let answer = super::mistakes::breaker(&self.store, &self.suppression, &self.breaker, asked);
+                self.engine.look_at_holds();
+                answer
             }
         }
     }
@@ -81,7 +100,8 @@ impl Inner {
             })
             .collect();
         let mut all = self.engine.status();
-        all.sort_by(|a, b| (b.ready + b.held).cmp(&(a.ready + a.held)).then_with(|| a.name.cmp(&b.name)));
+        let size = |q: &QueueStatus| q.ready + q.held + q.paused + q.on_hold;
+        all.sort_by(|a, b| size(b).cmp(&size(a)).then_with(|| a.name.cmp(&b.name)));
         let queues: Vec<_> = all
             .iter()
             .take(MAX_QUEUES)
@@ -90,6 +110,8 @@ impl Inner {
                     "queue": q.name,
                     "ready": q.ready,
                     "held": q.held,
+                    "paused": q.paused,
+                    "onHold": q.on_hold,
                     "connections": q.connections,
                     "nextRetry": q.next_retry.map(text),
                     "lastError": q.last_error,
@@ -129,6 +151,9 @@ impl Inner {
         let kept = self.quarantine.usage();
         let reports: serde_json::Map<String, Value> =
             self.report_counters.all().into_iter().map(|(name, n)| (name.to_owned(), n.into())).collect();
+        let asked = self.unsubscribe.service.counters().all();
+        let unsubscribe: serde_json::Map<String, Value> =
+            asked.into_iter().map(|(name, n)| (name.to_owned(), n.into())).collect();
         let novelty = self.novelty();
         let config = self.live.load();
         let configuration = self.configuration.lock().unwrap_or_else(PoisonError::into_inner);
@@ -160,6 +185,8 @@ impl Inner {
                 "heldBytes": usage.held_bytes,
             },
             "queuedRecipients": self.engine.queued_recipients(),
+            // Their entries in the suppression list are held back.
+            "onHoldRecipients": all.iter().map(|q| q.on_hold).sum::<u64>(),
             "reports": reports,
             "reportQuarantine": {
                 "mails": kept.mails,
@@ -168,8 +195,12 @@ impl Inner {
                 "oldest": kept.oldest.map(text),
                 "evicted": kept.evicted,
             },
+            "unsubscribe": unsubscribe,
             "suppressedAddresses": self.suppression.len(),
+            "suppressionBreaker": super::mistakes::status(&self.breaker),
             "novelty": novelty,
+            "pausedJobs": self.jobs.paused(),
+            "jobAlarms": self.jobs.alarms(),
             "ledger": { "first": ledger.start(), "end": ledger.end() },
             "consumers": consumers,
             "outputs": outputs,

@@ -343,6 +343,15 @@ fn check(on: &On<'_>, subject: &str, mail: &MailFacts, hashed: bool) -> Said<Val
     }))
 }
 
+/// Which of these are suppressed for a campaign: their places in the list.
+pub(super) fn check_many(list: &Suppression, addresses: &[String], sender: &str, job: &str, vmta: &str) -> Answer {
+    let sender_domain = sender.rsplit_once('@').map_or(sender, |(_, domain)| domain);
+    let (mail, now) = (Mail { sender_domain, job, vmta, ..Mail::default() }, now());
+    let suppressed = |(place, address): (usize, &String)| list.check(address, &mail, now).map(|_| place);
+    let places: Vec<usize> = addresses.iter().take(MAX_PAGE).enumerate().filter_map(suppressed).collect();
+    Answer::data(json!({ "suppressed": places }))
+}
+
 /// A SHA-256 sum that others gave, or the first half of one, as the list keeps it.
 fn hash_of(on: &On<'_>, text: &str) -> Said<SubjectKey> {
     if on.list.hasher().is_keyed() {

@@ -60,6 +60,8 @@ pub enum Which {
     Bounce,
     /// `<feedback-loop-processor>`
     Feedback,
+    /// The reader of mail to unsubscribe addresses.
+    Unsubscribe,
 }
 
 /// Why a mail was not understood.
@@ -81,7 +83,11 @@ impl Entry {
         let cut = |text: &str| text[..text.floor_char_boundary(MAX_TEXT)].to_owned();
         Entry {
             time: envelope.time_queued.0,
-            processor: if envelope.route == Route::Feedback { Which::Feedback } else { Which::Bounce },
+            processor: match envelope.route {
+                Route::Feedback => Which::Feedback,
+                Route::Unsubscribe => Which::Unsubscribe,
+                _ => Which::Bounce,
+            },
             why: if outcome == Outcome::Unreadable { Why::Unreadable } else { Why::Unmatched },
             from: cut(&envelope.orig),
             to: cut(envelope.rcpts.first().map_or("", |r| &r.address)),

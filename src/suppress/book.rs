@@ -114,7 +114,25 @@ pub fn put(
         false => (entry, why),
     };
     replace(tx, key, Some(entry))?;
-    let line = Line {
+    write_line(tx, &line_of(key, entry, (change, time), (who, why)))
+}
+
+/// Deletes the entry of a key with all that belongs to it, and writes a line of history; returns it, or `None` when there
+/// was none. Nothing then keeps events that the consumer has not yet passed from entering the subject again.
+pub fn erase(
+    tx: &mut Tx<'_>,
+    key: &Key,
+    (change, time): (Change, Time),
+    (who, why): (&str, &str),
+) -> Result<Option<Entry>, StoreError> {
+    let Some(entry) = find(tx, key)? else { return Ok(None) };
+    replace(tx, key, None)?;
+    write_line(tx, &line_of(key, &entry, (change, time), (who, why)))?;
+    Ok(Some(entry))
+}
+
+fn line_of(key: &Key, entry: &Entry, (change, time): (Change, Time), (who, why): (&str, &str)) -> Line {
+    Line {
         time,
         change,
         key: Some(*key),
@@ -123,8 +141,36 @@ pub fn put(
         who: who.into(),
         provider: entry.provider.clone(),
         why: why.into(),
+    }
+}
+
+/// Deletes the entry of a key whose time was over by `now`, with a line of history; whether there was one.
+pub fn expire(tx: &mut Tx<'_>, key: &Key, now: Time) -> Result<bool, StoreError> {
+    let Some(entry) = find(tx, key)?.filter(|entry| entry.is_expired(now)) else { return Ok(false) };
+    replace(tx, key, None)?;
+    let line = Line {
+        time: entry.expires,
+        change: Change::Expire,
+        key: Some(*key),
+        subject: entry.subject,
+        scope: entry.scope,
+        who: entry.rule,
+        provider: entry.provider,
+        why: "its time was over".into(),
     };
-    write_line(tx, &line)
+    write_line(tx, &line)?;
+    Ok(true)
+}
+
+/// Reads the key of a row of the expiries.
+pub fn read_expiry(row: &[u8]) -> Option<(Time, Key)> {
+    let (time, key) = row.split_first_chunk()?;
+    Some((Time((u64::from_be_bytes(*time) ^ (1 << 63)) as i64), Key::from_bytes(key)?))
+}
+
+/// Where the history from this time on begins.
+pub fn history_from(time: Time) -> [u8; 8] {
+    ((time.0 as u64) ^ (1 << 63)).to_be_bytes()
 }
 
 /// As [`put`], without a line of history: an import has one for all of its entries.
@@ -143,8 +189,14 @@ pub fn delete(tx: &mut Tx<'_>, key: &Key) -> Result<(), StoreError> {
 /// Replaces what stands under `key`, with all that goes by it but the history.
 fn replace(tx: &mut Tx<'_>, key: &Key, entry: Option<&Entry>) -> Result<(), StoreError> {
     let before = find(tx, key)?;
-    count(tx, before.as_ref().map(|e| e.state), entry.map(|e| e.state))?;
+    count(tx, before.as_ref().map(|e| e.state), entry.map(|e| (e.state, key)))?;
     let (bytes, len) = key.bytes();
+    // What suppressed before is known to a filter, or fresh already; see `upkeep`.
+    match (before.as_ref().is_some_and(Entry::is_active), entry.is_some_and(Entry::is_active)) {
+        (_, false) => tx.remove_suppress_row(SuppressTable::Fresh, &bytes[..len]),
+        (false, true) => tx.put_suppress_row(SuppressTable::Fresh, &bytes[..len], Vec::new()),
+        (true, true) => {}
+    }
     if let Some(before) = before.filter(|b| b.expires.is_known()) {
         tx.remove_suppress_row(SuppressTable::Expiries, &expiry_key(before.expires, key));
     }
@@ -164,7 +216,7 @@ pub fn counts(tx: &mut Tx<'_>) -> Result<[u64; 3], StoreError> {
     Ok(tx.suppress_row(SuppressTable::Facts, COUNTS)?.map(|row| read_counts(&row)).unwrap_or_default())
 }
 
-/// Row of the facts that holds the counts.
+/// Row of the facts that holds the counts, and which scopes any entry has ever had.
 pub const COUNTS: &[u8] = b"counts";
 
 /// Reads the row of counts: active, held, removed.
@@ -176,29 +228,53 @@ pub fn read_counts(row: &[u8]) -> [u64; 3] {
     counts
 }
 
-fn count(tx: &mut Tx<'_>, before: Option<State>, after: Option<State>) -> Result<(), StoreError> {
-    if before == after {
-        return Ok(());
-    }
-    let mut counts = counts(tx)?;
+/// Reads from the row of counts which scopes any entry has ever had, a bit each.
+pub(super) fn read_kinds(row: &[u8]) -> u8 {
+    // Without that byte, all may be.
+    row.get(24).copied().unwrap_or(u8::MAX)
+}
+
+fn count(tx: &mut Tx<'_>, before: Option<State>, after: Option<(State, &Key)>) -> Result<(), StoreError> {
+    let mut change = [0; 3];
     let slot = |state: State| state as usize - 1;
     if let Some(before) = before {
-        counts[slot(before)] = counts[slot(before)].saturating_sub(1);
+        change[slot(before)] -= 1;
     }
-    if let Some(after) = after {
-        counts[slot(after)] += 1;
+    let mut kinds = 0;
+    if let Some((after, key)) = after {
+        change[slot(after)] += 1;
+        kinds = 1 << key.scope_kind() as u8;
     }
-    let row = counts.iter().flat_map(|n| n.to_le_bytes()).collect();
-    tx.put_suppress_row(SuppressTable::Facts, COUNTS, row);
+    adjust(tx, change, kinds)
+}
+
+/// Adds to the counts of each state, and to the scopes that any entry has.
+pub(super) fn adjust(tx: &mut Tx<'_>, change: [i64; 3], kinds: u8) -> Result<(), StoreError> {
+    let before = tx.suppress_row(SuppressTable::Facts, COUNTS)?;
+    let mut counts = before.as_deref().map(read_counts).unwrap_or_default();
+    for (count, change) in counts.iter_mut().zip(change) {
+        *count = count.saturating_add_signed(change);
+    }
+    let kinds = before.as_deref().map_or(0, read_kinds) | kinds;
+    let row: Vec<u8> = counts.iter().flat_map(|n| n.to_le_bytes()).chain([kinds]).collect();
+    if before.as_ref() != Some(&row) {
+        tx.put_suppress_row(SuppressTable::Facts, COUNTS, row);
+    }
     Ok(())
 }
 
-fn expiry_key(time: Time, key: &Key) -> Vec<u8> {
+pub(super) fn expiry_key(time: Time, key: &Key) -> Vec<u8> {
     let (bytes, len) = key.bytes();
     // Flipped, so that times before 1970 come first.
     let mut row = ((time.0 as u64) ^ (1 << 63)).to_be_bytes().to_vec();
     row.extend_from_slice(&bytes[..len]);
     row
+}
+
+/// Reads a key of the expiries: when, and which entry.
+pub(super) fn read_expiry_key(row: &[u8]) -> Option<(Time, Key)> {
+    let (time, key) = row.split_first_chunk()?;
+    Some((Time((u64::from_be_bytes(*time) ^ (1 << 63)) as i64), Key::from_bytes(key)?))
 }
 
 /// Adds a line to the history.

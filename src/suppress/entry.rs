@@ -151,6 +151,19 @@ impl Entry {
         self.is_active() || seq <= self.by.seq
     }
 
+    /// Whether a row is that of an entry that was taken off; `false` for one that can't be read.
+    pub(super) fn is_removed(row: &[u8]) -> bool {
+        matches!(row, [VERSION, _, state, ..] if *state == State::Removed as u8)
+    }
+
+    /// When a row of this version ends, without a look at the rest.
+    pub(super) fn expiry(row: &[u8]) -> Time {
+        match row.get(12..20).and_then(|bytes| bytes.try_into().ok()) {
+            Some(bytes) if row[0] == VERSION => Time(i64::from_le_bytes(bytes)),
+            _ => Time::UNKNOWN,
+        }
+    }
+
     /// What replies and records call the list that it stands on: `auto:hard` for what rules entered, `manual`, `import`,
     /// `unsubscribe`.
     pub fn list(&self) -> String {

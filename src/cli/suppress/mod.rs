@@ -68,6 +68,12 @@ enum Suppress {
     History(look::History),
     /// Delete entries for good
     Purge(change::Purge),
+    /// Take back what a provider's mistaken bounces entered
+    Undo(super::suppress_undo::UndoArgs),
+    /// What rules would have suppressed over history, and what that would have saved and cost
+    Simulate(super::suppress_simulate::SimulateArgs),
+    /// The circuit breaker: what it holds back, and what is to become of it
+    Breaker(super::suppress_undo::BreakerArgs),
 }
 
 /// Which entries.
@@ -199,6 +205,7 @@ fn done(args: &Args) -> Result<ExitCode, Failure> {
         Suppress::Check(check) => check.check()?,
         Suppress::Show { subject } => change::check(std::slice::from_ref(subject), None)?,
         Suppress::Import(import) if import.dry_run => return import::dry_run(import, args.json),
+        Suppress::Simulate(simulate) => return super::suppress_simulate::run(simulate, args.json),
         _ => {}
     }
     let peer = match Peer::reach(&args.server)? {
@@ -217,6 +224,10 @@ fn done(args: &Args) -> Result<ExitCode, Failure> {
         Suppress::Stats => look::stats(&mut desk),
         Suppress::History(history) => look::history(&mut desk, history),
         Suppress::Purge(purge) => change::purge(&mut desk, purge),
+        Suppress::Undo(undo) => super::suppress_undo::undo(&mut desk.peer, undo, args.json),
+        Suppress::Breaker(breaker) => super::suppress_undo::breaker(&mut desk.peer, breaker, args.json),
+        // Answered above, without a server.
+        Suppress::Simulate(_) => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -70,6 +70,10 @@ pub struct Global {
     pub send_index_max: u64,
     /// `report-quarantine-size`
     pub report_quarantine_size: u64,
+    /// `alarm-to`
+    pub alarm_to: Vec<String>,
+    /// `alarm-command`
+    pub alarm_command: Option<PathBuf>,
     /// `novelty-alarm-...`
     pub novelty_alarm: NoveltyAlarm,
     /// `suppression-storage`
@@ -110,6 +114,8 @@ impl Default for Global {
             send_index_retention: Duration::from_secs(30 * DAY),
             send_index_max: 50_000_000,
             report_quarantine_size: 64 << 20,
+            alarm_to: Vec::new(),
+            alarm_command: None,
             novelty_alarm: NoveltyAlarm::default(),
             suppression_hashed: false,
             suppression_hash_key: None,
@@ -250,6 +256,17 @@ pub const GLOBAL: &[G] = &[
         "64M",
         "How much mail to report addresses is kept that nobody understood; the oldest goes first; 0 keeps none",
     ),
+    G::many(
+        "alarm-to",
+        Set::Email(|g, v| g.alarm_to.push(v)),
+        "Who gets a mail when something needs an operator; the postmaster if not given",
+    ),
+    G::one(
+        "alarm-command",
+        Set::Path(|g, v| g.alarm_command = Some(v)),
+        "",
+        "A program that gets each alarm as one JSON object on its standard input",
+    ),
     G::one(
         "novelty-alarm-count",
         Set::Int(0, 10_000, |g, v| g.novelty_alarm.count = small(v)),
@@ -265,13 +282,13 @@ pub const GLOBAL: &[G] = &[
     G::many(
         "novelty-alarm-to",
         Set::Email(|g, v| g.novelty_alarm.to.push(v)),
-        "Who gets a mail about replies in words never seen before; the postmaster if not given",
+        "Who gets a mail about replies in words never seen before; who alarm-to names if not given",
     ),
     G::one(
         "novelty-alarm-command",
         Set::Path(|g, v| g.novelty_alarm.command = Some(v)),
         "",
-        "A program that gets each such alarm as one JSON object on its standard input",
+        "A program that gets each such alarm as one JSON object on its standard input; alarm-command if not given",
     ),
     G::one(
         "suppression-storage",
