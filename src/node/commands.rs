@@ -51,6 +51,7 @@ impl Inner {
                     store: &self.store,
                     list: &self.suppression,
                     quarantine: &self.quarantine,
+                    config: &self.live.load_full(),
                     block_on: &|f| tokio::runtime::Handle::current().block_on(f),
                 };
                 let answer = suppression::answer(&on, asked);

@@ -3,7 +3,7 @@
 //! that a large list blocks nobody for long and a crash leaves some pieces done and the others not.
 
 use super::book::{self, Change, Line};
-use super::operate::{MAX_SCAN, ScopeFilter, SuppressError, folded, of_subject};
+use super::operate::{MAX_SCAN, ScopeFilter, SuppressError, folded, of_subject, own_subjects};
 use super::storage::redacted;
 use super::{Entry, Key, Source, State, Suppression};
 use crate::event::{Scope, Time};
@@ -145,15 +145,17 @@ pub fn forget(
     who: &str,
     now: Time,
 ) -> Result<Forgotten, SuppressError> {
+    let subjects = own_subjects(list, &folded(address)?);
     let subject = list.hasher().subject(&folded(address)?);
-    let keys: Vec<Key> = of_subject(store.suppression(), subject)?.into_iter().map(|listed| listed.key).collect();
-    let mut strikes = Vec::new();
-    store.suppression().for_each_suppress_row(SuppressTable::Strikes, &[], &mut |row, _| {
-        if row.windows(subject.0.len()).any(|part| part == subject.0) {
-            strikes.push(row.to_vec());
-        }
-        true
-    })?;
+    let (mut keys, mut strikes): (Vec<Key>, Vec<Vec<u8>>) = Default::default();
+    for subject in subjects {
+        keys.extend(of_subject(store.suppression(), subject)?.into_iter().map(|listed| listed.key));
+        store.suppression().for_each_suppress_row(SuppressTable::Strikes, &subject.0, &mut |row, _| {
+            let theirs = row.starts_with(&subject.0);
+            strikes.extend(theirs.then(|| row.to_vec()));
+            theirs
+        })?;
+    }
     let mut forgotten = Forgotten { strikes: strikes.len() as u64, ..Forgotten::default() };
     store.suppression().write(|tx| {
         for key in &keys {

@@ -16,11 +16,11 @@ pub mod breaker;
 pub mod bulk;
 mod entry;
 pub mod erase;
-pub mod incoming;
 mod expiry;
 mod facts;
 mod filter;
 pub mod fold;
+pub mod incoming;
 mod key;
 mod list;
 mod mail;
@@ -30,11 +30,11 @@ pub mod operate;
 #[cfg(test)]
 mod operate_tests;
 pub mod rules;
-pub mod storage;
-pub mod transfer;
 mod shard;
+pub mod storage;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 mod upkeep;
 
 pub use address_lists::{AddressLists, NotLoaded};
