@@ -112,7 +112,9 @@ fn show(play: &Simulation) -> Result<(), Failure> {
         let numbers = [e.addresses, e.domains, e.mails, e.bounces, e.complaints, e.good_deliveries];
         std::iter::once(e.rule.clone()).chain(numbers.map(|n| n.to_string())).collect::<Vec<_>>()
     };
-    play.outcome().rules.iter().for_each(|e| drop(table.add_row(row(e))));
+    for effect in &play.outcome().rules {
+        table.add_row(row(effect));
+    }
     table.add_row(row(&play.total()));
     table.column_iter_mut().skip(1).for_each(|c| c.set_cell_alignment(CellAlignment::Right));
     say!("{table}")?;

@@ -127,10 +127,10 @@ impl Draft {
             alarm_to: global.alarm_to,
             alarm_command: global.alarm_command,
             novelty_alarm: global.novelty_alarm,
+            auto_suppression,
             suppression_hashed: global.suppression_hashed,
             suppression_hash_key: global.suppression_hash_key,
             http: global.http,
-            auto_suppression,
         }
     }
 

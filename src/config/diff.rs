@@ -58,6 +58,7 @@ fn changes(old: &Config, new: &Config) -> impl Iterator<Item = (&'static str, bo
         ("alarm-to", old.alarm_to != new.alarm_to),
         ("alarm-command", old.alarm_command != new.alarm_command),
         ("novelty-alarm", old.novelty_alarm != new.novelty_alarm),
+        ("<auto-suppression>", old.auto_suppression != new.auto_suppression),
         ("suppression-storage", old.suppression_hashed != new.suppression_hashed),
         ("suppression-hash-key", old.suppression_hash_key != new.suppression_hash_key),
         ("http-mgmt-port", old.http.port != new.http.port),
@@ -68,7 +69,6 @@ fn changes(old: &Config, new: &Config) -> impl Iterator<Item = (&'static str, bo
         }),
         ("http-api-key", old.http.api_keys != new.http.api_keys),
         ("http-tls-certificate", old.http.tls_certificate != new.http.tls_certificate),
-        ("<auto-suppression>", old.auto_suppression != new.auto_suppression),
         ("command-socket", old.command_socket != new.command_socket),
     ];
     let rows = all();

@@ -102,14 +102,14 @@ pub struct Config {
     pub alarm_command: Option<PathBuf>,
     /// `novelty-alarm-...`.
     pub novelty_alarm: NoveltyAlarm,
+    /// `<auto-suppression>`; the defaults where there is none.
+    pub auto_suppression: AutoSuppression,
     /// `suppression-storage hashed`: of the suppression list only hashes are kept.
     pub suppression_hashed: bool,
     /// `suppression-hash-key`: the hashes are made with it.
     pub suppression_hash_key: Option<Secret>,
     /// `http-...`: the management API.
     pub http: HttpMgmt,
-    /// `<auto-suppression>`; the defaults where there is none.
-    pub auto_suppression: AutoSuppression,
     /// `command-socket FILE`: where `carom reload` and `carom suppress` reach the running server.
     pub command_socket: PathBuf,
 }

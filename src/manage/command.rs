@@ -32,8 +32,6 @@ pub enum Command {
         /// The address.
         ip: std::net::IpAddr,
     },
-    /// About the suppression list.
-    Suppression(SuppressionCommand),
     /// Start no attempt for mail of this job any more.
     PauseJob {
         /// Its name.
@@ -68,12 +66,14 @@ pub enum Command {
         #[serde(default)]
         vmta: String,
     },
-    /// About mail to report addresses that nobody understood.
-    ReportQuarantine(QuarantineCommand),
     /// Take back what a provider's mistaken bounces entered; a page at a time.
     SuppressUndo(crate::accounting::feedback::undo::Undo),
     /// About the circuit breaker of the suppression list.
     SuppressBreaker(BreakerCommand),
+    /// About the suppression list.
+    Suppression(SuppressionCommand),
+    /// About mail to report addresses that nobody understood.
+    ReportQuarantine(QuarantineCommand),
     /// Events that the ledger still holds, from `from` on, classified; some at a time.
     Events {
         /// First sequence number; 0 is the oldest kept, the largest number the end.

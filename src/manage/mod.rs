@@ -1,4 +1,4 @@
-//! How a running server is spoken to: by a command socket on the same machine, over HTTP, and by the public page for
+//! How a running server is spoken to: by a command socket on the same machine, and over HTTP; and the public page for
 //! unsubscribing.
 //!
 //! [`command`] and [`suppression`] are the vocabulary, without sockets; [`socket`] and [`http`] carry it. At the socket

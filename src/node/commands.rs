@@ -46,6 +46,19 @@ impl Inner {
             Command::ResumeJob { job, by } => self.jobs.resume(&job, &by),
             Command::Jobs => Answer::data(self.jobs.list()),
             Command::Events { .. } | Command::Queued { .. } => super::known::answer(&self.store, &self.stage, command),
+            Command::SuppressUndo(asked) => {
+                let answer = super::mistakes::undo(&self.store, &self.suppression, &asked);
+                self.engine.look_at_holds();
+                answer
+            }
+            Command::SuppressBreaker(asked) => {
+                let answer = super::mistakes::breaker(&self.store, &self.suppression, &self.breaker, asked);
+                self.engine.look_at_holds();
+                answer
+            }
+            Command::SuppressCheckMany { addresses, sender, job, vmta } => {
+                suppression::check_many(&self.suppression, &addresses, (&sender, &job, &vmta))
+            }
             Command::Suppression(asked) => {
                 let on = suppression::On {
                     store: &self.store,
@@ -56,19 +69,6 @@ impl Inner {
                 };
                 let answer = suppression::answer(&on, asked);
                 // Mail on hold for an entry that is gone goes out.
-                self.engine.look_at_holds();
-                answer
-            }
-            Command::SuppressCheckMany { addresses, sender, job, vmta } => {
-                suppression::check_many(&self.suppression, &addresses, &sender, &job, &vmta)
-            }
-            Command::SuppressUndo(asked) => {
-                let answer = super::mistakes::undo(&self.store, &self.suppression, &asked);
-                self.engine.look_at_holds();
-                answer
-            }
-            Command::SuppressBreaker(asked) => {
-                let answer = super::mistakes::breaker(&self.store, &self.suppression, &self.breaker, asked);
                 self.engine.look_at_holds();
                 answer
             }

@@ -155,10 +155,10 @@ struct Inner {
     reload: Mutex<()>,
     /// What the listeners show in TLS.
     identities: Vec<Identity>,
-    /// What the management API shows.
-    http_tls: Option<Arc<ArcSwap<tokio_rustls::rustls::ServerConfig>>>,
     /// What the unsubscribe listeners show in TLS, and what they have been asked.
     unsubscribe: unsubscribe::Shared,
+    /// What the management API shows.
+    http_tls: Option<Arc<ArcSwap<tokio_rustls::rustls::ServerConfig>>>,
     /// What needs a restart is as it is here.
     started_with: Arc<Config>,
     configuration: Mutex<InForce>,
@@ -323,8 +323,8 @@ impl Node {
             report_counters,
             reload: Mutex::new(()),
             identities,
-            http_tls: http.as_ref().map(|(_, tls)| tls.clone()),
             unsubscribe,
+            http_tls: http.as_ref().map(|(_, tls)| tls.clone()),
             started_with,
             configuration: Mutex::new(InForce { rules: compiled.id(), since: started, refused: None }),
             started,
@@ -361,14 +361,14 @@ impl Node {
         &self.smtp_addresses
     }
 
-    /// Where the management API is, if it is.
-    pub fn http_address(&self) -> Option<SocketAddr> {
-        self.http.as_ref().map(HttpServer::address)
-    }
-
     /// Where people unsubscribe, with the ports that the system chose.
     pub fn unsubscribe_addresses(&self) -> &[SocketAddr] {
         self.unsubscribe.addresses()
+    }
+
+    /// Where the management API is, if it is.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(HttpServer::address)
     }
 
     /// The store.

@@ -58,6 +58,13 @@ impl Offline {
                 quarantine::answer(&self.quarantine, &self.config, asked, &|f| self.runtime.block_on(f))
             }
             Command::Events { .. } | Command::Queued { .. } => super::known::answer(&self.store, &self.stage, command),
+            Command::SuppressUndo(asked) => super::mistakes::undo(&self.store, &self.suppression, &asked),
+            Command::SuppressBreaker(asked) => {
+                super::mistakes::breaker(&self.store, &self.suppression, &self.breaker, asked)
+            }
+            Command::SuppressCheckMany { addresses, sender, job, vmta } => {
+                suppression::check_many(&self.suppression, &addresses, (&sender, &job, &vmta))
+            }
             Command::Suppression(asked) => {
                 let on = suppression::On {
                     store: &self.store,
@@ -67,13 +74,6 @@ impl Offline {
                     block_on: &|f| self.runtime.block_on(f),
                 };
                 suppression::answer(&on, asked)
-            }
-            Command::SuppressUndo(asked) => super::mistakes::undo(&self.store, &self.suppression, &asked),
-            Command::SuppressBreaker(asked) => {
-                super::mistakes::breaker(&self.store, &self.suppression, &self.breaker, asked)
-            }
-            Command::SuppressCheckMany { addresses, sender, job, vmta } => {
-                suppression::check_many(&self.suppression, &addresses, &sender, &job, &vmta)
             }
             Command::Reload
             | Command::Status

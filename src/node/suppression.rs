@@ -43,6 +43,16 @@ pub(super) fn open(config: &Config, store: &Store) -> Result<Suppression, NodeEr
     Ok(Suppression::with_hasher(hasher))
 }
 
+/// Which of these addresses are suppressed for a campaign with this sender, job and VirtualMTA: their places, from 0.
+pub(super) fn check_many(list: &Suppression, addresses: &[String], about: (&str, &str, &str)) -> Answer {
+    let (sender, job, vmta) = about;
+    let sender_domain = sender.rsplit_once('@').map_or("", |(_, domain)| domain);
+    let (mail, now) = (Mail { sender_domain, job, vmta, ..Mail::default() }, now());
+    let suppressed = |(place, address): (usize, &String)| list.check(address, &mail, now).map(|_| place);
+    let places: Vec<usize> = addresses.iter().take(MAX_PAGE).enumerate().filter_map(suppressed).collect();
+    Answer::data(json!({ "suppressed": places }))
+}
+
 /// Why there is no answer, in words.
 type Said<T> = Result<T, String>;
 
@@ -351,15 +361,6 @@ fn check(on: &On<'_>, subject: &str, mail: &MailFacts, hashed: bool) -> Said<Val
         "held": decides.as_ref().map_or(suppressed.is_some_and(|s| s.held), |l| l.entry.state == State::Held),
         "entry": decides.as_ref().map(entry),
     }))
-}
-
-/// Which of these are suppressed for a campaign: their places in the list.
-pub(super) fn check_many(list: &Suppression, addresses: &[String], sender: &str, job: &str, vmta: &str) -> Answer {
-    let sender_domain = sender.rsplit_once('@').map_or(sender, |(_, domain)| domain);
-    let (mail, now) = (Mail { sender_domain, job, vmta, ..Mail::default() }, now());
-    let suppressed = |(place, address): (usize, &String)| list.check(address, &mail, now).map(|_| place);
-    let places: Vec<usize> = addresses.iter().take(MAX_PAGE).enumerate().filter_map(suppressed).collect();
-    Answer::data(json!({ "suppressed": places }))
 }
 
 /// A SHA-256 sum that others gave, or the first half of one, as the list keeps it.

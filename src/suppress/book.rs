@@ -117,6 +117,19 @@ pub fn put(
     write_line(tx, &line_of(key, entry, (change, time), (who, why)))
 }
 
+/// As [`put`], without a line of history: an import has one for all of its entries.
+pub fn put_silently(tx: &mut Tx<'_>, key: &Key, entry: &Entry) -> Result<(), StoreError> {
+    match keeps_hashes_only(tx)? {
+        true => replace(tx, key, Some(&entry.nameless())).map(drop),
+        false => replace(tx, key, Some(entry)).map(drop),
+    }
+}
+
+/// Deletes the entry of `key` for good, without a line of history: who deletes many writes one for all.
+pub fn delete(tx: &mut Tx<'_>, key: &Key) -> Result<(), StoreError> {
+    replace(tx, key, None).map(drop)
+}
+
 /// Deletes the entry of a key with all that belongs to it, and writes a line of history; returns it, or `None` when there
 /// was none. Nothing then keeps events that the consumer has not yet passed from entering the subject again.
 pub fn erase(
@@ -125,10 +138,41 @@ pub fn erase(
     (change, time): (Change, Time),
     (who, why): (&str, &str),
 ) -> Result<Option<Entry>, StoreError> {
-    let Some(entry) = find(tx, key)? else { return Ok(None) };
-    replace(tx, key, None)?;
+    let Some(entry) = replace(tx, key, None)? else { return Ok(None) };
     write_line(tx, &line_of(key, &entry, (change, time), (who, why)))?;
     Ok(Some(entry))
+}
+
+/// Deletes the entry of a key whose time was over by `now`, with a line of history; whether there was one.
+pub fn expire(tx: &mut Tx<'_>, key: &Key, now: Time) -> Result<bool, StoreError> {
+    let Some(entry) = find(tx, key)?.filter(|entry| entry.is_expired(now)) else { return Ok(false) };
+    erase(tx, key, (Change::Expire, entry.expires), (&entry.rule, "its time was over")).map(|gone| gone.is_some())
+}
+
+/// Replaces what stands under `key`, with all that goes by it but the history; returns what stood there.
+fn replace(tx: &mut Tx<'_>, key: &Key, entry: Option<&Entry>) -> Result<Option<Entry>, StoreError> {
+    let before = find(tx, key)?;
+    count(tx, before.as_ref().map(|e| e.state), entry.map(|e| (e.state, key)))?;
+    let (bytes, len) = key.bytes();
+    // What suppressed before is known to a filter, or fresh already; see `upkeep`.
+    match (before.as_ref().is_some_and(Entry::is_active), entry.is_some_and(Entry::is_active)) {
+        (_, false) => tx.remove_suppress_row(SuppressTable::Fresh, &bytes[..len]),
+        (false, true) => tx.put_suppress_row(SuppressTable::Fresh, &bytes[..len], Vec::new()),
+        (true, true) => {}
+    }
+    if let Some(before) = before.as_ref().filter(|b| b.expires.is_known()) {
+        tx.remove_suppress_row(SuppressTable::Expiries, &expiry_key(before.expires, key));
+    }
+    match entry {
+        Some(entry) => {
+            if entry.expires.is_known() {
+                tx.put_suppress_row(SuppressTable::Expiries, &expiry_key(entry.expires, key), Vec::new());
+            }
+            tx.put_suppress_row(SuppressTable::Entries, &bytes[..len], entry.encode());
+        }
+        None => tx.remove_suppress_row(SuppressTable::Entries, &bytes[..len]),
+    }
+    Ok(before)
 }
 
 fn line_of(key: &Key, entry: &Entry, (change, time): (Change, Time), (who, why): (&str, &str)) -> Line {
@@ -142,73 +186,6 @@ fn line_of(key: &Key, entry: &Entry, (change, time): (Change, Time), (who, why):
         provider: entry.provider.clone(),
         why: why.into(),
     }
-}
-
-/// Deletes the entry of a key whose time was over by `now`, with a line of history; whether there was one.
-pub fn expire(tx: &mut Tx<'_>, key: &Key, now: Time) -> Result<bool, StoreError> {
-    let Some(entry) = find(tx, key)?.filter(|entry| entry.is_expired(now)) else { return Ok(false) };
-    replace(tx, key, None)?;
-    let line = Line {
-        time: entry.expires,
-        change: Change::Expire,
-        key: Some(*key),
-        subject: entry.subject,
-        scope: entry.scope,
-        who: entry.rule,
-        provider: entry.provider,
-        why: "its time was over".into(),
-    };
-    write_line(tx, &line)?;
-    Ok(true)
-}
-
-/// Reads the key of a row of the expiries.
-pub fn read_expiry(row: &[u8]) -> Option<(Time, Key)> {
-    let (time, key) = row.split_first_chunk()?;
-    Some((Time((u64::from_be_bytes(*time) ^ (1 << 63)) as i64), Key::from_bytes(key)?))
-}
-
-/// Where the history from this time on begins.
-pub fn history_from(time: Time) -> [u8; 8] {
-    ((time.0 as u64) ^ (1 << 63)).to_be_bytes()
-}
-
-/// As [`put`], without a line of history: an import has one for all of its entries.
-pub fn put_silently(tx: &mut Tx<'_>, key: &Key, entry: &Entry) -> Result<(), StoreError> {
-    match keeps_hashes_only(tx)? {
-        true => replace(tx, key, Some(&entry.nameless())),
-        false => replace(tx, key, Some(entry)),
-    }
-}
-
-/// Deletes the entry of `key` for good, without a line of history: who deletes many writes one for all.
-pub fn delete(tx: &mut Tx<'_>, key: &Key) -> Result<(), StoreError> {
-    replace(tx, key, None)
-}
-
-/// Replaces what stands under `key`, with all that goes by it but the history.
-fn replace(tx: &mut Tx<'_>, key: &Key, entry: Option<&Entry>) -> Result<(), StoreError> {
-    let before = find(tx, key)?;
-    count(tx, before.as_ref().map(|e| e.state), entry.map(|e| (e.state, key)))?;
-    let (bytes, len) = key.bytes();
-    // What suppressed before is known to a filter, or fresh already; see `upkeep`.
-    match (before.as_ref().is_some_and(Entry::is_active), entry.is_some_and(Entry::is_active)) {
-        (_, false) => tx.remove_suppress_row(SuppressTable::Fresh, &bytes[..len]),
-        (false, true) => tx.put_suppress_row(SuppressTable::Fresh, &bytes[..len], Vec::new()),
-        (true, true) => {}
-    }
-    if let Some(before) = before.filter(|b| b.expires.is_known()) {
-        tx.remove_suppress_row(SuppressTable::Expiries, &expiry_key(before.expires, key));
-    }
-    let Some(entry) = entry else {
-        tx.remove_suppress_row(SuppressTable::Entries, &bytes[..len]);
-        return Ok(());
-    };
-    if entry.expires.is_known() {
-        tx.put_suppress_row(SuppressTable::Expiries, &expiry_key(entry.expires, key), Vec::new());
-    }
-    tx.put_suppress_row(SuppressTable::Entries, &bytes[..len], entry.encode());
-    Ok(())
 }
 
 /// How many entries there are in each state.
@@ -272,7 +249,7 @@ pub(super) fn expiry_key(time: Time, key: &Key) -> Vec<u8> {
 }
 
 /// Reads a key of the expiries: when, and which entry.
-pub(super) fn read_expiry_key(row: &[u8]) -> Option<(Time, Key)> {
+pub fn read_expiry_key(row: &[u8]) -> Option<(Time, Key)> {
     let (time, key) = row.split_first_chunk()?;
     Some((Time((u64::from_be_bytes(*time) ^ (1 << 63)) as i64), Key::from_bytes(key)?))
 }

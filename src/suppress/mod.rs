@@ -3,9 +3,9 @@
 //! [`rules`] decides which events suppress (pure). [`Suppression`] is the list in memory that the hot path asks for each
 //! recipient, with what it knows of the [`Mail`]. [`Entry`] is how one entry is kept in the store's tables under its
 //! [`Key`]; [`book`] is the only place where they are written, and [`storage`] says how much of them. The consumer of the
-//! ledger that feeds it is `accounting::feedback`; [`operate`] is what operators do by hand, [`erase`] what they take out
-//! for good, [`incoming`] and [`bulk`] what they bring in, [`audit`] what was done; [`transfer`] reads and writes files.
-//! [`address_lists`] are the operator's own lists, which sources cite.
+//! ledger that feeds it is `accounting::feedback`, by [`rules`] and behind the [`breaker`]; [`operate`] is what operators
+//! do by hand, [`erase`] what they take out for good, [`incoming`] and [`bulk`] what they bring in, [`audit`] what was
+//! done; [`transfer`] reads and writes files. [`address_lists`] are the operator's own lists, which sources cite.
 
 pub mod address_file;
 pub mod address_lists;

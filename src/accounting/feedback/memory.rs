@@ -142,7 +142,7 @@ impl Memory {
         self.swept = last;
         self.expired.clear();
         self.tables.for_each_suppress_row(SuppressTable::Expiries, &[], &mut |row, _| {
-            match book::read_expiry(row) {
+            match book::read_expiry_key(row) {
                 Some((time, _)) if time > now => return false,
                 Some((_, key)) => self.expired.push(key),
                 None => {}
