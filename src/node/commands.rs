@@ -66,9 +66,13 @@ impl Inner {
                     store: &self.store,
                     list: &self.suppression,
                     quarantine: &self.quarantine,
+                    config: &self.live.load_full(),
                     block_on: &|f| tokio::runtime::Handle::current().block_on(f),
                 };
-                suppression::answer(&on, asked)
+                let answer = suppression::answer(&on, asked);
+                // Mail on hold for an entry that is gone goes out.
+                self.engine.look_at_holds();
+                answer
             }
         }
     }

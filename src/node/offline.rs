@@ -70,6 +70,7 @@ impl Offline {
                     store: &self.store,
                     list: &self.suppression,
                     quarantine: &self.quarantine,
+                    config: &self.config,
                     block_on: &|f| self.runtime.block_on(f),
                 };
                 suppression::answer(&on, asked)

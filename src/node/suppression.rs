@@ -16,6 +16,7 @@ use crate::suppress::book::Line;
 use crate::suppress::erase::{self, Purge};
 use crate::suppress::incoming::{self, Batch, NewEntry, NewSubject};
 use crate::suppress::operate::{self, Asked, Order, ScopeFilter};
+use crate::suppress::rules::{StrikeKey, Strikes};
 use crate::suppress::{self, Entry, Filter, Hasher, Key, Listed, Mail, Source, State, SubjectKey, Suppression, audit};
 
 /// Most entries in one answer, and most subjects or rows in one request.
@@ -28,6 +29,7 @@ pub(super) struct On<'a> {
     pub(super) store: &'a Store,
     pub(super) list: &'a Suppression,
     pub(super) quarantine: &'a Quarantine,
+    pub(super) config: &'a Config,
     pub(super) block_on: BlockOn<'a>,
 }
 
@@ -277,7 +279,12 @@ fn show(on: &On<'_>, subject: &str) -> Said<Answer> {
     let tables = on.store.suppression();
     let folded = suppress::folded(subject).map_err(words)?;
     let key = on.list.hasher().subject(&folded);
-    let entries: Vec<Value> = operate::of_subject(tables, key).map_err(words)?.iter().map(entry).collect();
+    let mut entries: Vec<Value> = Vec::new();
+    let mut against = Vec::new();
+    for own in operate::own_subjects(on.list, &folded) {
+        entries.extend(operate::of_subject(tables, own).map_err(words)?.iter().map(entry));
+        against.extend(strikes(on, own)?);
+    }
     let domain = folded.split_once('@').filter(|(local, _)| !local.is_empty()).map(|(_, d)| format!("@{d}"));
     let of_domain: Vec<Value> = match domain {
         Some(domain) => suppress::show(on.list, tables, &domain).map_err(words)?.iter().map(entry).collect(),
@@ -297,25 +304,28 @@ fn show(on: &On<'_>, subject: &str) -> Said<Answer> {
         "hash": HEXLOWER.encode(&key.0),
         "entries": entries,
         "domainEntries": of_domain,
-        "strikes": strikes(on, key)?,
+        "strikes": against,
         "history": lines,
     })))
 }
 
-/// How many rows of strikes there are that name this hash, by what stands before it in their keys: the rule.
-fn strikes(on: &On<'_>, subject: SubjectKey) -> Said<Value> {
-    let mut found = serde_json::Map::new();
-    let each = &mut |row: &[u8], _: &[u8]| {
-        if let Some(at) = row.windows(subject.0.len()).position(|part| part == subject.0) {
-            let rule = String::from_utf8_lossy(&row[..at]);
-            let rule = rule.trim_matches(|c: char| c.is_control() || c == '/').to_owned();
-            let n = found.get(&rule).and_then(Value::as_u64).unwrap_or(0);
-            found.insert(rule, json!(n + 1));
+/// The strikes against this hash, by rule and scope.
+fn strikes(on: &On<'_>, subject: SubjectKey) -> Said<Vec<Value>> {
+    let mut found = Vec::new();
+    let each = &mut |row: &[u8], value: &[u8]| {
+        if !row.starts_with(&subject.0) {
+            return false;
+        }
+        if let Some(key) = StrikeKey::from_bytes(row) {
+            let named = on.config.auto_suppression.rules.iter().find(|r| StrikeKey::of(key.key, &r.name) == key);
+            let rule = named.map_or_else(|| format!("(a rule no more: {:08x})", key.rule), |r| r.name.to_string());
+            let strikes = Strikes::decode(value).all().len();
+            found.push(json!({ "rule": rule, "scope": key.key.scope_kind().name(), "strikes": strikes }));
         }
         true
     };
-    on.store.suppression().for_each_suppress_row(SuppressTable::Strikes, &[], each).map_err(words)?;
-    Ok(Value::Object(found))
+    on.store.suppression().for_each_suppress_row(SuppressTable::Strikes, &subject.0, each).map_err(words)?;
+    Ok(found)
 }
 
 fn check(on: &On<'_>, subject: &str, mail: &MailFacts, hashed: bool) -> Said<Value> {

@@ -3,7 +3,7 @@
 //! that a large list blocks nobody for long and a crash leaves some pieces done and the others not.
 
 use super::book::{self, Change, Line};
-use super::operate::{MAX_SCAN, ScopeFilter, SuppressError, folded, of_subject};
+use super::operate::{MAX_SCAN, ScopeFilter, SuppressError, folded, of_subject, own_subjects};
 use super::storage::redacted;
 use super::{Entry, Key, Source, State, Suppression};
 use crate::event::{Scope, Time};
@@ -145,15 +145,17 @@ pub fn forget(
     who: &str,
     now: Time,
 ) -> Result<Forgotten, SuppressError> {
+    let subjects = own_subjects(list, &folded(address)?);
     let subject = list.hasher().subject(&folded(address)?);
-    let keys: Vec<Key> = of_subject(store.suppression(), subject)?.into_iter().map(|listed| listed.key).collect();
-    let mut strikes = Vec::new();
-    store.suppression().for_each_suppress_row(SuppressTable::Strikes, &[], &mut |row, _| {
-        if row.windows(subject.0.len()).any(|part| part == subject.0) {
-            strikes.push(row.to_vec());
-        }
-        true
-    })?;
+    let (mut keys, mut strikes): (Vec<Key>, Vec<Vec<u8>>) = Default::default();
+    for subject in subjects {
+        keys.extend(of_subject(store.suppression(), subject)?.into_iter().map(|listed| listed.key));
+        store.suppression().for_each_suppress_row(SuppressTable::Strikes, &subject.0, &mut |row, _| {
+            let theirs = row.starts_with(&subject.0);
+            strikes.extend(theirs.then(|| row.to_vec()));
+            theirs
+        })?;
+    }
     let mut forgotten = Forgotten { strikes: strikes.len() as u64, ..Forgotten::default() };
     store.suppression().write(|tx| {
         for key in &keys {
@@ -198,6 +200,10 @@ pub fn forget_mentions(
     let (mut keys, mut next, mut last, mut looked_at) = (Vec::new(), None, None, 0);
     let (from, len) = after.map_or(([0; 24], 0), |key| key.bytes());
     let without = |entry: &Entry| {
+        // Most name nobody else.
+        if !entry.note.contains('@') && !entry.reply.contains('@') {
+            return None;
+        }
         let (note, reply) = (redacted(&entry.note, &text), redacted(&entry.reply, &text));
         let named = *note != *entry.note || *reply != *entry.reply;
         named.then(|| Entry { note: note.into(), reply: reply.into(), ..entry.clone() })
@@ -211,8 +217,7 @@ pub fn forget_mentions(
         looked_at += 1;
         last = Some(key);
         let names = |entry: &Entry| key.subject != subject && without(entry).is_some();
-        // Most say nothing of anybody, and need not be looked through.
-        if row.iter().filter(|b| **b == b'@').count() > 1 && Entry::decode(row).is_ok_and(|e| names(&e)) {
+        if Entry::decode(row).is_ok_and(|entry| names(&entry)) {
             keys.push(key);
         }
         true

@@ -225,6 +225,17 @@ pub fn of_subject(tables: &Tables, subject: SubjectKey) -> Result<Vec<Listed>, S
     Ok(found)
 }
 
+/// Under what the entries of a mailbox, or of a domain, stand that is folded: as it is spelt, and as its provider folds it.
+pub fn own_subjects(list: &Suppression, folded: &str) -> Vec<SubjectKey> {
+    let mut subjects = vec![list.hasher().subject(folded)];
+    if !folded.starts_with('@')
+        && let Some(meant) = list.hasher().fold(&AddressKey::of(folded))
+    {
+        subjects.push(list.hasher().address(&meant));
+    }
+    subjects
+}
+
 /// Whom a look-up is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
@@ -246,10 +257,7 @@ pub fn deciding(
     let subjects = match asked {
         Asked::Hash(key) => vec![*key],
         Asked::Subject(subject) if subject.starts_with('@') => vec![list.hasher().subject(subject)],
-        Asked::Subject(subject) => {
-            let key = AddressKey::of(subject);
-            vec![list.hasher().address(&key), list.hasher().domain(key.domain())]
-        }
+        Asked::Subject(subject) => list.hasher().subjects(&AddressKey::of(subject)).collect(),
     };
     for kind in ScopeKind::ALL.into_iter().filter(|kind| !mail.exempt_scopes.contains(*kind)) {
         let pool = if kind == ScopeKind::Vmta { mail.pool } else { "" };

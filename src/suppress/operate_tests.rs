@@ -154,7 +154,7 @@ fn a_person_who_is_forgotten_goes_on_being_suppressed_by_a_hash() {
         store
             .suppression()
             .write(|tx| {
-                let row = [b"full/".as_slice(), &hash.0].concat();
+                let row = [hash.0.as_slice(), &[0; 12]].concat();
                 tx.put_suppress_row(crate::store::SuppressTable::Strikes, &row, b"x".to_vec());
                 Ok(())
             })

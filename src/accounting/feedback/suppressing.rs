@@ -144,15 +144,18 @@ impl Suppressing {
                 batch: 0,
             };
             self.list.apply(&key, &entry);
+            // The log is kept as well: where only hashes are, it names nobody.
+            let hashed = self.seen.as_ref().is_some_and(|config| config.suppression_hashed);
+            let hash = data_encoding::HEXLOWER.encode(&key.subject.0);
             tracing::info!(
-                subject = &*entry.subject,
+                subject = if hashed { &hash } else { &*entry.subject },
                 scope = %entry.scope,
                 rule = &*entry.rule,
                 state = entry.state.name(),
                 messages = decision.strikes,
                 category = &*entry.category,
                 event = %entry.by,
-                reply = &*entry.reply,
+                reply = if hashed { "" } else { &*entry.reply },
                 "suppressed"
             );
             let (who, why, certain) = (entry.rule.clone(), entry.reply.clone(), !decision.doubtful);

@@ -1,5 +1,5 @@
 //! `carom suppress export`: the list as a file, in words or as hashes that can be shared.
-#![expect(clippy::disallowed_methods, reason = "edge: reads the key, writes the file")]
+#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "edge: reads the key, writes the file")]
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 //!
 //! The file is read from its beginning each time; what the server has passed already is not sent again. The rejected
 //! lines are written anew each time, so that their file is whole whichever run ends.
-#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "edge: reads lists, writes rejected lines")]
+#![expect(clippy::disallowed_types, reason = "edge: reads lists, writes rejected lines")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
@@ -84,7 +84,7 @@ pub(super) type Lines = Box<dyn Iterator<Item = std::io::Result<String>>>;
 
 /// The lines of a file, or of standard input.
 pub(super) fn lines(file: Option<&Path>) -> Result<Lines, Failure> {
-    let input = open(file)?.0;
+    let input = open(file)?.content;
     // A line without end must not fill the memory: what is longer than any address is no address.
     let mut input = BufReader::new(input);
     Ok(Box::new(std::iter::from_fn(move || {
@@ -97,8 +97,18 @@ pub(super) fn lines(file: Option<&Path>) -> Result<Lines, Failure> {
     })))
 }
 
-/// A file unpacked, its length as it lies there, and its first bytes; standard input without a name.
-fn open(file: Option<&Path>) -> Result<(Box<dyn Read>, Option<u64>, Vec<u8>), Failure> {
+/// An open file.
+struct Opened {
+    /// What is in it, unpacked.
+    content: Box<dyn Read>,
+    /// Its length as it lies there.
+    length: Option<u64>,
+    /// Its first bytes as it lies there.
+    head: Vec<u8>,
+}
+
+/// Opens a file; standard input without a name.
+fn open(file: Option<&Path>) -> Result<Opened, Failure> {
     let (mut raw, length): (Box<dyn Read>, Option<u64>) = match file.filter(|f| f.as_os_str() != "-") {
         None => (Box::new(std::io::stdin()), None),
         Some(path) => {
@@ -115,7 +125,7 @@ fn open(file: Option<&Path>) -> Result<(Box<dyn Read>, Option<u64>, Vec<u8>), Fa
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::stream::read::Decoder::new(all)?),
         _ => Box::new(all),
     };
-    Ok((unpacked, length, head))
+    Ok(Opened { content: unpacked, length, head })
 }
 
 /// What the lines of a file were.
@@ -208,7 +218,7 @@ struct Reading {
 
 impl Reading {
     fn new(import: &Import, identity: &mut digest::Context) -> Result<Reading, Failure> {
-        let (input, length, head) = open(Some(&import.file))?;
+        let Opened { content: input, length, head } = open(Some(&import.file))?;
         identity.update(&head);
         identity.update(&length.unwrap_or(0).to_le_bytes());
         let options = transfer::Options {

@@ -148,8 +148,9 @@ pub(super) fn show(desk: &mut Desk<'_>, subject: &str) -> Result<ExitCode, Failu
             }
         }
     }
-    for (rule, n) in data.get("strikes").and_then(Value::as_object).into_iter().flatten() {
-        say!("  strikes {rule}: {n}")?;
+    for strikes in array(&data, "strikes") {
+        let (rule, scope) = (text(strikes, "rule"), text(strikes, "scope"));
+        say!("  {} strikes of rule {rule} ({scope})", number(strikes, "strikes"))?;
     }
     let lines = array(&data, "history");
     if !lines.is_empty() {

@@ -133,7 +133,7 @@ enum State {
     /// A line each.
     Plain,
     /// Lines with columns.
-    Table(Table),
+    Table(Box<Table>),
     /// Objects.
     Json(Objects, Option<&'static Format>),
 }
@@ -301,7 +301,7 @@ impl Reader {
                 each(line.record(1, Outcome::Nothing));
                 self.lines.next(last);
             }
-            self.state = State::Table(table);
+            self.state = State::Table(Box::new(table));
             return Ok(true);
         }
         Ok(false)
