@@ -143,6 +143,13 @@ pub enum SuppressionCommand {
     },
 }
 
+impl SuppressionCommand {
+    /// Whether mail that is on hold may go out after it.
+    pub const fn takes_off(&self) -> bool {
+        matches!(self, SuppressionCommand::Remove { .. } | SuppressionCommand::Purge { .. })
+    }
+}
+
 /// Which entries are asked for; what is empty asks for all.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

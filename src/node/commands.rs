@@ -62,6 +62,7 @@ impl Inner {
                 suppression::check_many(&self.suppression, &addresses, (&sender, &job, &vmta))
             }
             Command::Suppression(asked) => {
+                let may_let_go = asked.takes_off();
                 let on = suppression::On {
                     store: &self.store,
                     list: &self.suppression,
@@ -71,7 +72,9 @@ impl Inner {
                 };
                 let answer = suppression::answer(&on, asked);
                 // Mail on hold for an entry that is gone goes out.
-                self.engine.look_at_holds();
+                if may_let_go {
+                    self.engine.look_at_holds();
+                }
                 answer
             }
         }

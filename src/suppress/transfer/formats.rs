@@ -288,7 +288,7 @@ impl Format {
         // Where two formats differ by what is not there, one must not have more than it says.
         let bounded = !self.only.is_empty() || self.name.starts_with("sendgrid");
         self.required.iter().all(has)
-            && (self.any.is_empty() || self.any.iter().any(|n| has(n)))
+            && (self.any.is_empty() || self.any.iter().any(has))
             && (!bounded || names.iter().all(known))
     }
 }
