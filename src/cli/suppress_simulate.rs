@@ -35,7 +35,7 @@ pub struct SimulateArgs {
     rules: PathBuf,
 }
 
-const COLUMNS: [&str; 20] = [
+const COLUMNS: [&str; 21] = [
     "type",
     "timeLogged",
     "timeQueued",
@@ -56,6 +56,7 @@ const COLUMNS: [&str; 20] = [
     "eventId",
     "envId",
     "format",
+    "list",
 ];
 
 /// `carom suppress simulate`.
@@ -203,6 +204,7 @@ fn event<'r>(row: &Row<'r>, texts: &mut Texts) -> Option<Event<'r>> {
         time_sent: known(16),
         env_id: row.str(18),
         format: row.str(19),
+        list: row.str(20),
         ..Event::new(kind, time)
     })
 }
