@@ -491,6 +491,7 @@ fn details(record: &Record) -> Vec<String> {
             part("reported by ", of("reportingMta")),
             part("program ", of("userAgent")),
             part("type ", of("feedbackType")),
+            part("list ", of("list")),
             part("format ", of("format")),
         ]));
         lines.push(Some(match of("attributedBy") {

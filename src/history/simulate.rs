@@ -13,6 +13,7 @@ use hashbrown::HashMap;
 use crate::classify::RuleSet;
 use crate::classify::cause;
 use crate::config::AutoSuppression;
+use crate::event::unsubscribe_token::FEEDBACK_TYPE;
 use crate::event::{AddressKey, Event, Kind, Scope, ScopeKind, Time, category};
 use crate::suppress::rules::{Engine, Judged, Standing, State, StrikeKey, Strikes, Wants};
 use crate::suppress::{Hasher, Key, Source, State as EntryState, SubjectKey};
@@ -110,17 +111,19 @@ impl Simulation {
         }
         self.outcome.mails += u64::from(event.kind.is_terminal());
         self.outcome.bounces += u64::from(matches!(event.kind, Kind::Bounced | Kind::RemoteBounce));
-        self.outcome.complaints += u64::from(event.kind == Kind::Feedback);
+        // Who leaves a list does not complain.
+        let complains = event.kind == Kind::Feedback && !event.feedback_type.eq_ignore_ascii_case(FEEDBACK_TYPE);
+        self.outcome.complaints += u64::from(complains);
         if let Some(rule) = self.would_stop(event) {
             let effect = &mut self.outcome.rules[rule];
             effect.mails += u64::from(event.kind.is_terminal());
             effect.bounces += u64::from(matches!(event.kind, Kind::Bounced | Kind::RemoteBounce));
             effect.deferrals += u64::from(event.kind == Kind::Transient);
-            effect.complaints += u64::from(event.kind == Kind::Feedback);
+            effect.complaints += u64::from(complains);
             match event.kind {
                 Kind::Delivered => effect.good_deliveries += 1,
                 // It was not a good one after all.
-                Kind::RemoteBounce | Kind::Feedback => {
+                _ if complains || event.kind == Kind::RemoteBounce => {
                     effect.good_deliveries = effect.good_deliveries.saturating_sub(1);
                 }
                 _ => {}
