@@ -33,12 +33,14 @@ impl PushPlace {
         self.cursor
     }
 
-    /// Commits the cursor behind what was taken, and with it the gaps before it, which were told on the way.
+    /// Commits the cursor behind what was taken, and with it the gaps before it, which were told on the way. While the
+    /// cursor stays where it is, nobody is known to have heard anything.
     pub(super) fn keep(&mut self, cursor: u64) -> Result<(), OutputError> {
-        self.keep_told(cursor, true)
+        if cursor == self.cursor { Ok(()) } else { self.keep_told(cursor, true) }
     }
 
-    /// The same; unless `told`, the gaps are still to be told of.
+    /// Commits the cursor, and the gaps before it as told or not, whether or not the cursor moves: for outputs that know
+    /// by themselves whether they were heard.
     pub(super) fn keep_told(&mut self, cursor: u64, told: bool) -> Result<(), OutputError> {
         let now_told = |g: &Gap| told && !g.told && g.last < cursor;
         if cursor == self.cursor && !self.state.gaps.iter().any(now_told) {
