@@ -9,7 +9,7 @@
 //!
 //! `-s none`: there is no unsafe code here for the address sanitiser to watch.
 //! `RUSTC_BOOTSTRAP=1` lets a stable toolchain do; libFuzzer itself is built by a C++ compiler. The first build compiles
-//! every dependency with optimization and takes its time: allow a quarter of an hour on two free cores.
+//! every dependency anew, with optimization.
 #![no_main]
 
 use carom::report::kind::MAX_RESULTS;
