@@ -3,11 +3,13 @@
 //! The seeds are made of the tests' examples (`tests/fuzz/seeds.sh`); from the root of the project:
 //!
 //! ```sh
-//! tests/fuzz/seeds.sh
+//! tests/fuzz/seeds.sh && cp Cargo.lock tests/fuzz/
 //! RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=target/fuzz cargo fuzz run --fuzz-dir tests/fuzz -s none report -- -max_total_time=600
 //! ```
 //!
 //! `-s none`: there is no unsafe code here for the address sanitiser to watch.
+//! `RUSTC_BOOTSTRAP=1` lets a stable toolchain do; libFuzzer itself is built by a C++ compiler. The first build compiles
+//! every dependency anew, with optimization.
 #![no_main]
 
 use carom::report::kind::MAX_RESULTS;
