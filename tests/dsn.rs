@@ -345,11 +345,15 @@ impl House {
 
     /// As [`House::send`], with paths and parameters as they stand in the commands.
     async fn send_with(&self, from: &str, to: &[&str]) {
+        self.send_mail(from, to, MAIL).await;
+    }
+
+    async fn send_mail(&self, from: &str, to: &[&str], mail: &str) {
         let stream = TcpStream::connect(self.node.smtp_addresses()[0]).await.unwrap();
         let mut stream = BufReader::new(stream);
         let mut commands = vec!["EHLO feeder.sender.example".to_owned(), format!("MAIL FROM:{from}")];
         commands.extend(to.iter().map(|r| format!("RCPT TO:{r}")));
-        commands.extend(["DATA".to_owned(), format!("{MAIL}.")]);
+        commands.extend(["DATA".to_owned(), format!("{mail}.")]);
         self::line(&mut stream).await.unwrap();
         for command in commands {
             stream.get_mut().write_all(format!("{command}\r\n").as_bytes()).await.unwrap();
@@ -490,7 +494,7 @@ async fn a_report_that_bounces_and_mail_of_the_null_sender_are_not_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_suppressed_recipient_and_a_processor_s_address_cause_no_report() {
+async fn a_processor_s_address_causes_no_report_and_a_recipient_that_was_suppressed_when_it_came_does() {
     let processor =
         "<bounce-processor>\n<address-list>\ndomain bounce.sender.example\n</address-list>\n</bounce-processor>";
     let house = House::start("", processor).await;
@@ -504,8 +508,57 @@ async fn a_suppressed_recipient_and_a_processor_s_address_cause_no_report() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     house.send("news@sender.example", &["bad@example.net"]).await;
-    assert_eq!((house.mx.reports().len(), house.count(Kind::Bounced).await), (0, 2));
+    let reports = house.mx.reports();
+    assert_eq!((reports.len(), house.count(Kind::Bounced).await), (1, 2));
+    let failed = &reports[0].1.results[0];
+    assert_eq!((failed.rcpt.as_str(), failed.status), ("bad@example.net", "5.7.1".parse().ok()));
+    assert!(failed.diag.contains("recipient is in suppression list \"auto:hard\""), "{failed:?}");
+    house.send_with("<news@sender.example>", &["<bad@example.net> NOTIFY=NEVER"]).await;
+    assert_eq!((house.mx.reports().len(), house.count(Kind::Bounced).await), (1, 3));
     assert!(house.node.suppression().check("bad@example.net", &Mail::default(), Time::from_secs(1)).is_some());
+    house.stop().await;
+}
+
+/// Everybody whom the header section shows to be suppressed ends with his record; whether the sender hears of it is the
+/// source's choice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_suppressed_by_job_list_or_virtual_mta_ends_after_data_and_a_source_that_drops_says_nothing() {
+    for (source, reported) in [("process-x-job yes", 1), ("process-x-job yes\nsuppression-outcome drop", 0)] {
+        let house = House::start(source, "").await;
+        let list = house.node.suppression();
+        for (address, scope) in
+            [("a", "job spring"), ("b", "list weekly"), ("c", "vmta {default}"), ("d", "job autumn")]
+        {
+            let by = EventId { store: StoreId(1), seq: 1 };
+            let scope: Scope = scope.parse().unwrap();
+            let entry = Entry { rule: "complaint".into(), by, scope: scope.clone(), ..Entry::default() };
+            let subject = list.hasher().address(&AddressKey::of(&format!("{address}@example.net")));
+            list.apply(&subject.in_scope(&scope), &entry);
+        }
+        let to = ["a@example.net", "b@example.net", "c@example.net", "d@example.net"]
+            .map(|r| format!("<{r}> NOTIFY=FAILURE"));
+        let to: Vec<&str> = to.iter().map(String::as_str).collect();
+        house.send_mail("<news@sender.example>", &to, &format!("X-Job: spring\r\nList-Id: x <weekly>\r\n{MAIL}")).await;
+        assert_eq!((house.count(Kind::Bounced).await, house.count(Kind::Delivered).await), (3, 1 + reported));
+        let reports = house.mx.reports();
+        assert_eq!(reports.len(), reported);
+        for report in reports {
+            let rcpts: Vec<_> = report.1.results.iter().map(|r| r.rcpt.as_str()).collect();
+            assert_eq!(rcpts, ["a@example.net", "b@example.net", "c@example.net"], "one report for all");
+        }
+        house.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_file_is_obeyed_from_the_first_mail_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("never.txt");
+    std::fs::write(&file, "\u{feff}# never\r\nann@example.net\r\npostmaster\r\nno address at all\r\n").unwrap();
+    let list = format!("<address-list Never>\naddress-file {}\n</address-list>", file.display());
+    let house = House::start("suppression-lists Never\nsuppress-local-dsn yes", &list).await;
+    house.send("news@sender.example", &["Ann@Example.net", "postmaster@any.example", "bob@example.net"]).await;
+    assert_eq!((house.count(Kind::Bounced).await, house.count(Kind::Delivered).await), (2, 1));
     house.stop().await;
 }
 

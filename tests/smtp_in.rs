@@ -11,16 +11,17 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use carom::config::{Config, Listener};
-use carom::event::{Action as DsnAction, Event, EventBatch, Events, MessageId, RuleSetId, SourceType, StoreId, Time};
+use carom::event::{
+    Action as DsnAction, EventBatch, EventId, Events, Kind, MessageId, RuleSetId, Scope, SourceType, StoreId, Time,
+};
 use carom::intake::slots::MAX_HELD;
 use carom::intake::smtp_listener::{Identity, bind, serve};
 use carom::intake::smtp_policy::{Peer, SmtpPolicy};
-use carom::intake::submit::{Accepted, Intake, Spool, Submission};
-use carom::smtp::answer::Answer;
+use carom::intake::submit::{Accepted, Intake, Spool, Submission, Taken};
 use carom::smtp::data::Content;
 use carom::smtp::server::{Action, MAX_RECIPIENTS, Session};
 use carom::store::{Envelope, Message, RcptState, Route, StoreError};
-use carom::suppress::{Mail, Suppressed};
+use carom::suppress::{AddressLists, Entry, Mail, NotLoaded, State, Suppressed, Suppression};
 use proptest::prelude::*;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
@@ -38,7 +39,10 @@ struct Kept {
     last_id: u64,
     full: bool,
     broken: bool,
-    suppressed: HashSet<String>,
+    list: Suppression,
+    address_lists: AddressLists,
+    /// Names of lists that can't be asked now.
+    not_loaded: HashSet<String>,
     messages: Vec<(Arc<Message>, Events)>,
     admitted: Vec<(MessageId, Vec<u16>)>,
     /// What happened, as the dialogues tell it.
@@ -56,9 +60,16 @@ impl Spool for Memory {
     fn refused(&self) -> Option<String> {
         self.with(|k| k.full.then(|| "disk full".into()))
     }
-    fn suppressed(&self, rcpt: &str, _: &Mail<'_>) -> Option<Suppressed> {
-        let hit = self.with(|k| k.suppressed.contains(&rcpt.to_lowercase()));
-        hit.then(|| Suppressed { by: 42, list: "auto:hard".into(), held: false })
+    fn suppressed(&self, rcpt: &str, mail: &Mail<'_>) -> Option<Suppressed> {
+        self.with(|k| k.list.check(rcpt, mail, Time::from_secs(1_714_550_400)))
+    }
+    fn listed(&self, lists: &[String], rcpt: &str) -> Result<Option<Suppressed>, NotLoaded> {
+        self.with(|k| {
+            if let Some(list) = lists.iter().find(|list| k.not_loaded.contains(*list)) {
+                return Err(NotLoaded { list: list.as_str().into() });
+            }
+            k.address_lists.find(lists, rcpt)
+        })
     }
     fn next_message_id(&self) -> MessageId {
         self.with(|k| {
@@ -66,7 +77,14 @@ impl Spool for Memory {
             MessageId(k.last_id)
         })
     }
-    async fn accept(&self, message: Arc<Message>, received: Events) -> Result<(), StoreError> {
+    async fn accept(
+        &self,
+        message: Arc<Message>,
+        events: Events,
+        ended: &[u16],
+        report: Option<(Arc<Message>, Events)>,
+    ) -> Result<(), StoreError> {
+        assert!(report.is_none(), "nobody lends this intake the making of reports");
         self.with(|k| {
             if k.broken {
                 return Err(StoreError::Failed("no space left on device".into()));
@@ -74,24 +92,27 @@ impl Spool for Memory {
             let e = &message.envelope;
             let rcpts: Vec<_> = e.rcpts.iter().map(|r| &*r.address).collect();
             k.story.push_back(format!("MAIL {} -> {} ({:?})", e.orig, rcpts.join(" "), e.route));
-            k.messages.push((message, received));
-            Ok(())
-        })
-    }
-    async fn end(&self, events: &[Event<'_>]) -> Result<(), StoreError> {
-        self.with(|k| {
-            for e in events {
-                assert_eq!((e.category, e.action, e.suppressed_by), ("suppressed", Some(DsnAction::Failed), 42));
+            let mut left: Vec<u16> = ended.to_vec();
+            for e in batch(&events).iter().map(Result::unwrap).filter(|e| e.kind == Kind::Bounced) {
+                assert_eq!((e.category, e.action), ("suppressed", Some(DsnAction::Failed)));
                 assert_eq!(e.status.unwrap().to_string(), "5.7.1");
+                assert_eq!(left.remove(0), e.rcpt_index);
                 k.story.push_back(format!("ENDED {}: {}", e.rcpt, e.diag));
                 k.ended.push((e.message, e.rcpt_index, e.diag.into(), e.suppressed_by, e.queue.into()));
             }
-        });
-        Ok(())
+            assert!(left.is_empty(), "each recipient that ends has its event");
+            k.messages.push((message, events));
+            Ok(())
+        })
     }
     fn admit(&self, envelope: &Envelope, states: &[RcptState], _now: Time) {
         self.with(|k| k.admitted.push((envelope.id, states.iter().map(|s| s.index).collect())));
     }
+}
+
+fn batch(events: &Events) -> EventBatch<'_> {
+    let (count, bytes) = (events.len() as u32, events.as_bytes());
+    EventBatch { store: StoreId(1), first_seq: 1, rules: RuleSetId(0), count, bytes }
 }
 
 fn config(lines: &str) -> Config {
@@ -102,7 +123,9 @@ fn config(lines: &str) -> Config {
 
 fn intake(lines: &str) -> (Intake<Memory>, Memory) {
     let memory = Memory::default();
-    (Intake::with_spool(memory.clone(), Arc::new(ArcSwap::from_pointee(config(lines)))), memory)
+    let config = config(lines);
+    memory.with(|k| k.address_lists.use_config(&config));
+    (Intake::with_spool(memory.clone(), Arc::new(ArcSwap::from_pointee(config))), memory)
 }
 
 fn peer(ip: &str) -> Peer {
@@ -150,7 +173,7 @@ impl Talk {
                     let secure = self.session.is_secure();
                     let submission = self.session.policy().submission(received, hello.as_ref(), secure, now);
                     let answer = match self.runtime.block_on(self.intake.submit(submission)) {
-                        Ok(id) => Answer::with(250, "2.6.0", format!("message accepted, id {id}")),
+                        Ok(taken) => taken.answer(),
                         Err(error) => error.answer(),
                     };
                     self.session.accepted(&answer);
@@ -187,8 +210,21 @@ fn play(story: &str, piece: usize) {
     let settings: Vec<_> = setting.lines().filter_map(|l| l.strip_prefix("config ")).collect();
     let (intake, memory) = intake(&settings.join("\n"));
     for line in setting.lines() {
-        if let Some(address) = line.strip_prefix("suppress ") {
-            memory.with(|k| k.suppressed.insert(address.into()));
+        let words: Vec<&str> = line.splitn(3, ' ').collect();
+        if let [how @ ("suppress" | "hold"), subject, scope @ ..] = words.as_slice() {
+            let (rule, scope) = match scope.first().and_then(|s| s.rsplit_once(" by ")) {
+                Some((scope, rule)) => (rule, scope.parse().unwrap()),
+                None => ("hard", scope.first().map_or(Scope::global(), |s| s.parse().unwrap())),
+            };
+            let state = if *how == "hold" { State::Held } else { State::Active };
+            let by = EventId { store: StoreId(1), seq: 42 };
+            let entry = Entry { rule: rule.into(), by, state, scope, ..Entry::default() };
+            memory.with(|k| {
+                let key = k.list.hasher().subject(subject).in_scope(&entry.scope);
+                k.list.apply(&key, &entry);
+            });
+        } else if let Some(list) = line.strip_prefix("unread ") {
+            memory.with(|k| k.not_loaded.insert(list.into()));
         } else if line == "full" {
             memory.with(|k| k.full = true);
         }
@@ -381,20 +417,15 @@ async fn every_recipient_gets_an_r_event_with_all_that_accounting_asks_for() {
     for _ in 0..3 {
         let mut s = submission(config(POOL), content);
         s.rcpts[1].suppressed = Some(Suppressed { by: 42, list: "manual".into(), held: false });
-        let id = intake.submit(s).await.unwrap();
+        let Taken { id, rcpts, suppressed } = intake.submit(s).await.unwrap();
+        assert_eq!((rcpts, suppressed), (2, 1));
         let (message, received) = memory.with(|k| k.messages.last().cloned().unwrap());
         assert_eq!(message.envelope.id, id);
         members.push(message.envelope.vmta.to_string());
-        let batch = EventBatch {
-            store: StoreId(1),
-            first_seq: 1,
-            rules: RuleSetId(0),
-            count: received.len() as u32,
-            bytes: received.as_bytes(),
-        };
+        let batch = batch(&received);
         let events: Vec<_> = batch.iter().map(Result::unwrap).collect();
-        assert_eq!(events.len(), 2);
-        for (n, e) in events.iter().enumerate() {
+        assert_eq!(events.iter().map(|e| e.kind.name()).collect::<Vec<_>>(), ["r", "r", "b"]);
+        for (n, e) in events.iter().take(2).enumerate() {
             assert_eq!((e.kind.name(), usize::from(e.rcpt_index), e.message), ("r", n, id));
             assert_eq!(
                 (e.orig, e.src_mta, e.user, e.job, e.env_id),

@@ -14,7 +14,7 @@ use carom::intake::smtp_listener::{bind, serve};
 use carom::intake::submit::Intake;
 use carom::queue::Engine;
 use carom::store::{Options, Route, Store};
-use carom::suppress::{Entry, Suppression};
+use carom::suppress::{AddressLists, Entry, Suppression};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -62,7 +62,8 @@ async fn a_message_is_kept_accounted_and_queued_before_the_250_and_survives_a_re
     let bound = bind(&config.load()).unwrap();
     let address = bound[0].socket.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
-    let intake = Intake::new(store.clone(), queue.clone(), suppression, config, || Time::from_secs(1));
+    let intake =
+        Intake::new(store.clone(), queue.clone(), suppression, AddressLists::default(), config, || Time::from_secs(1));
     let served = tokio::spawn(serve(bound, intake, stopped));
 
     let mut client = TcpStream::connect(address).await.unwrap();
@@ -71,7 +72,7 @@ async fn a_message_is_kept_accounted_and_queued_before_the_250_and_survives_a_re
     client.write_all(dialogue.as_bytes()).await.unwrap();
     let mut said = String::new();
     client.read_to_string(&mut said).await.unwrap();
-    assert!(said.contains("250 2.6.0 message accepted, id 1\r\n"), "{said}");
+    assert!(said.contains("250 2.6.0 message accepted, id 1, 1 of 2 recipients suppressed\r\n"), "{said}");
     assert_eq!(queue.queued_recipients(), 1);
     stop.send(true).unwrap();
     served.await.unwrap();

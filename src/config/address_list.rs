@@ -1,5 +1,5 @@
-//! Which addresses a report processor takes: `<address-list>` (directives.md, 2.5). Everybody who asks whether mail to
-//! an address is a report asks [`AddressList::takes`].
+//! The addresses of an `<address-list>` (directives.md, 2.5): which a report processor takes, or, of a list at the top
+//! level, which are suppressed. Everybody who asks whether mail to an address is a report asks [`AddressList::takes`].
 
 use std::collections::HashSet;
 
@@ -51,6 +51,14 @@ impl AddressList {
         self.patterns.push(pattern);
     }
 
+    /// All that is in the other one.
+    pub fn add_all(&mut self, other: &AddressList) {
+        self.domains.extend(other.domains.iter().cloned());
+        self.addresses.extend(other.addresses.iter().cloned());
+        self.local_parts.extend(other.local_parts.iter().cloned());
+        self.patterns.extend(other.patterns.iter().cloned());
+    }
+
     /// Whether every address at this domain is taken.
     pub fn has_domain(&self, domain: &str) -> bool {
         self.domains.contains(&canonical_domain(domain).to_lowercase())
@@ -60,6 +68,11 @@ impl AddressList {
     pub fn named_domains(&self) -> impl Iterator<Item = &str> {
         let of_addresses = self.addresses.iter().filter_map(|a| Some(a.rsplit_once('@')?.1));
         self.domains.iter().map(String::as_str).chain(of_addresses)
+    }
+
+    /// How many patterns are in it.
+    pub fn patterns(&self) -> usize {
+        self.patterns.len()
     }
 
     /// Whether nothing is in it.

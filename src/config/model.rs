@@ -3,7 +3,7 @@
 //! Names are the directives' own (reference/directives.md), with underscores. A value stands here only when the
 //! program obeys it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,11 +11,14 @@ use std::time::Duration;
 
 use super::acct::{HeaderToField, OnLag, Privacy, QueuePattern};
 use super::address_list::{AddressList, Entries};
+use super::auto_suppression::AutoSuppression;
 use super::body_pattern::BodyPattern;
 pub use super::inherit::Domains;
 use super::inherit::Overlay;
-use super::push::Push;
-use crate::event::{Address, Kind, Kinds, TokenKey};
+use super::job_guard::JobGuard;
+use super::push::{Push, Secret};
+use super::unsubscribe::{ListUnsubscribe, UnsubscribeListener};
+use crate::event::{Address, AddressKey, Kind, Kinds, ScopeKinds, TokenKey};
 
 /// A whole configuration.
 #[derive(Debug, Clone)]
@@ -67,12 +70,20 @@ pub struct Config {
     pub smtp_pattern_lists: BTreeMap<String, Vec<PatternSource>>,
     /// `<smtp-pattern>`s that say when a recipient is tried again, in file order.
     pub retry_patterns: Vec<RetryPattern>,
+    /// `<address-list>`s at the top level by lower-cased name: whom sources that cite them do not mail.
+    pub address_lists: BTreeMap<String, NamedAddressList>,
     /// `<bounce-processor>`.
     pub bounce_processor: Option<Processor>,
     /// `<feedback-loop-processor>`.
     pub feedback_loop_processor: Option<Processor>,
     /// Signed return paths: `<return-path-token>`.
     pub return_path_token: Option<ReturnPathToken>,
+    /// `<job-guard>`s in file order; [`Config::job_guard`] finds the one that holds.
+    pub job_guards: Vec<JobGuard>,
+    /// `<unsubscribe-listener>`s.
+    pub unsubscribe_listeners: Vec<UnsubscribeListener>,
+    /// The `list-unsubscribe-mailto` of every `<source>`: mail to these is for us.
+    pub unsubscribe_addresses: BTreeSet<AddressKey>,
     /// Headers to keep with each event: the union of what acct-files ask for, lower-cased.
     pub kept_headers: Vec<String>,
     /// `ledger-retention SIZE` and `ledger-retention TIME`.
@@ -85,10 +96,76 @@ pub struct Config {
     pub send_index_max: u64,
     /// `report-quarantine-size`: bytes of reports that nobody understood.
     pub report_quarantine_size: u64,
+    /// `alarm-to`: who gets a mail about an alarm; without it `postmaster`.
+    pub alarm_to: Vec<String>,
+    /// `alarm-command`: a program that gets each alarm as JSON on its standard input.
+    pub alarm_command: Option<PathBuf>,
     /// `novelty-alarm-...`.
     pub novelty_alarm: NoveltyAlarm,
+    /// `<auto-suppression>`; the defaults where there is none.
+    pub auto_suppression: AutoSuppression,
+    /// `suppression-storage hashed`: of the suppression list only hashes are kept.
+    pub suppression_hashed: bool,
+    /// `suppression-hash-key`: the hashes are made with it.
+    pub suppression_hash_key: Option<Secret>,
+    /// `http-...`: the management API.
+    pub http: HttpMgmt,
     /// `command-socket FILE`: where `carom reload` and `carom suppress` reach the running server.
     pub command_socket: PathBuf,
+}
+
+/// The management API over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HttpMgmt {
+    /// `http-mgmt-port`; 0 is off.
+    pub port: u16,
+    /// `http-mgmt-address`; without it all addresses when [`HttpMgmt::access`] lets other machines in, else loopback.
+    pub address: Option<IpAddr>,
+    /// `http-access` in file order; the first that matches holds, no match is [`HttpAccess::None`].
+    pub access: Vec<(IpAddr, u8, HttpAccess)>,
+    /// `http-mgmt-password`.
+    pub password: Option<Secret>,
+    /// `http-mgmt-password-hash`: `pbkdf2-sha256:ROUNDS:SALT:HASH`.
+    pub password_hash: Option<Secret>,
+    /// `http-api-key`s.
+    pub api_keys: Vec<Secret>,
+    /// `http-tls-certificate`; without it a self-signed one is made.
+    pub tls_certificate: Option<PathBuf>,
+}
+
+impl HttpMgmt {
+    /// Where to listen; `None` when it is off.
+    pub fn listen(&self) -> Option<SocketAddr> {
+        let others = self.access.iter().any(|(ip, _, access)| !ip.is_loopback() && *access > HttpAccess::None);
+        let any = if others { IpAddr::from([0, 0, 0, 0]) } else { IpAddr::from([127, 0, 0, 1]) };
+        (self.port != 0).then(|| SocketAddr::new(self.address.unwrap_or(any), self.port))
+    }
+
+    /// What somebody at this address may do, if nothing else is in the way.
+    pub fn access(&self, ip: IpAddr) -> HttpAccess {
+        let ip = ip.to_canonical();
+        let found = self.access.iter().find(|(network, length, _)| super::values::in_prefix(ip, *network, *length));
+        found.map_or(HttpAccess::None, |(_, _, access)| *access)
+    }
+
+    /// Whether one has to prove who one is.
+    pub fn has_credentials(&self) -> bool {
+        self.password.is_some() || self.password_hash.is_some() || !self.api_keys.is_empty()
+    }
+}
+
+/// What one may do over HTTP; each includes those before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum HttpAccess {
+    /// Nothing.
+    #[default]
+    None,
+    /// Look.
+    Monitor,
+    /// Change what can be changed back.
+    Operator,
+    /// Everything.
+    Admin,
 }
 
 /// When and how the operator hears of replies in words never seen before.
@@ -98,7 +175,7 @@ pub struct NoveltyAlarm {
     pub count: u32,
     /// `novelty-alarm-within`: in this time.
     pub within: Duration,
-    /// `novelty-alarm-to`: who gets a mail; without it `postmaster`.
+    /// `novelty-alarm-to`: who gets a mail; without it `alarm-to`, then `postmaster`.
     pub to: Vec<String>,
     /// `novelty-alarm-command`: a program that gets the alarm as JSON on its standard input.
     pub command: Option<PathBuf>,
@@ -183,6 +260,16 @@ pub struct Source {
     pub reject_invalid_virtual_mta: bool,
     /// `accept-invalid-recipients`: accept malformed and suppressed recipients and bounce them at once.
     pub accept_invalid_recipients: bool,
+    /// `suppression-lists`: lower-cased names of `<address-list>`s whose addresses get no mail from this source.
+    pub suppression_lists: Vec<String>,
+    /// `suppression-outcome`; `None`: `accept-invalid-recipients` decides (see [`Source::outcome_of_suppressed`]).
+    pub suppression_outcome: Option<SuppressionOutcome>,
+    /// `suppression-exempt-scopes`: entries with these scopes do not count.
+    pub suppression_exempt_scopes: ScopeKinds,
+    /// `suppression-exempt-rules`: entries by these rules do not count; lower-cased, separated by commas.
+    pub suppression_exempt_rules: Box<str>,
+    /// `list-id-header`: the header that names the mailing list, before List-Id.
+    pub list_id_header: Option<String>,
     /// `suppress-local-dsn`: send no reports about mail of this source.
     pub suppress_local_dsn: bool,
     /// `dsn-return-default`: what reports about mail of this source return of it: header or whole message.
@@ -195,6 +282,8 @@ pub struct Source {
     pub log_connections: bool,
     /// `log-commands`: log the SMTP dialogue.
     pub log_commands: bool,
+    /// `add-list-unsubscribe` and what belongs to it.
+    pub list_unsubscribe: ListUnsubscribe,
 }
 
 impl Default for Source {
@@ -224,14 +313,42 @@ impl Default for Source {
             default_virtual_mta: None,
             reject_invalid_virtual_mta: true,
             accept_invalid_recipients: false,
+            suppression_lists: Vec::new(),
+            suppression_outcome: None,
+            suppression_exempt_scopes: ScopeKinds::default(),
+            suppression_exempt_rules: "".into(),
+            list_id_header: None,
             suppress_local_dsn: false,
             dsn_return_default: DsnReturn::Headers,
             smtp_command_timeout: Duration::from_secs(600),
             smtp_data_timeout: Duration::from_secs(600),
             log_connections: false,
             log_commands: false,
+            list_unsubscribe: ListUnsubscribe::default(),
         }
     }
+}
+
+impl Source {
+    /// What becomes of a suppressed recipient of this source's mail.
+    pub fn outcome_of_suppressed(&self) -> SuppressionOutcome {
+        self.suppression_outcome.unwrap_or(match self.accept_invalid_recipients {
+            true => SuppressionOutcome::Bounce,
+            false => SuppressionOutcome::Reject,
+        })
+    }
+}
+
+/// What becomes of a suppressed recipient (`suppression-outcome`). One that is known to be suppressed only when the
+/// header section is there, or while the mail waits, can't be refused any more: then `Reject` is as `Bounce`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SuppressionOutcome {
+    /// Refused at RCPT.
+    Reject,
+    /// Accepted, and ended with a `b` record and, where the sender asked for reports, a report.
+    Bounce,
+    /// Accepted, and ended with a `b` record; the sender gets no report, even if he asked for one.
+    Drop,
 }
 
 /// What a delivery report returns of the message it is about (RFC 3461, 4.3).
@@ -318,6 +435,8 @@ pub struct QueueSettings {
     pub retry_after: Vec<Duration>,
     /// `retry-recipients-after`: wait of a recipient that got a 4xx reply.
     pub retry_recipients_after: Duration,
+    /// `suppression-hold-retry`: how soon a recipient on hold is looked at again.
+    pub suppression_hold_retry: Duration,
     /// `max-smtp-out`: connections per queue.
     pub max_smtp_out: u32,
     /// `max-msg-rate`: recipients attempted per time, whether they succeed or not.
@@ -406,6 +525,7 @@ impl Default for QueueSettings {
             bounce_after: Duration::from_secs(4 * 86_400 + 12 * 3600),
             retry_after: vec![Duration::from_secs(600)],
             retry_recipients_after: Duration::from_secs(600),
+            suppression_hold_retry: Duration::from_secs(30),
             max_smtp_out: 20,
             max_msg_rate: None,
             max_connect_rate: None,
@@ -613,6 +733,18 @@ impl PatternSource {
     pub fn file(file: impl Into<PathBuf>, text: impl Into<String>) -> PatternSource {
         PatternSource::File(PatternFile { file: file.into(), text: text.into(), ..PatternFile::default() })
     }
+
+    /// Whether a rule of it may give this category; a word of that spelling in a file is taken for one.
+    pub fn may_give(&self, name: &str) -> bool {
+        let speaks_of =
+            |text: &str| text.split_whitespace().any(|word| word.trim_end_matches(';').eq_ignore_ascii_case(name));
+        match self {
+            PatternSource::Inline { category, .. } => category.eq_ignore_ascii_case(name),
+            PatternSource::File(file) => {
+                speaks_of(&file.text) || file.included.values().flatten().any(|(_, text)| speaks_of(text))
+            }
+        }
+    }
 }
 
 /// A pattern file as it stood when it was read.
@@ -652,6 +784,17 @@ pub struct RetryPattern {
     pub initial: Duration,
     /// The longest wait.
     pub max: Duration,
+}
+
+/// An `<address-list>` at the top level.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedAddressList {
+    /// As written.
+    pub name: String,
+    /// Its `address` and `domain` lines.
+    pub list: AddressList,
+    /// Its `address-file`s, which are read elsewhere.
+    pub files: Vec<PathBuf>,
 }
 
 /// `<bounce-processor>` or `<feedback-loop-processor>`.

@@ -97,14 +97,9 @@ pub(super) fn expect_place(reading: &mut Reading<'_>, block: &Block, scope: Scop
         return false;
     };
     if !places.contains(&scope) {
-        if tag == "address-list" && scope == Scope::Global {
-            let message = "<address-list> outside of a processor is not supported yet: it is not in effect";
-            reading.warning(block.span, message, "");
-        } else {
-            let names: Vec<&str> = places.iter().map(|p| p.name()).collect();
-            let message = format!("<{tag}> has no place {}", scope.within());
-            reading.error(block.span, message, format!("it belongs into {}", names.join(", ")));
-        }
+        let names: Vec<&str> = places.iter().map(|p| p.name()).collect();
+        let message = format!("<{tag}> has no place {}", scope.within());
+        reading.error(block.span, message, format!("it belongs into {}", names.join(", ")));
         return false;
     }
     if !argument.is_empty() && block.argument.is_none() {

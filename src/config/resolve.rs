@@ -5,25 +5,32 @@
 //! end, whether the result may be used.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
 
+use super::address_list::AddressList;
 use super::body_pattern::{BOUNCE_GROUPS, BodyPattern, FEEDBACK_GROUPS};
 use super::diagnose::nearest;
 use super::dialect;
 use super::directives::acct_file::{ACCT_FILE, with_defaults};
+use super::directives::address_list::{ADDRESS_LIST, AddressListBlock, SUPPRESSION_LIST};
+use super::directives::auto_suppression::{AUTO_SUPPRESSION, AutoSuppressionBlock};
 use super::directives::domain::DOMAIN;
 use super::directives::global::{GLOBAL, Global, LISTENER, SPOOL, SpoolBlock};
+use super::directives::job_guard::JOB_GUARD;
 use super::directives::push::{NATS, WEBHOOK};
-use super::directives::report::{ADDRESS_LIST, EMAIL_PATTERNS, PROCESSOR, PatternsBlock, TOKEN, TokenBlock};
+use super::directives::report::{EMAIL_PATTERNS, PROCESSOR, PatternsBlock, TOKEN, TokenBlock};
 use super::directives::source::{SOURCE, USER};
+use super::directives::unsubscribe::UNSUBSCRIBE_LISTENER;
 use super::directives::virtual_mta::{POOL, PoolBlock, VIRTUAL_MTA, VirtualMtaBlock};
 use super::directives::{Directive, Reference, Scope, Setting, find};
 use super::inherit::{Domains, Layers, Overlay};
+use super::job_guard::JobGuard;
 use super::lexer::{Line, Span};
 use super::model::*;
 use super::names::{expect_place, no_blocks, not_obeyed, note_repetition, sort_apart};
 use super::tree::{Block, Node, Reading};
+use super::unsubscribe::UnsubscribeListener;
 use super::values::ValueError;
 use super::{pattern_file, push, values};
 use crate::event::TokenKey;
@@ -100,6 +107,7 @@ pub fn resolve(reading: &mut Reading<'_>, file: PathBuf, nodes: &[Node]) -> Conf
 pub(super) struct Draft {
     pub(super) spools: Vec<(PathBuf, SpoolBlock, Span)>,
     pub(super) listeners: Vec<(Listener, Span)>,
+    pub(super) unsubscribe_listeners: Vec<(UnsubscribeListener, Span)>,
     pub(super) prefixes: BTreeMap<(u8, IpAddr), (Overlay, Span)>,
     pub(super) named: BTreeMap<String, (Overlay, Span)>,
     pub(super) users: BTreeMap<String, User>,
@@ -110,12 +118,17 @@ pub(super) struct Draft {
     pub(super) patterns: Vec<PatternSource>,
     pub(super) processors: [Option<(Processor, Span)>; 2],
     pub(super) token: Option<(ReturnPathToken, Span)>,
+    pub(super) job_guards: Vec<JobGuard>,
     pub(super) references: Vec<Reference>,
     /// `<smtp-pattern-list>`s by lower-cased name: the name as written, the entries, the place.
     pub(super) pattern_lists: BTreeMap<String, (String, Vec<PatternSource>, Span)>,
     /// Their names where queues use them.
     pub(super) list_references: Vec<(String, Span)>,
+    /// `<address-list>`s at the top level by lower-cased name, and their names where sources cite them.
+    pub(super) address_lists: BTreeMap<String, (NamedAddressList, Span)>,
+    pub(super) address_list_references: Vec<(String, Span)>,
     pub(super) retry_patterns: Vec<RetryPattern>,
+    pub(super) auto_suppression: Option<(AutoSuppressionBlock, Span)>,
     /// Where each `<domain>` pattern was first written in each scope, for the warning about repetitions.
     pub(super) seen: BTreeMap<(String, String), Span>,
 }
@@ -160,6 +173,10 @@ impl Draft {
         if setting.name == "smtp-pattern-list" {
             let names = values::list(setting.text.trim_matches('"')).map(|name| (name.to_owned(), setting.span));
             self.list_references.extend(names);
+        }
+        if setting.name == "suppression-lists" {
+            let names = values::list(setting.text.trim_matches('"')).map(|name| (name.to_owned(), setting.span));
+            self.address_list_references.extend(names);
         }
         Some(setting)
     }
@@ -229,9 +246,21 @@ impl Draft {
             "acct-webhook" => self.webhook(reading, &argument, block),
             "acct-nats" => self.nats(reading, &argument, block),
             "bounce-category-patterns" => self.patterns(reading, block),
+            "address-list" => self.address_list(reading, &argument, block),
             "bounce-processor" => self.processor(reading, 0, block),
             "feedback-loop-processor" => self.processor(reading, 1, block),
             "return-path-token" => self.token(reading, block),
+            "job-guard" => {
+                let guard = self.simple(reading, Scope::JobGuard, JOB_GUARD, block);
+                self.job_guards.push(JobGuard { pattern: argument, ..guard });
+            }
+            "unsubscribe-listener" => self.unsubscribe_listener(reading, &argument, block),
+            "auto-suppression" => {
+                let made = self.simple(reading, Scope::AutoSuppression, AUTO_SUPPRESSION, block);
+                if self.auto_suppression.replace((made, block.span)).is_some() {
+                    reading.warning(block.span, "<auto-suppression> is given again; the later one holds", "");
+                }
+            }
             "smtp-pattern-list" => self.smtp_pattern_list(reading, &argument, block),
             "smtp-pattern" => self.smtp_pattern(reading, &argument, block),
             _ => {}
@@ -268,6 +297,19 @@ impl Draft {
             }
             Err(e) => reading.error(block.span, format!("smtp-listener: {e}"), e.help),
         }
+    }
+
+    fn unsubscribe_listener(&mut self, reading: &mut Reading<'_>, argument: &str, block: &Block) {
+        let scope = Scope::UnsubscribeListener;
+        let (settings, blocks) = self.settings(reading, scope, UNSUBSCRIBE_LISTENER, &block.children);
+        no_blocks(reading, scope, &blocks);
+        let Ok(address) = argument.parse::<SocketAddr>() else {
+            let help = "write <unsubscribe-listener ADDRESS:PORT>, such as 0.0.0.0:443 or [::1]:8080";
+            return reading.error(block.span, format!("`{argument}` is not an address and a port"), help);
+        };
+        let mut listener = UnsubscribeListener::at(address);
+        settings.iter().for_each(|s| s.apply(&mut listener));
+        self.unsubscribe_listeners.push((listener, block.span));
     }
 
     fn source(&mut self, reading: &mut Reading<'_>, argument: &str, block: &Block) {
@@ -591,6 +633,23 @@ impl Draft {
         }
     }
 
+    /// One at the top level. Given again, both are one list.
+    fn address_list(&mut self, reading: &mut Reading<'_>, name: &str, block: &Block) {
+        let said = self.simple::<AddressListBlock>(reading, Scope::SuppressionList, SUPPRESSION_LIST, block);
+        if name.is_empty() {
+            reading.error(block.span, "<address-list>: argument missing", "write <address-list NAME>");
+            return;
+        }
+        let new = NamedAddressList { name: name.to_owned(), list: AddressList::default(), files: Vec::new() };
+        let (list, first) = self.address_lists.entry(name.to_lowercase()).or_insert((new, block.span));
+        if *first != block.span {
+            let help = format!("the first one is at {}", reading.place(*first));
+            reading.warning(block.span, format!("<address-list {name}> is given again; both are merged"), help);
+        }
+        list.list.add_all(&said.list);
+        list.files.extend(said.files);
+    }
+
     fn processor(&mut self, reading: &mut Reading<'_>, which: usize, block: &Block) {
         let (settings, blocks) = self.settings(reading, Scope::Processor, PROCESSOR, &block.children);
         let mut processor = Processor { deliver_unmatched_email: true, ..Processor::default() };
@@ -603,9 +662,9 @@ impl Draft {
             } else if inner.tag != "email-patterns" && expect_place(reading, inner, Scope::Processor) {
                 let (list, blocks) = self.settings(reading, Scope::AddressList, ADDRESS_LIST, &inner.children);
                 no_blocks(reading, Scope::AddressList, &blocks);
-                for setting in &list {
-                    setting.apply(&mut processor);
-                }
+                let mut named = AddressListBlock { list: std::mem::take(&mut processor.list), ..Default::default() };
+                list.iter().for_each(|setting| setting.apply(&mut named));
+                processor.list = named.list;
             }
         }
         if processor.list.is_empty() {
@@ -645,9 +704,6 @@ impl Draft {
     fn token(&mut self, reading: &mut Reading<'_>, block: &Block) {
         let token: TokenBlock = self.simple(reading, Scope::Token, TOKEN, block);
         let help = "write domain D and key ID SECRET inside the block";
-        if token.domain.is_none() && token.header.is_none() {
-            return reading.error(block.span, "<return-path-token> has neither a domain nor a header", help);
-        }
         if token.keys.is_empty() {
             return reading.error(block.span, "<return-path-token> has no key", help);
         }

@@ -143,10 +143,17 @@ impl Attempt<'_> {
         }
     }
 
-    /// Ends a recipient that is on the suppression list, without an attempt.
+    /// Ends a recipient that is on the suppression list, without an attempt; or puts it on hold, where the entry is held
+    /// back.
     pub fn suppressed(&self, drawn: &mut Drawn, why: &Suppressed, ledgered: &mut Ledgered) {
         let state = drawn.entry.state();
         let rcpt = self.rcpt(state.index);
+        if why.held {
+            drawn.fate = Fate::Hold;
+            let queue = self.queue.as_str();
+            tracing::debug!(message = self.envelope.id.0, queue, rcpt, "on hold: {} is held back", why.list);
+            return;
+        }
         let diag = format!("smtp;550 5.7.1 {}", why.text(rcpt));
         self.end_without_attempt(drawn, status(5, 7, 1), &diag, category::SUPPRESSED, why.by, ledgered);
     }
@@ -297,6 +304,7 @@ impl Attempt<'_> {
             vmta: &envelope.vmta,
             pool: &envelope.pool,
             job: &envelope.job,
+            list: &envelope.terms.list,
             env_id: &envelope.env_id,
             queue: self.queue.as_str(),
             provider: self.queue.domain(),

@@ -12,7 +12,11 @@ use super::session::{Session, now};
 pub(super) async fn run(session: &mut Session) {
     let facts = Facts { delivery: Some(DeliveryType::Discard), ..Facts::default() };
     loop {
+        if session.permit.look_is_due {
+            session.look_at_holds().await;
+        }
         match session.permit.next(Purpose::Deliver) {
+            Next::Idle(_) if session.permit.look_is_due => {}
             Next::Transaction(id) => {
                 let outcome = if session.permit.settings().discard_as_bounce {
                     Outcome::local(Verdict::Bounced, status(5, 0, 0), "discarded", Stage::Eod, "other")

@@ -31,7 +31,11 @@ type Written = Result<String, (EnhancedStatus, String)>;
 pub(super) async fn run(session: &mut Session) {
     let facts = Facts { delivery: Some(DeliveryType::File), ..Facts::default() };
     loop {
+        if session.permit.look_is_due {
+            session.look_at_holds().await;
+        }
         match session.permit.next(Purpose::Deliver) {
+            Next::Idle(_) if session.permit.look_is_due => {}
             Next::Transaction(id) => deliver(session, id, &facts).await,
             Next::Expired(id) => session.expire(id, "").await,
             Next::Idle(until) => {
@@ -44,6 +48,9 @@ pub(super) async fn run(session: &mut Session) {
 
 async fn deliver(session: &mut Session, id: MessageId, facts: &Facts) {
     let Some(message) = session.load(id).await else { return };
+    if session.is_paused(&message.envelope) {
+        return;
+    }
     let (queue, settings) = (session.permit.queue().clone(), session.permit.settings().clone());
     let store = session.context.store.id();
     let ready = |fate: &Fate| *fate == Fate::Again;

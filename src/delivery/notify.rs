@@ -9,8 +9,8 @@
 //!   a line, nor a field, nor a part: control characters become blanks, the machine-readable part is ASCII, lines are
 //!   folded, the boundary is one that the returned message does not hold.
 //!
-//! Failures are reported unless NOTIFY leaves them out: those of recipients that were refused or whose time is over. What
-//! is suppressed was not tried, what `type discard` threw away nobody refused; a message that can't be read from the disk
+//! Failures are reported unless NOTIFY leaves them out: those of recipients that were refused, whose time is over, or that
+//! were suppressed when they were accepted. What is suppressed while it waits was not tried, what `type discard` threw away nobody refused; a message that can't be read from the disk
 //! names no sender any more. Success is reported where NOTIFY=SUCCESS asks for it and nobody behind us will do so: the
 //! next hop was not told of the wish (RFC 3461, 5.2.2), or there is none. Not supported are delay notices (NOTIFY=DELAY,
 //! `notify-of-delay-every`) and `dsn-format plain-text`.
@@ -28,10 +28,9 @@ use mail_builder::mime::{BodyPart, MimePart};
 
 use crate::config::{Config, Entries};
 use crate::event::address::canonical_domain;
-use crate::event::record::PairsBuf;
-use crate::event::{Action, Address, EnhancedStatus, Event, Events, Kind, MessageId, SourceType, StoreId, Time};
-use crate::smtp::dsn::{FAILURE, NEVER, SUCCESS};
-use crate::store::{Envelope, Message, Recipient, Route};
+use crate::event::{Action, Address, EnhancedStatus, Events, MessageId, StoreId, Time};
+use crate::smtp::dsn::{FAILURE, SUCCESS};
+use crate::store::{Envelope, Message, OwnMail, Recipient};
 
 /// Bytes of one recipient's reply.
 const MAX_REPLY: usize = 2000;
@@ -139,43 +138,35 @@ pub fn report(
         .body(body)
         .serialize(&mut built);
 
-    let envelope = Envelope {
-        id,
-        time_queued: now,
-        orig: "".into(),
-        env_id: "".into(),
-        job: "".into(),
-        vmta: "{default}".into(),
-        pool: "".into(),
-        src_type: SourceType::Internal,
-        src_mta: host.into(),
-        src_ip: None,
-        rcv_ip: None,
-        user: "".into(),
-        eight_bit,
-        // The parts are bounded: some megabytes.
-        body_len: u32::try_from(built.len()).unwrap_or(u32::MAX),
-        message_id_header: message_id_header.into(),
-        headers: PairsBuf::default(),
-        route: Route::Deliver,
-        terms: Default::default(),
-        no_dsn: true,
-        return_full: false,
-        ret_given: false,
-        // RFC 3461, 4.1: the next hop is not to report on it either.
-        rcpts: vec![Recipient { address: message.envelope.orig.clone(), orcpt: "".into(), notify: NEVER }],
+    let to = [&*message.envelope.orig];
+    let mail = OwnMail { id, now, host: &host, message_id: &message_id_header, eight_bit, to: &to };
+    let (report, received) = Message::own(mail, built.into());
+    (Arc::new(report), received)
+}
+
+/// The report about recipients of `message` that were accepted though they are suppressed, each with its reason, with its
+/// `r` event; `None` where nobody asked for one. `ids` are asked for when one is made.
+pub fn report_suppressed(
+    config: &Config,
+    message: &Message,
+    suppressed: &[(u16, &str)],
+    ids: &dyn Fn() -> (StoreId, MessageId),
+    now: Time,
+) -> Option<(Arc<Message>, Events)> {
+    let envelope = &message.envelope;
+    let asked = |rcpt: &u16| envelope.rcpts.get(usize::from(*rcpt)).is_some_and(|rcpt| asked_for(envelope, rcpt));
+    let ending = |(rcpt, why): &(u16, &str)| Ending {
+        rcpt: *rcpt,
+        action: Action::Failed,
+        status: super::outcome::status(5, 7, 1),
+        text: (*why).into(),
+        is_reply: false,
+        mta: "".into(),
+        mta_ip: None,
+        last_attempt: Time::UNKNOWN,
     };
-    let mut received = Events::new();
-    received.push(&Event {
-        message: id,
-        time_queued: now,
-        rcpt: &message.envelope.orig,
-        src_type: Some(SourceType::Internal),
-        src_mta: &envelope.src_mta,
-        vmta: &envelope.vmta,
-        ..Event::new(Kind::Received, now)
-    });
-    (Arc::new(Message { envelope, body: built.into() }), received)
+    let endings: Vec<Ending> = suppressed.iter().filter(|(rcpt, _)| asked(rcpt)).map(ending).collect();
+    (!endings.is_empty() && wanted(config, envelope)).then(|| report(config, message, &endings, ids(), now))
 }
 
 /// RFC 3461, 4.3: RET=FULL is about failures only.

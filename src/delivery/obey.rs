@@ -49,11 +49,8 @@ impl Session {
         let attempt = Attempt { envelope: &message.envelope, queue: &queue, settings: &settings, facts, now };
         let mut told = Ledgered::default();
         for drawn in self.permit.drawn.iter_mut().filter(|d| d.entry.message() == id && d.fate == Fate::Again) {
-            match self.context.suppression.check(
-                attempt.rcpt(drawn.entry.state().index),
-                &Mail::of(attempt.envelope),
-                attempt.now,
-            ) {
+            let rcpt = attempt.rcpt(drawn.entry.state().index);
+            match self.context.suppression.check(rcpt, &Mail::of(attempt.envelope), attempt.now) {
                 Some(why) => attempt.suppressed(drawn, &why, &mut told),
                 None => attempt.condemned(drawn, outcome, &mut told),
             }

@@ -26,6 +26,7 @@ use super::outcome::{CONNECTION_LOST, Outcome, Verdict, of_recipient, status};
 use super::reach::{Unreached, Way, reach};
 use super::run::Context;
 use super::steer::Course;
+use super::unsubscribe;
 
 /// How long a message that could not be read for an I/O error is left alone.
 const UNREADABLE_PAUSE: std::time::Duration = std::time::Duration::from_secs(60);
@@ -72,7 +73,11 @@ pub(super) fn now() -> Time {
 
 impl Session {
     async fn drive(&mut self) {
+        self.look_at_holds().await;
         self.end_expired("").await;
+        if !self.permit.has_ready() {
+            return;
+        }
         let settings = self.permit.settings().clone();
         if settings.discard {
             return super::discard::run(self).await;
@@ -147,13 +152,55 @@ impl Session {
         }
     }
 
+    /// Looks again at the recipients on hold whose time it is: those whose entry was let go are queued as before, those
+    /// whose entry was confirmed end as suppressed, and those whose time is over expire. Makes no attempt.
+    pub(super) async fn look_at_holds(&mut self) {
+        loop {
+            self.permit.next_on_hold();
+            while let Some(next) = self.permit.drawn.iter().find(|d| d.fate == Fate::Again && !d.looked_at) {
+                self.look_at(next.entry.message()).await;
+            }
+            if self.permit.drawn.is_empty() {
+                return;
+            }
+        }
+    }
+
+    async fn look_at(&mut self, id: MessageId) {
+        let Some(message) = self.load(id).await else { return };
+        let queue = self.permit.queue().clone();
+        let settings = self.permit.settings().clone();
+        let (facts, envelope) = (Facts::default(), &message.envelope);
+        let attempt = Attempt { envelope, queue: &queue, settings: &settings, facts: &facts, now: now() };
+        let mut told = Ledgered::default();
+        for drawn in self.permit.drawn.iter_mut().filter(|d| d.entry.message() == id && d.fate == Fate::Again) {
+            drawn.looked_at = true;
+            let rcpt = attempt.rcpt(drawn.entry.state().index);
+            let why = self.context.suppression.check(rcpt, &suppress::Mail::of(envelope), attempt.now);
+            match why {
+                Some(why) if !why.held => attempt.suppressed(drawn, &why, &mut told),
+                why if drawn.entry.expires(settings.bounce_after) <= attempt.now => {
+                    let held = why.map(|why| format!("on hold, {} is held back", why.list)).unwrap_or_default();
+                    attempt.expired(drawn, &held, &mut told);
+                }
+                Some(why) => attempt.suppressed(drawn, &why, &mut told),
+                None => {}
+            }
+        }
+        self.hand_over(&message, told).await;
+    }
+
     /// One transaction after the other, until queue, server or limits end it, or a reply says to go on with another host:
     /// then this one comes back, to be given up.
     async fn transact(&mut self, mut connection: Connection) -> Option<(Box<str>, u16)> {
         self.permit.connected_from(connection.facts.source_ip);
         self.skip = false;
         while !connection.out_of_step() {
+            if self.permit.look_is_due {
+                self.look_at_holds().await;
+            }
             match self.permit.next(Purpose::Deliver) {
+                Next::Idle(_) if self.permit.look_is_due => {}
                 Next::Transaction(id) => {
                     if !self.send(&mut connection, id).await {
                         let host = self.skip.then(|| connection.host.clone());
@@ -182,6 +229,9 @@ impl Session {
     async fn send(&mut self, connection: &mut Connection, id: MessageId) -> bool {
         let Some(message) = self.load(id).await else { return true };
         let envelope = &message.envelope;
+        if self.is_paused(envelope) {
+            return true;
+        }
         let queue = self.permit.queue().clone();
         let settings = self.permit.settings().clone();
         let mut told = Ledgered::default();
@@ -205,9 +255,8 @@ impl Session {
                 drawn.fate = Fate::Done;
                 continue;
             };
-            if let Some(why) =
-                self.context.suppression.check(&recipient.address, &suppress::Mail::of(envelope), attempt.now)
-            {
+            let mail = suppress::Mail::of(envelope);
+            if let Some(why) = self.context.suppression.check(&recipient.address, &mail, attempt.now) {
                 attempt.suppressed(drawn, &why, &mut told);
                 continue;
             }
@@ -235,8 +284,9 @@ impl Session {
             _ => Cow::Borrowed(&*envelope.orig),
         };
         let marked = match active.as_slice() {
-            [only] if settings.add_token_header => {
-                self.with_token(&message, self.permit.drawn[*only].entry.state().index)
+            [only] => {
+                let index = self.permit.drawn[*only].entry.state().index;
+                self.with_own_fields(&message, index, settings.add_token_header)
             }
             _ => None,
         };
@@ -330,18 +380,29 @@ impl Session {
         }
     }
 
-    /// The content with the header field in front that names this recipient of the message, where that is configured;
-    /// mail of the null sender is left alone: no report comes about it.
-    fn with_token(&self, message: &Message, rcpt: u16) -> Option<bytes::Bytes> {
-        let config = self.context.config.load();
-        let token = config.return_path_token.as_ref().filter(|_| !message.envelope.orig.is_empty())?;
-        let (name, id) = (token.header.as_ref()?, message.envelope.id);
-        let store = self.context.store.id();
-        let value = header_token::mint(&token.keys, now(), token.encrypt_header, store, (id, rcpt))?;
-        let mut content = Vec::with_capacity(name.len() + value.len() + 4 + message.body.len());
-        for part in [name.as_bytes(), b": ", value.as_bytes(), b"\r\n", &message.body] {
-            content.extend_from_slice(part);
+    /// The content with the header fields in front that only this recipient's copy has; `None` when it has none.
+    fn with_own_fields(&self, message: &Message, rcpt: u16, token_header: bool) -> Option<bytes::Bytes> {
+        // Mail of the null sender is left alone: no report comes about it, and it belongs to no list.
+        if message.envelope.orig.is_empty() || !token_header && message.envelope.terms.unsubscribe.is_none() {
+            return None;
         }
+        let config = self.context.config.load();
+        let token = config.return_path_token.as_ref()?;
+        let (store, now) = (self.context.store.id(), now());
+        let mut fields = String::new();
+        if let Some(name) = token.header.as_ref().filter(|_| token_header)
+            && let Some(value) =
+                header_token::mint(&token.keys, now, token.encrypt_header, store, (message.envelope.id, rcpt))
+        {
+            fields = format!("{name}: {value}\r\n");
+        }
+        fields.extend(unsubscribe::fields(&message.envelope, rcpt, store, &token.keys, now));
+        if fields.is_empty() {
+            return None;
+        }
+        let mut content = Vec::with_capacity(fields.len() + message.body.len());
+        content.extend_from_slice(fields.as_bytes());
+        content.extend_from_slice(&message.body);
         Some(content.into())
     }
 
@@ -396,21 +457,32 @@ impl Session {
         None
     }
 
+    /// Whether the job of this message was paused after its recipients were drawn: they go back then.
+    pub(super) fn is_paused(&mut self, envelope: &Envelope) -> bool {
+        if !self.permit.pauses(&envelope.job) {
+            return false;
+        }
+        let of_it = self.permit.drawn.iter_mut().filter(|d| d.entry.message() == envelope.id);
+        of_it.filter(|d| d.fate == Fate::Again).for_each(|d| d.fate = Fate::Paused);
+        true
+    }
+
     /// Gives one outcome to all that is drawn of a message.
     pub(super) async fn record_all(&mut self, id: MessageId, facts: &Facts, outcome: Outcome<'_>) {
         let Some(message) = self.load(id).await else { return };
+        if self.is_paused(&message.envelope) {
+            return;
+        }
         let queue = self.permit.queue().clone();
         let settings = self.permit.settings().clone();
         let attempt = Attempt { envelope: &message.envelope, queue: &queue, settings: &settings, facts, now: now() };
         let mut told = Ledgered::default();
         for drawn in self.permit.drawn.iter_mut().filter(|d| d.entry.message() == id && d.fate == Fate::Again) {
-            match self.context.suppression.check(
-                attempt.rcpt(drawn.entry.state().index),
-                &suppress::Mail::of(attempt.envelope),
-                attempt.now,
-            ) {
-                Some(why) => attempt.suppressed(drawn, &why, &mut told),
-                None => attempt.record(drawn, outcome, &mut told),
+            let rcpt = attempt.rcpt(drawn.entry.state().index);
+            match self.context.suppression.check(rcpt, &suppress::Mail::of(attempt.envelope), attempt.now) {
+                // What is in doubt was attempted before the entry came.
+                Some(why) if !(why.held && outcome.in_doubt) => attempt.suppressed(drawn, &why, &mut told),
+                _ => attempt.record(drawn, outcome, &mut told),
             }
         }
         self.hand_over(&message, told).await;

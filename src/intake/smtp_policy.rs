@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::config::{Config, Source, User};
+use crate::config::{Config, Source, SuppressionOutcome, User};
 use crate::event::{Address, SourceType, Time};
 use crate::smtp::answer::Answer;
 use crate::smtp::command::{Mail, Rcpt, To};
@@ -14,12 +14,12 @@ use crate::smtp::sasl::Credentials;
 use crate::smtp::server::{Hello, Offer, Policy, Received};
 use crate::smtp::transcript;
 use crate::store::Route;
-use crate::suppress;
 
+use super::judge::{judge, known_at_rcpt};
 use super::login::{auth_offered, login};
 use super::policy::{self, RELAYING_DENIED};
 use super::route::{is_processors_own, route};
-use super::submit::{Accepted, Intake, MAX_CONTENT, STORE_REFUSES, Spool, Submission};
+use super::submit::{Accepted, Intake, MAX_CONTENT, STORE_REFUSES, Spool, Submission, list_not_loaded};
 
 /// Who is at the other end, and how it reached us.
 #[derive(Debug, Clone)]
@@ -40,6 +40,8 @@ pub struct SmtpPolicy<S: Spool> {
     config: Arc<Config>,
     source: Arc<Source>,
     user: Option<User>,
+    /// The sender of the transaction; empty for the null sender.
+    from: Box<str>,
     /// Recipients refused for relaying so far.
     denied: u32,
 }
@@ -54,7 +56,7 @@ impl<S: Spool> SmtpPolicy<S> {
     pub fn new(intake: Intake<S>, peer: Peer) -> SmtpPolicy<S> {
         let config = intake.config();
         let source = config.source(peer.ip, peer.listener_source.as_deref(), None);
-        SmtpPolicy { intake, peer, config, source, user: None, denied: 0 }
+        SmtpPolicy { intake, peer, config, source, user: None, from: "".into(), denied: 0 }
     }
 
     /// What the client may do now.
@@ -174,7 +176,7 @@ impl<S: Spool> Policy for SmtpPolicy<S> {
         known
     }
 
-    fn mail(&mut self, _mail: &Mail<'_>) -> Result<(), Answer> {
+    fn mail(&mut self, mail: &Mail<'_>) -> Result<(), Answer> {
         let config = self.intake.config();
         if !Arc::ptr_eq(&config, &self.config) {
             self.use_config(config);
@@ -189,6 +191,7 @@ impl<S: Spool> Policy for SmtpPolicy<S> {
             tracing::debug!(client = %self.peer.ip, "mail not taken: {reason}");
             return Err(STORE_REFUSES);
         }
+        self.from = mail.from.into();
         Ok(())
     }
 
@@ -216,12 +219,18 @@ impl<S: Spool> Policy for SmtpPolicy<S> {
         let route = route(&self.config, address);
         agree(rcpts, route)?;
         let suppressed = match route {
-            Route::Deliver => self.intake.spool().suppressed(address.as_str(), &suppress::Mail::default()),
+            Route::Deliver => {
+                let known = known_at_rcpt(&self.from, &self.source);
+                judge(self.intake.spool(), &self.source, address.as_str(), &known).map_err(|error| {
+                    tracing::debug!(client = %self.peer.ip, rcpt = %address, "{error}");
+                    list_not_loaded(&error)
+                })?
+            }
             // Reports to us are never held back.
-            Route::Bounce | Route::Feedback => None,
+            Route::Bounce | Route::Feedback | Route::Unsubscribe => None,
         };
         match &suppressed {
-            Some(why) if !self.source.accept_invalid_recipients => {
+            Some(why) if self.source.outcome_of_suppressed() == SuppressionOutcome::Reject => {
                 return Err(Answer::with(550, "5.7.1", why.text(address.as_str())));
             }
             _ => {}

@@ -23,7 +23,7 @@ use crate::smtp::answer::Answer;
 use crate::smtp::server::{Action, Received, Session};
 
 use super::smtp_policy::{Peer, SmtpPolicy};
-use super::submit::{Accepted, Intake, Spool, SubmitError};
+use super::submit::{Accepted, Intake, Spool, SubmitError, Taken};
 
 /// Bytes of content that must come within a data timeout.
 const PROGRESS: usize = 4096;
@@ -189,9 +189,10 @@ async fn submit<S: Spool>(
     let client = session.policy().peer().ip;
     let (rcpts, size) = (submission.rcpts.len(), submission.content.bytes.len());
     match intake.submit(submission).await {
-        Ok(id) => {
-            tracing::debug!(%client, %id, rcpts, size, "message accepted");
-            Answer::with(250, "2.6.0", format!("message accepted, id {id}"))
+        Ok(taken) => {
+            let Taken { id, suppressed, .. } = taken;
+            tracing::debug!(%client, %id, rcpts, suppressed, size, "message accepted");
+            taken.answer()
         }
         Err(error) => {
             match &error {

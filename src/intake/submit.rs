@@ -1,9 +1,9 @@
 //! The end of every way in: a submission becomes a message with its `r` events, durable before anybody hears of it.
 //!
-//! [`prepare`] is pure: headers read and completed, VirtualMTA chosen, envelope and events made. [`Intake::submit`] has
-//! the store keep them (the `250` comes after that), ends suppressed recipients at once, and hands the rest to the queue.
-//! If the process dies in between, the store still has the message, and start-up queues what is left of it; a suppressed
-//! recipient is then ended by delivery, which asks the suppression list too.
+//! [`prepare`] is pure: headers read and completed, VirtualMTA chosen, every recipient judged once more (see
+//! [`judge`](super::judge)), envelope and events made. [`Intake::submit`] has the store keep them (the `250` comes after
+//! that) and hands to the queue who is to be served. Suppressed recipients end in the record that brings the message:
+//! there is no moment at which a crash would leave them queued.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use crate::config::model::DsnReturn;
-use crate::config::{Config, Source};
+use crate::config::{Config, Source, SuppressionOutcome};
 use crate::event::address::canonical_domain;
 use crate::event::category::SUPPRESSED;
 use crate::event::{Action, EnhancedStatus, Event, Events, Kind, MessageId, SourceType, Time};
@@ -20,11 +20,14 @@ use crate::queue::Engine;
 use crate::smtp::answer::Answer;
 use crate::smtp::data::Content;
 use crate::smtp::dsn::Return;
-use crate::store::{Envelope, Finish, Message, RcptState, Recipient, Route, Store, StoreError};
-use crate::suppress::{Mail, Suppressed, Suppression};
+use crate::store::message::SuppressionTerms;
+use crate::store::{Envelope, Message, RcptState, Recipient, Route, Store, StoreError};
+use crate::suppress::{AddressLists, Mail, NotLoaded, Suppressed, Suppression};
 
 use super::header::{self, HeaderError, Stamp};
+use super::judge::judge;
 use super::slots::Held;
+use super::unsubscribe::list_and_link;
 use super::virtual_mta::{self, Turns, VirtualMtaError};
 
 /// Largest content, whatever the configuration says: an accepted message is one record of the store, which takes 64 MiB.
@@ -36,12 +39,19 @@ pub trait Spool: Clone + Send + Sync + 'static {
     fn refused(&self) -> Option<String>;
     /// Whether this mail to this recipient is suppressed.
     fn suppressed(&self, rcpt: &str, mail: &Mail<'_>) -> Option<Suppressed>;
+    /// Whether the recipient is in one of these `<address-list>`s, given by their lower-cased names.
+    fn listed(&self, lists: &[String], rcpt: &str) -> Result<Option<Suppressed>, NotLoaded>;
     /// An id that was never given before.
     fn next_message_id(&self) -> MessageId;
-    /// Durable when it returns.
-    fn accept(&self, message: Arc<Message>, received: Events) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// The recipients that these events name (message and index) end with them.
-    fn end(&self, events: &[Event<'_>]) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Keeps a message in one record: with these events, these of its recipients ended, and, if there is one, the report
+    /// about those. Durable when it returns.
+    fn accept(
+        &self,
+        message: Arc<Message>,
+        events: Events,
+        ended: &[u16],
+        report: Option<(Arc<Message>, Events)>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Queues these recipients of a message that is in the store.
     fn admit(&self, envelope: &Envelope, states: &[RcptState], now: Time);
 }
@@ -55,6 +65,8 @@ pub struct Rooms {
     pub queue: Engine,
     /// Who is not mailed.
     pub suppression: Suppression,
+    /// The operator's own lists of that.
+    pub address_lists: AddressLists,
     /// The clock: entries of the list may end.
     pub now: fn() -> Time,
 }
@@ -72,16 +84,21 @@ impl Spool for Rooms {
         self.store.next_message_id()
     }
 
-    async fn accept(&self, message: Arc<Message>, received: Events) -> Result<(), StoreError> {
-        self.store.accept(message, received).await
+    fn listed(&self, lists: &[String], rcpt: &str) -> Result<Option<Suppressed>, NotLoaded> {
+        self.address_lists.find(lists, rcpt)
     }
 
-    fn end(&self, events: &[Event<'_>]) -> impl Future<Output = Result<(), StoreError>> + Send {
-        let mut finish = Finish::new();
-        for event in events {
-            finish.recipient(event.message, event.rcpt_index).event(event);
+    async fn accept(
+        &self,
+        message: Arc<Message>,
+        events: Events,
+        ended: &[u16],
+        report: Option<(Arc<Message>, Events)>,
+    ) -> Result<(), StoreError> {
+        match ended {
+            [] => self.store.accept(message, events).await,
+            _ => self.store.accept_ending(message, events, ended, report).await,
         }
-        async move { self.store.finish(finish).await }
     }
 
     fn admit(&self, envelope: &Envelope, states: &[RcptState], now: Time) {
@@ -89,10 +106,15 @@ impl Spool for Rooms {
     }
 }
 
+/// Makes the report to the sender about recipients of a message that have ended, with its `r` event; `None` where none is
+/// to be made. Reports are delivery's business, which the composition root lends to intake.
+pub type Report = dyn Fn(&Config, &Message, &[(u16, &str)], Time) -> Option<(Arc<Message>, Events)> + Send + Sync;
+
 /// Takes mail in; cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Intake<S = Rooms> {
     spool: S,
+    report: Option<Arc<Report>>,
     config: Arc<ArcSwap<Config>>,
     turns: Arc<Turns>,
     held: Held,
@@ -104,10 +126,17 @@ impl Intake<Rooms> {
         store: Store,
         queue: Engine,
         suppression: Suppression,
+        address_lists: AddressLists,
         config: Arc<ArcSwap<Config>>,
         now: fn() -> Time,
     ) -> Intake<Rooms> {
-        Intake::with_spool(Rooms { store, queue, suppression, now }, config)
+        Intake::with_spool(Rooms { store, queue, suppression, address_lists, now }, config)
+    }
+}
+
+impl<S: std::fmt::Debug> std::fmt::Debug for Intake<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Intake").field("spool", &self.spool).finish_non_exhaustive()
     }
 }
 
@@ -168,6 +197,9 @@ pub enum SubmitError {
     /// The VirtualMTA it asks for.
     #[error(transparent)]
     VirtualMta(#[from] VirtualMtaError),
+    /// A suppression list that its source asks for.
+    #[error(transparent)]
+    NotLoaded(#[from] NotLoaded),
     /// Too large to be kept, with what was added to it; or nobody to send it to, or more recipients than can be kept.
     #[error("message is too large to be kept")]
     TooLarge,
@@ -185,6 +217,7 @@ impl SubmitError {
             SubmitError::TooLarge | SubmitError::Store(StoreError::TooLarge { .. }) => {
                 Answer::new(552, "5.3.4", "message exceeds the maximum size; make it smaller or its recipients fewer")
             }
+            SubmitError::NotLoaded(error) => list_not_loaded(error),
             SubmitError::Store(_) => STORE_REFUSES,
         }
     }
@@ -193,13 +226,42 @@ impl SubmitError {
 /// The reply while the store takes no mail.
 pub const STORE_REFUSES: Answer = Answer::new(452, "4.3.1", "insufficient system storage, try again later");
 
+/// The reply while nobody can say whether a recipient is in a list.
+pub fn list_not_loaded(error: &NotLoaded) -> Answer {
+    Answer::with(451, "4.3.0", format!("suppression list \"{}\" is not available, try again later", error.list))
+}
+
+/// A message that was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// Its id.
+    pub id: MessageId,
+    /// Its recipients.
+    pub rcpts: u16,
+    /// How many of them are suppressed: they have ended, the others are queued.
+    pub suppressed: u16,
+}
+
+impl Taken {
+    /// The reply after the final dot. It says how many recipients are suppressed, so that a client that counts them hears
+    /// also of those that could not be refused.
+    pub fn answer(&self) -> Answer {
+        let Taken { id, rcpts, suppressed } = self;
+        let text = match suppressed {
+            0 => format!("message accepted, id {id}"),
+            _ => format!("message accepted, id {id}, {suppressed} of {rcpts} recipients suppressed"),
+        };
+        Answer::with(250, "2.6.0", text)
+    }
+}
+
 /// A message ready to be kept.
 #[derive(Debug)]
 pub struct Prepared {
     /// The message.
     pub message: Arc<Message>,
-    /// One `r` event for each recipient.
-    pub received: Events,
+    /// One `r` event for each recipient, then the `b` events of those that end at once.
+    pub events: Events,
     /// Recipients that are to be served.
     pub states: Vec<RcptState>,
     /// Recipients that end at once.
@@ -218,7 +280,13 @@ pub struct Ended {
 impl<S: Spool> Intake<S> {
     /// For any spool.
     pub fn with_spool(spool: S, config: Arc<ArcSwap<Config>>) -> Intake<S> {
-        Intake { spool, config, turns: Arc::default(), held: Held::default() }
+        Intake { spool, report: None, config, turns: Arc::default(), held: Held::default() }
+    }
+
+    /// With reports to senders about recipients that are suppressed; without it there are none.
+    #[must_use]
+    pub fn reporting(self, report: Arc<Report>) -> Intake<S> {
+        Intake { report: Some(report), ..self }
     }
 
     /// What is behind.
@@ -236,27 +304,44 @@ impl<S: Spool> Intake<S> {
         self.config.load_full()
     }
 
-    /// Takes a message in. It is durable, with its `r` events, when this returns `Ok`.
-    pub async fn submit(&self, submission: Submission) -> Result<MessageId, SubmitError> {
-        let now = submission.now;
-        let prepared = prepare(submission, self.spool.next_message_id(), &self.turns)?;
-        let message = prepared.message;
-        self.spool.accept(message.clone(), prepared.received).await?;
-        if !prepared.states.is_empty() {
-            self.spool.admit(&message.envelope, &prepared.states, now);
-        }
-        if !prepared.suppressed.is_empty() {
-            // The message is accepted whatever happens here; a failed store has stopped intake and says so itself.
-            if let Err(error) = self.spool.end(&suppressed_events(&message, &prepared.suppressed, now)).await {
-                tracing::error!(message = %message.envelope.id, "suppressed recipients could not be ended: {error}");
+    /// Takes a message in. It is durable, with its events, when this returns `Ok`. All channels end here, and here all
+    /// recipients are judged, whatever the channel knew of them.
+    pub async fn submit(&self, submission: Submission) -> Result<Taken, SubmitError> {
+        let (now, config, source) = (submission.now, submission.config.clone(), submission.source.clone());
+        let judge = |rcpt: &str, mail: &Mail<'_>| judge(&self.spool, &source, rcpt, mail);
+        let prepared = prepare(submission, self.spool.next_message_id(), &self.turns, &judge)?;
+        let Prepared { message, events, states, suppressed } = prepared;
+        let report = match &self.report {
+            Some(report) if !suppressed.is_empty() && source.outcome_of_suppressed() != SuppressionOutcome::Drop => {
+                let endings: Vec<(u16, &str)> = suppressed.iter().map(|e| (e.index, e.reply())).collect();
+                report(&config, &message, &endings, now)
             }
+            _ => None,
+        };
+        let told = report.as_ref().map(|(report, _)| report.clone());
+        let ended: Vec<u16> = suppressed.iter().map(|e| e.index).collect();
+        self.spool.accept(message.clone(), events, &ended, report).await?;
+        if !states.is_empty() {
+            self.spool.admit(&message.envelope, &states, now);
         }
-        Ok(message.envelope.id)
+        if let Some(report) = told {
+            let state = RcptState { index: 0, attempts: 0, not_before: now, in_doubt: false };
+            self.spool.admit(&report.envelope, &[state], now);
+        }
+        // `prepare` made sure that the numbers fit.
+        let (rcpts, suppressed) = (message.envelope.rcpts.len() as u16, ended.len() as u16);
+        Ok(Taken { id: message.envelope.id, rcpts, suppressed })
     }
 }
 
-/// Makes the message and its events. Pure, but for whose turn it is in a pool.
-pub fn prepare(submission: Submission, id: MessageId, turns: &Turns) -> Result<Prepared, SubmitError> {
+/// Makes the message and its events. Pure, but for whose turn it is in a pool and what `judge` looks at, which says why a
+/// recipient is suppressed.
+pub fn prepare(
+    submission: Submission,
+    id: MessageId,
+    turns: &Turns,
+    judge: &dyn Fn(&str, &Mail<'_>) -> Result<Option<Suppressed>, NotLoaded>,
+) -> Result<Prepared, SubmitError> {
     let Submission { config, source, rcpts, env_id, now, .. } = &submission;
     let stamp = Stamp {
         from: submission.src_ip.map(|ip| (&*submission.src_mta, ip)),
@@ -277,19 +362,10 @@ pub fn prepare(submission: Submission, id: MessageId, turns: &Turns) -> Result<P
     let body_len = u32::try_from(processed.body.len()).map_err(|_| SubmitError::TooLarge)?;
 
     let route = rcpts[0].route;
-    let mut states = Vec::with_capacity(rcpts.len());
-    let mut suppressed = Vec::new();
-    for (index, rcpt) in (0u16..).zip(rcpts) {
-        match &rcpt.suppressed {
-            None => states.push(RcptState { index, attempts: 0, not_before: *now, in_doubt: false }),
-            Some(why) => suppressed.push(Ended {
-                index,
-                suppressed_by: why.by,
-                diag: format!("smtp;550 5.7.1 {}", why.text(&rcpt.address)),
-                queue: queue_name(&rcpt.address, &chosen.virtual_mta),
-            }),
-        }
-    }
+    let (list, unsubscribe) = match route {
+        Route::Deliver => list_and_link(source, &processed, &submission.from),
+        _ => Default::default(),
+    };
     let envelope = Envelope {
         id,
         time_queued: *now,
@@ -311,7 +387,13 @@ pub fn prepare(submission: Submission, id: MessageId, turns: &Turns) -> Result<P
         message_id_header: processed.message_id.into(),
         headers: processed.kept,
         route,
-        terms: Default::default(),
+        terms: SuppressionTerms {
+            source: source.name.as_str().into(),
+            list,
+            exempt_scopes: source.suppression_exempt_scopes,
+            exempt_rules: source.suppression_exempt_rules.clone(),
+            unsubscribe,
+        },
         rcpts: rcpts
             .iter()
             .map(|r| Recipient { address: r.address.clone(), orcpt: r.orcpt.clone(), notify: r.notify })
@@ -320,9 +402,30 @@ pub fn prepare(submission: Submission, id: MessageId, turns: &Turns) -> Result<P
         src_mta: submission.src_mta,
         user: submission.user,
     };
-    let received = received_events(&envelope, submission.local_ip);
+    let mut states = Vec::with_capacity(envelope.rcpts.len());
+    let mut suppressed = Vec::new();
+    let mail = Mail::of(&envelope);
+    for (index, rcpt) in (0u16..).zip(&submission.rcpts) {
+        let why = match (&rcpt.suppressed, route) {
+            (Some(why), _) => Some(why.clone()),
+            (None, Route::Deliver) => judge(&rcpt.address, &mail)?,
+            // Reports to us are never held back.
+            (None, Route::Bounce | Route::Feedback | Route::Unsubscribe) => None,
+        };
+        match why {
+            None => states.push(RcptState { index, attempts: 0, not_before: envelope.time_queued, in_doubt: false }),
+            Some(why) => suppressed.push(Ended {
+                index,
+                suppressed_by: why.by,
+                diag: format!("smtp;550 5.7.1 {}", why.text(&rcpt.address)),
+                queue: queue_name(&rcpt.address, &envelope.vmta),
+            }),
+        }
+    }
+    let mut events = received_events(&envelope, submission.local_ip);
     let message = Arc::new(Message { envelope, body: Bytes::from(processed.body) });
-    Ok(Prepared { message, received, states, suppressed })
+    suppressed_events(&message, &suppressed).for_each(|event| events.push(&event));
+    Ok(Prepared { message, events, states, suppressed })
 }
 
 /// What all events of this message's reception share (reference/accounting.md, 3.2).
@@ -341,6 +444,7 @@ fn base<'a>(kind: Kind, envelope: &'a Envelope, index: u16, now: Time) -> Event<
         vmta: &envelope.vmta,
         pool: &envelope.pool,
         job: &envelope.job,
+        list: &envelope.terms.list,
         env_id: &envelope.env_id,
         headers: envelope.headers.as_pairs(),
         ..Event::new(kind, now)
@@ -369,9 +473,9 @@ fn queue_name(rcpt: &str, virtual_mta: &str) -> String {
 }
 
 /// The `b` events of recipients that are suppressed (reference/submission.md, section 8).
-fn suppressed_events<'a>(message: &'a Message, ended: &'a [Ended], now: Time) -> Vec<Event<'a>> {
+fn suppressed_events<'a>(message: &'a Message, ended: &'a [Ended]) -> impl Iterator<Item = Event<'a>> {
     let envelope = &message.envelope;
-    let event = |ended: &'a Ended| Event {
+    ended.iter().map(|ended| Event {
         time_queued: envelope.time_queued,
         action: Some(Action::Failed),
         status: EnhancedStatus::new(5, 7, 1),
@@ -380,7 +484,13 @@ fn suppressed_events<'a>(message: &'a Message, ended: &'a [Ended], now: Time) ->
         suppressed_by: ended.suppressed_by,
         queue: &ended.queue,
         provider: ended.queue.split('/').next().unwrap_or_default(),
-        ..base(Kind::Bounced, envelope, ended.index, now)
-    };
-    ended.iter().map(event).collect()
+        ..base(Kind::Bounced, envelope, ended.index, envelope.time_queued)
+    })
+}
+
+impl Ended {
+    /// What a reply at RCPT would have been.
+    fn reply(&self) -> &str {
+        self.diag.strip_prefix("smtp;").unwrap_or(&self.diag)
+    }
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use arc_swap::ArcSwap;
+use hashbrown::HashSet;
 use tokio::sync::Notify;
 
 use crate::config::QueueMode;
@@ -19,9 +20,10 @@ use crate::event::{MessageId, Time};
 use crate::store::{Envelope, RcptState, Route};
 
 use super::backlog::{Drawn, Fate};
+use super::jobs::JobStatus;
 use super::key::QueueName;
 use super::limits::Limits;
-use super::machine::{Machine, News, Next, Purpose, QueueStatus, SessionId, Steer};
+use super::machine::{Machine, Mail, News, Next, Purpose, QueueStatus, SessionId, Steer};
 
 /// How long recipients are left alone whose session panicked.
 const AFTER_PANIC: std::time::Duration = std::time::Duration::from_secs(60);
@@ -39,6 +41,8 @@ struct Shared {
     reports: Mutex<VecDeque<MessageId>>,
     reports_came: Notify,
     stopping: AtomicBool,
+    /// The machine's paused jobs, for those who look without its lock.
+    paused_jobs: ArcSwap<HashSet<Box<str>>>,
 }
 
 struct State {
@@ -74,6 +78,7 @@ impl Engine {
             reports: Mutex::new(VecDeque::new()),
             reports_came: Notify::new(),
             stopping: AtomicBool::new(false),
+            paused_jobs: ArcSwap::default(),
         }))
     }
 
@@ -139,11 +144,15 @@ impl Engine {
             self.0.reports_came.notify_one();
             return;
         }
+        let Envelope { id: message, time_queued, vmta, job, .. } = envelope;
+        // Each copy has an unsubscribe link of its own.
+        let alone = envelope.terms.unsubscribe.is_some();
+        let mail = Mail { message: *message, time_queued: *time_queued, vmta, job, alone };
         let mut state = self.lock();
         for rcpt in states {
             // A state whose recipient is not there is damage that the store has to report; it can't be delivered.
             let Some(recipient) = envelope.rcpts.get(usize::from(rcpt.index)) else { continue };
-            state.machine.admit(envelope.id, envelope.time_queued, &recipient.address, &envelope.vmta, rcpt, now);
+            state.machine.admit(&mail, &recipient.address, rcpt, now);
         }
         self.wake(state);
     }
@@ -179,12 +188,46 @@ impl Engine {
         self.lock().machine.status(now())
     }
 
+    /// Pauses a job: no attempt for its mail begins any more, those under way go on. How many recipients were put aside;
+    /// `None` when it is paused already.
+    pub fn pause_job(&self, job: &str) -> Option<u64> {
+        let mut state = self.lock();
+        let count = state.machine.pause_job(job);
+        self.publish_pauses(state);
+        count
+    }
+
+    /// Lets a paused job go on; how many recipients had been put aside. `None` when it is not paused.
+    pub fn resume_job(&self, job: &str) -> Option<u64> {
+        let mut state = self.lock();
+        let count = state.machine.resume_job(job, now());
+        self.publish_pauses(state);
+        count
+    }
+
+    fn publish_pauses(&self, state: MutexGuard<'_, State>) {
+        self.0.paused_jobs.store(Arc::new(state.machine.paused_jobs().clone()));
+        self.wake(state);
+    }
+
+    /// The jobs with mail in the queues, and those that are paused; in no order.
+    pub fn jobs(&self) -> Vec<JobStatus> {
+        self.lock().machine.jobs()
+    }
+
     /// Has a queue run now, though it sleeps. `false` when there is none of this name (`domain/vmta`).
     pub fn schedule(&self, queue: &str) -> bool {
         let mut state = self.lock();
         let found = state.machine.schedule(queue);
         self.wake(state);
         found
+    }
+
+    /// Has all recipients that are on hold looked at now: entries of the suppression list were let go or confirmed.
+    pub fn look_at_holds(&self) {
+        let mut state = self.lock();
+        state.machine.look_now(now());
+        self.wake(state);
     }
 
     /// Changes the mode of the queues whose name `matches`; how many there are, and how many changed.
@@ -229,6 +272,7 @@ impl Engine {
                         waker,
                         drawn: Vec::new(),
                         delivered: false,
+                        look_is_due: true,
                     });
                 }
                 state.deadline = state.machine.next_deadline();
@@ -284,6 +328,8 @@ pub struct Permit {
     pub drawn: Vec<Drawn>,
     /// Something was delivered since the last [`Permit::next`].
     pub delivered: bool,
+    /// Recipients on hold may be due to be looked at ([`Permit::next_on_hold`]), as of the last [`Permit::next`].
+    pub look_is_due: bool,
 }
 
 impl Permit {
@@ -297,6 +343,12 @@ impl Permit {
         &self.settings
     }
 
+    /// Whether this job is paused: what was drawn before it was is not to be attempted. Takes no lock.
+    pub fn pauses(&self, job: &str) -> bool {
+        let paused = self.engine.0.paused_jobs.load();
+        !paused.is_empty() && paused.contains(job)
+    }
+
     /// Settles what was drawn and draws the next transaction, under one lock.
     pub fn next(&mut self, purpose: Purpose) -> Next {
         let now = now();
@@ -304,6 +356,7 @@ impl Permit {
         let mut state = self.engine.lock();
         state.machine.settle(self.session, &mut self.drawn, delivered, now);
         let next = state.machine.next(self.session, purpose, &mut self.drawn, now);
+        self.look_is_due = state.machine.look_is_due(self.session, now);
         if let Some(settings) = state.machine.settings(self.session, now)
             && !Arc::ptr_eq(&settings, &self.settings)
         {
@@ -320,6 +373,21 @@ impl Permit {
         state.machine.settle(self.session, &mut self.drawn, false, now);
         state.machine.next_expired(self.session, &mut self.drawn, now);
         self.engine.wake(state);
+    }
+
+    /// Settles what was drawn and draws recipients on hold that are to be looked at; none when all are dealt with.
+    pub fn next_on_hold(&mut self) {
+        let now = now();
+        let mut state = self.engine.lock();
+        state.machine.settle(self.session, &mut self.drawn, false, now);
+        state.machine.next_on_hold(self.session, &mut self.drawn, now);
+        self.look_is_due = !self.drawn.is_empty();
+        self.engine.wake(state);
+    }
+
+    /// Whether the queue has mail that may be sent.
+    pub fn has_ready(&self) -> bool {
+        self.engine.lock().machine.has_ready(self.session)
     }
 
     /// No host of the queue could be reached. `true` when this is to be recorded (`tq`): the queue sleeps now.

@@ -60,6 +60,29 @@ impl Store {
     ///
     /// Fails, and changes nothing, with [`StoreError::NotQueued`] when one of the recipients has ended before.
     pub async fn finish(&self, finish: Finish) -> Result<(), StoreError> {
+        self.write(finish).await
+    }
+
+    /// Takes a message in of which some recipients end at once, in one record: either it is there with them ended, or it
+    /// is not there. `events` are the `r` events of all and the `b` events of these; `caused` is the report about them.
+    /// Durable when it returns; fails as [`Store::accept`] does.
+    pub async fn accept_ending(
+        &self,
+        message: Arc<Message>,
+        events: Events,
+        ended: &[u16],
+        caused: Option<(Arc<Message>, Events)>,
+    ) -> Result<(), StoreError> {
+        if let Some(why) = self.shared().refusal() {
+            return Err(StoreError::Refused(why));
+        }
+        let id = message.envelope.id;
+        let mut messages = vec![(message, Events::new())];
+        messages.extend(caused);
+        self.write(Finish { done: ended.iter().map(|rcpt| (id, *rcpt)).collect(), events, messages }).await
+    }
+
+    async fn write(&self, finish: Finish) -> Result<(), StoreError> {
         let (pending, done) = Pending::finish(finish)?;
         let new: Vec<(MessageId, u16)> = match &pending.brings {
             // At most 65535 recipients each: `Pending::finish` checked.
@@ -71,14 +94,15 @@ impl Store {
         let commit = shared
             .hand_over(pending, !new.is_empty(), |inner| {
                 check(inner, &done, &new)?;
+                // First what comes: it may end at once.
+                for (message, rcpts) in &new {
+                    inner.index.insert_fresh(*message, Place::WAITING, *rcpts);
+                }
                 for (message, rcpt) in &done {
                     if let Some(place) = inner.index.end(*message, *rcpt) {
                         inner.dead(place);
                         ended.push(*message);
                     }
-                }
-                for (message, rcpts) in &new {
-                    inner.index.insert_fresh(*message, Place::WAITING, *rcpts);
                 }
                 Ok(())
             })
@@ -94,7 +118,8 @@ impl Store {
 /// Every recipient must be queued and be named once; every new message must be new.
 fn check(inner: &Inner, done: &[(MessageId, u16)], new: &[(MessageId, u16)]) -> Result<(), StoreError> {
     for &(message, rcpt) in done {
-        if !inner.index.is_queued(message, rcpt) {
+        let comes = new.iter().any(|&(id, rcpts)| id == message && rcpt < rcpts);
+        if !comes && !inner.index.is_queued(message, rcpt) {
             return Err(StoreError::NotQueued { message, rcpt });
         }
     }

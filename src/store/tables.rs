@@ -1,5 +1,5 @@
 //! What has been derived from the journal and is looked up by key: two `redb` files. What stands in each table is told in
-//! the file named for it: `cursors`, `rule_sets`, `send_index`, `counters`, `templates`; and for the second file in
+//! the file named for it: `cursors`, `rule_sets`, `send_index`, `counters`, `templates`, `jobs`; and for the second file in
 //! `suppression`.
 //!
 //! Commits are shared: those who come while a commit is under way run one after the other in the next transaction, and

@@ -104,7 +104,7 @@ impl Suppression {
             return None;
         }
         let key = AddressKey::of(rcpt);
-        let subjects = [self.0.hasher.address(&key), self.0.hasher.domain(key.domain())];
+        let subjects = self.0.hasher.subjects(&key);
         for kind in ScopeKind::ALL {
             if kinds & (1 << kind as u8) == 0 || mail.exempt_scopes.contains(kind) {
                 continue;
@@ -112,7 +112,7 @@ impl Suppression {
             let Some(scope) = Scope::of(kind, mail.name(kind)) else { continue };
             let pool = Scope::of(kind, mail.pool).filter(|pool| kind == ScopeKind::Vmta && *pool != scope);
             for scope in std::iter::once(&scope).chain(&pool) {
-                let found = subjects.iter().find_map(|subject| self.0.find(*subject, scope, mail, now));
+                let found = subjects.clone().find_map(|subject| self.0.find(subject, scope, mail, now));
                 if found.is_some() {
                     return found;
                 }

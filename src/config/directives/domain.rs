@@ -24,6 +24,7 @@ pub const DOMAIN: &[D] = &[
     D::one("bounce-after", Set::Time(1, YEAR, |q, v| q.bounce_after = v), "4d12h", "Age at which mail bounces that is still queued"),
     D::one("retry-after", Set::Times(|q, v| q.retry_after = v), "10m", "Waits between attempts after a failure of the queue; the last one repeats"),
     D::one("retry-recipients-after", Set::Time(1, YEAR, |q, v| q.retry_recipients_after = v), "10m", "Wait of a recipient that got a 4xx reply"),
+    D::one("suppression-hold-retry", Set::Time(1, 86_400, |q, v| q.suppression_hold_retry = v), "30s", "How soon a recipient is looked at again that waits because its entry in the suppression list is held back"),
     D::one("max-smtp-out", Set::Limit("unlimited", |q, v| q.max_smtp_out = whole(v, u32::MAX)), "20", "Connections per queue"),
     D::one("max-msg-rate", Set::Rate(|q, v| q.max_msg_rate = v), "unlimited", "Recipients attempted per time, whether they succeed or not"),
     D::one("max-msg-per-hour", Set::Other("INT", "1000", per_hour), "", "Deprecated: recipients attempted per hour; sets max-msg-rate, of which the last one given holds"),

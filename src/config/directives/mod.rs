@@ -6,12 +6,18 @@
 //! obey are in `unsupported.rs`.
 
 pub mod acct_file;
+pub mod address_list;
+pub mod auto_suppression;
 pub mod domain;
 pub mod global;
+mod http;
+pub mod job_guard;
 pub mod push;
 pub mod report;
 pub mod set;
 pub mod source;
+pub mod source_suppression;
+pub mod unsubscribe;
 pub mod virtual_mta;
 
 pub use set::{Change, Reference, Set, Setting};
@@ -47,10 +53,18 @@ pub enum Scope {
     Processor,
     /// `<address-list>` inside a processor
     AddressList,
+    /// `<address-list NAME>` at the top level
+    SuppressionList,
     /// `<email-patterns>` inside a processor
     EmailPatterns,
     /// `<return-path-token>`
     Token,
+    /// `<job-guard PATTERN>`
+    JobGuard,
+    /// `<unsubscribe-listener ADDRESS:PORT>`
+    UnsubscribeListener,
+    /// `<auto-suppression>`
+    AutoSuppression,
 }
 
 impl Scope {
@@ -70,8 +84,12 @@ impl Scope {
         Scope::Patterns,
         Scope::Processor,
         Scope::AddressList,
+        Scope::SuppressionList,
         Scope::EmailPatterns,
         Scope::Token,
+        Scope::JobGuard,
+        Scope::UnsubscribeListener,
+        Scope::AutoSuppression,
     ];
 
     /// As it is called in messages.
@@ -90,9 +108,13 @@ impl Scope {
             Scope::Nats => "<acct-nats>",
             Scope::Patterns => "<bounce-category-patterns>",
             Scope::Processor => "<bounce-processor> or <feedback-loop-processor>",
-            Scope::AddressList => "<address-list>",
+            Scope::AddressList => "<address-list> of a processor",
+            Scope::SuppressionList => "<address-list>",
             Scope::EmailPatterns => "<email-patterns>",
             Scope::Token => "<return-path-token>",
+            Scope::JobGuard => "<job-guard>",
+            Scope::UnsubscribeListener => "<unsubscribe-listener>",
+            Scope::AutoSuppression => "<auto-suppression>",
         }
     }
 
@@ -214,9 +236,13 @@ pub fn all() -> Vec<Row> {
         .chain(rows(Scope::Webhook, push::WEBHOOK))
         .chain(rows(Scope::Nats, push::NATS))
         .chain(rows(Scope::Processor, report::PROCESSOR))
-        .chain(rows(Scope::AddressList, report::ADDRESS_LIST))
+        .chain(rows(Scope::AddressList, address_list::ADDRESS_LIST))
+        .chain(rows(Scope::SuppressionList, address_list::SUPPRESSION_LIST))
         .chain(rows(Scope::EmailPatterns, report::EMAIL_PATTERNS))
         .chain(rows(Scope::Token, report::TOKEN))
+        .chain(rows(Scope::JobGuard, job_guard::JOB_GUARD))
+        .chain(rows(Scope::UnsubscribeListener, unsubscribe::UNSUBSCRIBE_LISTENER))
+        .chain(rows(Scope::AutoSuppression, auto_suppression::AUTO_SUPPRESSION))
         .collect()
 }
 
@@ -235,9 +261,12 @@ pub const BLOCKS: &[(&str, &str, &[Scope])] = &[
     ("bounce-category-patterns", "", &[Scope::Global]),
     ("bounce-processor", "", &[Scope::Global]),
     ("feedback-loop-processor", "", &[Scope::Global]),
-    ("address-list", "", &[Scope::Processor]),
+    ("address-list", "", &[Scope::Global, Scope::Processor]),
     ("email-patterns", "", &[Scope::Processor]),
     ("return-path-token", "", &[Scope::Global]),
+    ("job-guard", "PATTERN", &[Scope::Global]),
+    ("unsubscribe-listener", "ADDRESS:PORT", &[Scope::Global]),
+    ("auto-suppression", "", &[Scope::Global]),
     ("smtp-pattern-list", "NAME", &[Scope::Global]),
     ("smtp-pattern", "NAME", &[Scope::Global]),
 ];

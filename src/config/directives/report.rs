@@ -1,5 +1,5 @@
-//! What deals with reports that come back: `<bounce-processor>`, `<feedback-loop-processor>`, `<address-list>`,
-//! `<email-patterns>` (directives.md, 2.3 to 2.6) and `<return-path-token>`, which is ours.
+//! What deals with reports that come back: `<bounce-processor>`, `<feedback-loop-processor>`, `<email-patterns>`
+//! (directives.md, 2.3 to 2.6) and `<return-path-token>`, which is ours.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,9 +8,8 @@ use super::Directive;
 use super::set::{Change, Set};
 use crate::config::lexer::Args;
 use crate::config::model::Processor;
-use crate::config::pattern::Pattern;
 use crate::config::tree::Reading;
-use crate::config::values::{self, ValueError};
+use crate::config::values::ValueError;
 use crate::event::{Time, TokenKey};
 
 /// The rows of both processors.
@@ -45,76 +44,7 @@ pub const PROCESSOR: &[Directive<Processor>] = &[
     ),
 ];
 
-/// The rows of an `<address-list>` inside a processor.
-pub const ADDRESS_LIST: &[Directive<Processor>] = &[
-    Directive::many("domain", Set::Host(|p, v| p.list.add_domain(&v)), "Every address at this domain"),
-    Directive::many(
-        "address",
-        Set::Other("EMAIL, local part or /REGEX/", "bounces@example.com", address),
-        "One address, a local part at any domain, or every address in which the pattern is found, whatever its case",
-    ),
-    Directive::many(
-        "address-file",
-        Set::Other("FILE", "/etc/carom/bounce-addresses", address_file),
-        "A file with an address or a local part on each line",
-    ),
-];
-
-const ADDRESS_HELP: &str = "write an address, a local part or /REGEX/; for all addresses of a domain write domain D";
-
-fn address(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<Processor>, ValueError> {
-    if let Some(regex) = args.clone().regex() {
-        args.regex();
-        let pattern = Pattern::new(&regex.text, false)
-            .map_err(|e| ValueError { message: format!("not a pattern: {e}"), help: ADDRESS_HELP.into() })?;
-        if pattern.is_match("") {
-            let message = "the pattern matches every address, so that all mail would be taken for reports".to_owned();
-            return Err(ValueError { message, help: "write out what the addresses have in common".into() });
-        }
-        return Ok(Arc::new(move |p| p.list.add_pattern(pattern.clone())));
-    }
-    let Some(word) = args.rest() else {
-        return Err(ValueError { message: "no address".into(), help: ADDRESS_HELP.into() });
-    };
-    if word.text.starts_with('/') {
-        return Err(ValueError { message: "the pattern is not closed".into(), help: "write /REGEX/".into() });
-    }
-    let address = one_address(&word.text)?;
-    Ok(Arc::new(move |p| p.list.add_address(&address)))
-}
-
-fn one_address(text: &str) -> Result<String, ValueError> {
-    match text.contains('@') {
-        true => values::email(text),
-        // A local part is checked as part of an address.
-        false => values::email(&format!("{text}@x")).map(|_| text.to_owned()),
-    }
-}
-
-fn address_file(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<Processor>, ValueError> {
-    let word = args.rest();
-    let path = reading.resolve(word.as_ref().map_or("", |w| &w.text));
-    let text = read(reading, &path)?;
-    let mut addresses = Vec::new();
-    for (n, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let address = one_address(line).map_err(|e| ValueError {
-            message: format!("{}:{}: {}", path.display(), n + 1, e.message),
-            help: "write one address or local part on each line".into(),
-        })?;
-        addresses.push(address);
-    }
-    if addresses.is_empty() {
-        let span = word.map(|w| w.span).unwrap_or_default();
-        reading.warning(span, format!("{} holds no address", path.display()), "");
-    }
-    Ok(Arc::new(move |p| addresses.iter().for_each(|a| p.list.add_address(a))))
-}
-
-fn read(reading: &Reading<'_>, path: &std::path::Path) -> Result<String, ValueError> {
+pub(super) fn read(reading: &Reading<'_>, path: &std::path::Path) -> Result<String, ValueError> {
     match reading.files.read(path) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(e) => {

@@ -19,6 +19,9 @@ const THROTTLE_WAIT: Duration = Duration::from_secs(5);
 /// How long no connection is opened after one failed while others of the queue work.
 const OPEN_PAUSE: Duration = Duration::from_secs(10);
 
+/// Recipients of one draw of those on hold.
+const LOOKS_AT_ONCE: usize = 100;
+
 /// Recipients of one draw of expired ones.
 const EXPIRED_AT_ONCE: usize = 1000;
 
@@ -36,18 +39,12 @@ impl Machine {
         let id = s.queue;
         let Some(queue) = self.queues[id as usize].as_mut() else { return };
         queue.in_flight = queue.in_flight.saturating_sub(drawn.len() as u32);
-        let mut held = false;
-        for one in drawn.iter() {
-            match one.fate {
-                Fate::Again => {}
-                Fate::Done => self.recipients = self.recipients.saturating_sub(1),
-                Fate::Retry(state) => {
-                    held = true;
-                    queue.backlog.add(one.entry.with(&state), queue.settings.bounce_after, now);
-                }
-            }
+        for one in drawn.iter().filter(|one| one.fate == Fate::Done) {
+            self.recipients = self.recipients.saturating_sub(1);
+            self.jobs.leave(one.entry.job());
         }
-        queue.backlog.put_back(drawn.iter().filter(|d| d.fate == Fate::Again).map(|d| d.entry));
+        self.take_back(id, drawn, now);
+        let Some(queue) = self.queues[id as usize].as_mut() else { return };
         drawn.clear();
         if delivered {
             // One that was put to sleep on purpose sleeps on.
@@ -60,10 +57,6 @@ impl Machine {
             if queue.mode.delivered(&queue.normal, now) {
                 self.mode_changed(id, now);
             }
-        }
-        let Some(queue) = self.queues[id as usize].as_mut() else { return };
-        if held && let Some(due) = queue.backlog.next_due() {
-            self.arm(id, due);
         }
     }
 
@@ -94,7 +87,7 @@ impl Machine {
         if self.stopping {
             return Next::Close;
         }
-        queue.backlog.release_due(now);
+        queue.backlog.release_due(queue.settings.bounce_after, now);
         if newly_connected && (queue.connections as usize) < wanted(queue) {
             // What a rate limit held back while this one was opening may be opened now.
             self.run(id);
@@ -195,9 +188,42 @@ impl Machine {
     pub fn next_expired(&mut self, session: SessionId, drawn: &mut Vec<Drawn>, now: Time) {
         let Some(Some(s)) = self.sessions.get(session.0 as usize) else { return };
         let Some(queue) = self.queues[s.queue as usize].as_mut() else { return };
-        queue.backlog.release_due(now);
+        queue.backlog.release_due(queue.settings.bounce_after, now);
         queue.backlog.draw_expired(EXPIRED_AT_ONCE, queue.settings.bounce_after, now, drawn);
         queue.in_flight += drawn.len() as u32;
+    }
+
+    /// Draws recipients of the session's queue that are on hold and to be looked at again.
+    pub fn next_on_hold(&mut self, session: SessionId, drawn: &mut Vec<Drawn>, now: Time) {
+        let Some(Some(s)) = self.sessions.get(session.0 as usize) else { return };
+        let Some(queue) = self.queues[s.queue as usize].as_mut() else { return };
+        queue.backlog.draw_on_hold(LOOKS_AT_ONCE, now, drawn);
+        queue.in_flight += drawn.len() as u32;
+    }
+
+    /// Whether the session's queue has recipients on hold that are to be looked at.
+    pub fn look_is_due(&self, session: SessionId, now: Time) -> bool {
+        let queue =
+            self.sessions.get(session.0 as usize).and_then(|s| self.queues[s.as_ref()?.queue as usize].as_ref());
+        queue.is_some_and(|q| q.backlog.look_is_due(now))
+    }
+
+    /// Whether the session's queue has mail that may be sent, and may have the session's connection. One that was opened to
+    /// look at recipients on hold may find neither.
+    pub fn has_ready(&self, session: SessionId) -> bool {
+        let queue =
+            self.sessions.get(session.0 as usize).and_then(|s| self.queues[s.as_ref()?.queue as usize].as_ref());
+        queue.is_some_and(|q| q.backlog.ready() > 0 && q.connections <= q.settings.max_smtp_out)
+    }
+
+    /// Has all recipients that are on hold looked at now.
+    pub fn look_now(&mut self, now: Time) {
+        for id in 0..self.queues.len() as QueueId {
+            if let Some(queue) = self.queues[id as usize].as_mut().filter(|q| q.backlog.on_hold() > 0) {
+                queue.backlog.look_now(now);
+                self.run(id);
+            }
+        }
     }
 
     /// The session could not get through to any host of its queue. `true` when this put the queue to sleep: the failure
@@ -226,8 +252,8 @@ impl Machine {
         let Some(s) = self.sessions.get_mut(session.0 as usize).and_then(Option::take) else { return };
         self.free_sessions.push(session.0);
         self.connections -= 1;
+        self.put_back(s.queue, &s.condemned);
         let Some(queue) = self.queues[s.queue as usize].as_mut() else { return };
-        queue.backlog.put_back(s.condemned.iter().copied());
         queue.connections -= 1;
         queue.connected -= u32::from(s.connected);
         match s.doing {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::QueueMode;
 use crate::event::Time;
-use crate::queue::backlog::{Drawn, Fate};
+use crate::queue::backlog::Drawn;
 use crate::queue::sources::Disabled;
 
 use super::{Doing, Machine, News, QueueId, SessionId};
@@ -177,7 +177,7 @@ impl Machine {
         let Some(Some(s)) = self.sessions.get_mut(session.0 as usize) else { return };
         let Some(queue) = self.queues[s.queue as usize].as_mut() else { return };
         let from = s.condemned.len().saturating_sub(CONDEMNED_AT_ONCE);
-        drawn.extend(s.condemned.drain(from..).map(|entry| Drawn { entry, fate: Fate::Again }));
+        drawn.extend(s.condemned.drain(from..).map(Drawn::of));
         queue.in_flight += drawn.len() as u32;
     }
 }

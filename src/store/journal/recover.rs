@@ -221,11 +221,6 @@ fn last_commit(file: &Arc<dyn File>, number: u64, len: u64) -> std::io::Result<u
 }
 
 fn apply(found: &mut Recovered, kind: Kind, id: MessageId, contents: &Contents<'_>, place: Place) {
-    for (message, rcpt) in &contents.done {
-        if let Some(gone) = found.index.end(*message, *rcpt) {
-            count(&mut found.segments, gone, false);
-        }
-    }
     if kind == Kind::Retry {
         // Of a message whose segment is gone nothing needs to be known.
         let _ = found.index.retry(id, &contents.states);
@@ -242,6 +237,12 @@ fn apply(found: &mut Recovered, kind: Kind, id: MessageId, contents: &Contents<'
             count(&mut found.segments, before, false);
         }
         count(&mut found.segments, place, true);
+    }
+    // Behind the messages: of one that comes, some recipients may end in the same record.
+    for (message, rcpt) in &contents.done {
+        if let Some(gone) = found.index.end(*message, *rcpt) {
+            count(&mut found.segments, gone, false);
+        }
     }
 }
 
