@@ -1,7 +1,7 @@
 //! The suppression list at its size: what bringing in very many addresses, a start, look-ups and additions cost.
 //!
 //! `cargo bench --bench suppress -- 100 /var/tmp/carom-bench` measures with 100 million addresses in that folder (which takes
-//! 18 GB of disk and is removed at the end); without arguments with one million. Each part is a process of its own,
+//! 10 GB of disk at most and is removed at the end); without arguments with one million. Each part is a process of its own,
 //! so that the memory it names is its own: `load`, `serve`, `add`, `undo`, in this order.
 #![expect(clippy::disallowed_methods, reason = "edge: a bench measures time and files")]
 #![expect(clippy::disallowed_types, reason = "edge: a bench runs its parts")]

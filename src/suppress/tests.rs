@@ -1,5 +1,4 @@
 //! The list over a store on a simulated disk, against a small model; with limits so low that filters are built all the time.
-#![expect(clippy::disallowed_methods, reason = "edge: threads and clocks of tests")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
