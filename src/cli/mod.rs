@@ -19,6 +19,8 @@ mod completions;
 pub mod demo;
 mod digest;
 mod find;
+mod forget;
+mod http_password;
 mod patterns;
 mod peer;
 mod queue;
@@ -67,8 +69,10 @@ enum Command {
     Status(status::Args),
     /// Send a campaign: recipients from a CSV, a template, a summary
     Send(send::Args),
-    /// List, add, remove and check suppressed addresses
+    /// The suppression list: look, change, import, export
     Suppress(suppress::Args),
+    /// Delete everything about a person but a hash that goes on suppressing
+    Forget(forget::Args),
     /// Verify or repair a store
     Store(store::Args),
     /// Mode of queues by hand; disabled source addresses; pause and resume jobs
@@ -77,6 +81,8 @@ enum Command {
     Rotate(rotate::Args),
     /// Print what privacy-policy replaces a local part with
     Digest(digest::Args),
+    /// Hash a password for http-mgmt-password-hash
+    HttpPassword(http_password::Args),
     /// Classify SMTP replies: one a line on standard input, JSON lines out
     Classify(classify::Args),
     /// Pattern files: check, explain, measure on history, find what they miss, apply
@@ -112,10 +118,12 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Send(args) => send::run(args),
         Command::Suppress(args) => suppress::run(&args),
+        Command::Forget(args) => forget::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Queue(args) => queue::run(&args),
         Command::Rotate(args) => rotate::run(&args),
         Command::Digest(args) => digest::run(&args),
+        Command::HttpPassword(args) => http_password::run(&args),
         Command::Classify(args) => classify::run(&args),
         Command::Patterns(args) => patterns::run(args),
         Command::Report(args) => report::run(&args),

@@ -42,6 +42,7 @@ impl Draft {
         let (spool, min_free_space) = self.spool(reading, &global, lines);
         let mut listeners: Vec<(Listener, Span)> = global.listeners.clone();
         listeners.append(&mut self.listeners);
+        guard_http(reading, &global.http, lines);
         let found = Found {
             listeners: &listeners,
             virtual_mtas: &self.virtual_mtas,
@@ -127,6 +128,9 @@ impl Draft {
             alarm_command: global.alarm_command,
             novelty_alarm: global.novelty_alarm,
             auto_suppression,
+            suppression_hashed: global.suppression_hashed,
+            suppression_hash_key: global.suppression_hash_key,
+            http: global.http,
         }
     }
 
@@ -185,6 +189,22 @@ impl Draft {
         });
         let pools = pools.collect();
         (virtual_mtas, pools)
+    }
+}
+
+/// Nobody gets in over the network without saying who they are, except to look.
+fn guard_http(reading: &mut Reading<'_>, http: &HttpMgmt, lines: &[Setting<Global>]) {
+    let first = |name: &str| lines.iter().find(|s| s.name == name).map(|s| s.span);
+    let open = http.access.iter().position(|(ip, _, a)| !ip.is_loopback() && *a > HttpAccess::Monitor);
+    if let Some(at) = open.filter(|_| http.port != 0 && !http.has_credentials()) {
+        let line = lines.iter().filter(|s| s.name == "http-access").nth(at).map(|s| s.span).unwrap_or_default();
+        let help =
+            "add http-mgmt-password, http-mgmt-password-hash or http-api-key, or let other machines only monitor";
+        reading.error(line, "http-access lets other machines change things without a password", help);
+    }
+    if let Some(line) = first("http-mgmt-port").filter(|_| http.port != 0 && http.access.is_empty()) {
+        let help = "add http-access 127.0.0.1 admin, for one";
+        reading.warning(line, "http-mgmt-port without http-access lets nobody in", help);
     }
 }
 

@@ -59,6 +59,16 @@ fn changes(old: &Config, new: &Config) -> impl Iterator<Item = (&'static str, bo
         ("alarm-command", old.alarm_command != new.alarm_command),
         ("novelty-alarm", old.novelty_alarm != new.novelty_alarm),
         ("<auto-suppression>", old.auto_suppression != new.auto_suppression),
+        ("suppression-storage", old.suppression_hashed != new.suppression_hashed),
+        ("suppression-hash-key", old.suppression_hash_key != new.suppression_hash_key),
+        ("http-mgmt-port", old.http.port != new.http.port),
+        ("http-mgmt-address", old.http.listen() != new.http.listen() && old.http.port == new.http.port),
+        ("http-access", old.http.access != new.http.access),
+        ("http-mgmt-password", {
+            (&old.http.password, &old.http.password_hash) != (&new.http.password, &new.http.password_hash)
+        }),
+        ("http-api-key", old.http.api_keys != new.http.api_keys),
+        ("http-tls-certificate", old.http.tls_certificate != new.http.tls_certificate),
         ("command-socket", old.command_socket != new.command_socket),
     ];
     let rows = all();

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::suppression::SuppressionCommand;
+
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
@@ -50,19 +52,6 @@ pub enum Command {
     },
     /// The jobs with mail in the queues, and those that are paused.
     Jobs,
-    /// Entries of the suppression list in the order of their keys, behind `after`.
-    SuppressList {
-        /// Start behind this key; empty is the beginning.
-        #[serde(default)]
-        after: String,
-        /// At most so many (the server caps this at 10,000).
-        limit: u32,
-    },
-    /// Is this address suppressed, and why?
-    SuppressCheck {
-        /// The address.
-        address: String,
-    },
     /// Which of these addresses are suppressed for a campaign? The answer has their places, from 0, in `suppressed`.
     SuppressCheckMany {
         /// At most 10,000.
@@ -77,26 +66,14 @@ pub enum Command {
         #[serde(default)]
         vmta: String,
     },
-    /// Suppress this address by hand.
-    SuppressAdd {
-        /// The address.
-        address: String,
-        /// Why, for the record.
-        reason: String,
-    },
-    /// About mail to report addresses that nobody understood.
-    ReportQuarantine(QuarantineCommand),
-    /// Mail may go to this address again.
-    SuppressRemove {
-        /// The address.
-        address: String,
-        /// Why, for the record.
-        reason: String,
-    },
     /// Take back what a provider's mistaken bounces entered; a page at a time.
     SuppressUndo(crate::accounting::feedback::undo::Undo),
     /// About the circuit breaker of the suppression list.
     SuppressBreaker(BreakerCommand),
+    /// About the suppression list.
+    Suppression(SuppressionCommand),
+    /// About mail to report addresses that nobody understood.
+    ReportQuarantine(QuarantineCommand),
     /// Events that the ledger still holds, from `from` on, classified; some at a time.
     Events {
         /// First sequence number; 0 is the oldest kept, the largest number the end.
@@ -207,8 +184,8 @@ mod tests {
     fn commands_and_answers_read_back_from_their_lines() {
         for c in [
             Command::Reload,
-            Command::SuppressList { after: "a@b".into(), limit: 10 },
-            Command::SuppressAdd { address: "a@b".into(), reason: "asked".into() },
+            Command::Suppression(SuppressionCommand::Stats { after: "ab".into() }),
+            Command::Suppression(SuppressionCommand::Show { subject: "@b.example".into() }),
         ] {
             let line = serde_json::to_string(&c).unwrap();
             assert!(!line.contains('\n'));

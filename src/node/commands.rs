@@ -2,20 +2,14 @@
 
 use std::sync::PoisonError;
 
-use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 
-use super::{Inner, now, quarantine};
+use super::{Inner, now, quarantine, suppression};
 use crate::accounting::feedback::novelty;
 use crate::config::{self, QueueMode};
-use crate::event::{Scope, Time};
+use crate::event::Time;
 use crate::manage::{Answer, Command};
 use crate::queue::{Disabled, QueueStatus, is_meant};
-use crate::store::Store;
-use crate::suppress::{self, Filter, Key, Listed, Mail, Suppression};
-
-/// Most entries in one answer.
-const MAX_PAGE: u32 = 10_000;
 
 /// Queues shown, those with the most recipients first.
 const MAX_QUEUES: usize = 50;
@@ -62,7 +56,18 @@ impl Inner {
                 self.engine.look_at_holds();
                 answer
             }
-            other => suppression(&self.store, &self.suppression, other),
+            Command::SuppressCheckMany { addresses, sender, job, vmta } => {
+                suppression::check_many(&self.suppression, &addresses, (&sender, &job, &vmta))
+            }
+            Command::Suppression(asked) => {
+                let on = suppression::On {
+                    store: &self.store,
+                    list: &self.suppression,
+                    quarantine: &self.quarantine,
+                    block_on: &|f| tokio::runtime::Handle::current().block_on(f),
+                };
+                suppression::answer(&on, asked)
+            }
         }
     }
 
@@ -234,87 +239,4 @@ fn disabled(queue: &QueueStatus) -> Vec<Value> {
 
 pub(super) fn text(time: Time) -> String {
     time.timestamp().filter(|_| time.is_known()).map(|t| t.to_string()).unwrap_or_default()
-}
-
-/// The commands about the suppression list; the store may be that of a running server or opened for this alone.
-pub(super) fn suppression(store: &Store, list: &Suppression, command: Command) -> Answer {
-    match command {
-        Command::SuppressList { after, limit } => {
-            let after = match after.as_str() {
-                "" => None,
-                hex => match HEXLOWER.decode(hex.as_bytes()).ok().and_then(|bytes| Key::from_bytes(&bytes)) {
-                    Some(key) => Some(key),
-                    None => return Answer::error(format!("{hex:?} is no key: give the one of the page before")),
-                },
-            };
-            let filter = Filter { after, ..Filter::default() };
-            match suppress::list(store.suppression(), &filter, limit.min(MAX_PAGE) as usize) {
-                Ok(page) => Answer::data(json!({ "entries": page.entries.iter().map(entry).collect::<Vec<_>>() })),
-                Err(error) => Answer::error(error.to_string()),
-            }
-        }
-        Command::SuppressCheck { address } => {
-            let suppressed = list.check(&address, &Mail::default(), now()).is_some();
-            match suppress::show(list, store.suppression(), &address) {
-                Ok(listed) => Answer::data(json!({
-                    "address": address,
-                    "suppressed": suppressed,
-                    "entry": listed.iter().find(|l| l.entry.is_active()).map(entry),
-                })),
-                Err(error) => Answer::error(error.to_string()),
-            }
-        }
-        Command::SuppressCheckMany { addresses, .. } => {
-            let mail = Mail::default();
-            let suppressed = |(place, address): (usize, &String)| list.check(address, &mail, now()).map(|_| place);
-            let places: Vec<usize> =
-                addresses.iter().take(MAX_PAGE as usize).enumerate().filter_map(suppressed).collect();
-            Answer::data(json!({ "suppressed": places }))
-        }
-        Command::SuppressAdd { address, reason } => {
-            match suppress::add(list, store, &address, &Scope::global(), &reason, now()) {
-                Ok(true) => Answer::done(format!("{address} is suppressed.")),
-                Ok(false) => Answer::done(format!("{address} was suppressed already.")),
-                Err(error) => Answer::error(error.to_string()),
-            }
-        }
-        Command::SuppressRemove { address, reason } => {
-            match suppress::remove(list, store, &address, &Scope::global(), &reason, now()) {
-                Ok(true) => Answer::done(format!("{address} is not suppressed any more.")),
-                Ok(false) => Answer::done(format!("{address} was not suppressed.")),
-                Err(error) => Answer::error(error.to_string()),
-            }
-        }
-        Command::Reload
-        | Command::Status
-        | Command::RotateAcct { .. }
-        | Command::ReportQuarantine(_)
-        | Command::QueueMode { .. }
-        | Command::EnableSource { .. }
-        | Command::PauseJob { .. }
-        | Command::ResumeJob { .. }
-        | Command::Jobs
-        | Command::SuppressUndo(_)
-        | Command::SuppressBreaker(_)
-        | Command::Events { .. }
-        | Command::Queued { .. } => Answer::error("no server is running on this store"),
-    }
-}
-
-fn entry(listed: &Listed) -> Value {
-    let e = &listed.entry;
-    let (key, len) = listed.key.bytes();
-    json!({
-        "address": e.subject,
-        "key": HEXLOWER.encode(&key[..len]),
-        "scope": e.scope.to_string(),
-        "state": e.state.name(),
-        "rule": e.rule,
-        "source": e.source.name(),
-        "time": text(e.time),
-        "event": (e.by.seq != 0).then(|| e.by.to_string()),
-        "category": e.category,
-        "reply": e.reply,
-        "note": e.note,
-    })
 }

@@ -5,6 +5,8 @@
 mod check;
 mod commands;
 mod doubt;
+mod forget;
+mod http;
 mod jobs;
 mod known;
 pub mod log;
@@ -15,6 +17,7 @@ mod offline;
 mod quarantine;
 mod reload;
 mod rules;
+mod suppression;
 mod unsubscribe;
 
 use std::net::SocketAddr;
@@ -37,6 +40,7 @@ use crate::event::{RuleSetId, Time};
 use crate::intake;
 use crate::intake::smtp_listener::{self, Bound, Identity};
 use crate::intake::submit::Intake;
+use crate::manage::http::HttpServer;
 use crate::manage::socket::CommandSocket;
 use crate::net::dns::Resolver;
 use crate::queue::{Engine, Pauses};
@@ -123,6 +127,7 @@ pub struct Node {
     stop_intake: watch::Sender<bool>,
     stop_delivery: watch::Sender<bool>,
     socket: Option<CommandSocket>,
+    http: Option<HttpServer>,
 }
 
 /// What commands and reload work on; shared with the command socket.
@@ -152,6 +157,8 @@ struct Inner {
     identities: Vec<Identity>,
     /// What the unsubscribe listeners show in TLS, and what they have been asked.
     unsubscribe: unsubscribe::Shared,
+    /// What the management API shows.
+    http_tls: Option<Arc<ArcSwap<tokio_rustls::rustls::ServerConfig>>>,
     /// What needs a restart is as it is here.
     started_with: Arc<Config>,
     configuration: Mutex<InForce>,
@@ -186,6 +193,7 @@ impl Node {
         let identities = listeners.iter().map(|b| b.identity.clone()).collect();
         let unsubscribe_listeners = unsubscribe::bind(&config)?;
         let smtp_addresses = listeners.iter().filter_map(|b| b.socket.local_addr().ok()).collect();
+        let http = http::bind(&config)?;
         let resolver = Resolver::new(&config.name_servers).map_err(other)?;
 
         // The store, with the rules that new events are stamped with.
@@ -196,7 +204,7 @@ impl Node {
         rules::put_in_force(&store, &compiled)?;
 
         // The suppression list reaches the end of the ledger before the first attempt is made.
-        let suppression = Suppression::new();
+        let suppression = suppression::open(&config, &store)?;
         let live: config::Live = Arc::new(ArcSwap::from_pointee(config.clone()));
         // What the operator is to hear of goes through one channel; the first kind: a provider that seems to be mistaken.
         let (told, alarms) = tokio::sync::mpsc::unbounded_channel();
@@ -316,11 +324,13 @@ impl Node {
             reload: Mutex::new(()),
             identities,
             unsubscribe,
+            http_tls: http.as_ref().map(|(_, tls)| tls.clone()),
             started_with,
             configuration: Mutex::new(InForce { rules: compiled.id(), since: started, refused: None }),
             started,
         });
         let socket = bind_socket(&inner);
+        let http = http::serve(http, &inner)?;
         let node = Node {
             inner,
             smtp_addresses,
@@ -337,6 +347,7 @@ impl Node {
             stop_intake,
             stop_delivery,
             socket,
+            http,
         };
         tracing::info!(listeners = ?node.smtp_addresses, "running");
         if !node.unsubscribe_addresses().is_empty() {
@@ -353,6 +364,11 @@ impl Node {
     /// Where people unsubscribe, with the ports that the system chose.
     pub fn unsubscribe_addresses(&self) -> &[SocketAddr] {
         self.unsubscribe.addresses()
+    }
+
+    /// Where the management API is, if it is.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(HttpServer::address)
     }
 
     /// The store.
@@ -387,6 +403,9 @@ impl Node {
     pub async fn stop(self) -> Result<(), NodeError> {
         tracing::info!("stopping");
         drop(self.socket);
+        if let Some(http) = self.http {
+            http.stop().await;
+        }
         self.stop_intake.send_replace(true);
         self.stop_delivery.send_replace(true);
         self.unsubscribe.stop().await;

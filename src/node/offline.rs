@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{NodeError, Options, commands, open_store, quarantine};
+use super::{NodeError, Options, open_store, quarantine, suppression};
 use crate::accounting::feedback::SendIndex;
 use crate::accounting::stage::Stage;
 use crate::classify::RuleSets;
@@ -33,7 +33,7 @@ impl Offline {
         let opened = open_store(config, &Options::default())?;
         // This one will end in order, and the next server must know nevertheless.
         super::doubt::Doubt::of(&opened, super::now())?;
-        let suppression = Suppression::new();
+        let suppression = suppression::open(config, &opened.store)?;
         // What the last server had not applied any more is applied now: the list is what it would be at start-up.
         let rules = RuleSets::default();
         super::rules::compile(config, &rules).map_err(NodeError::Other)?;
@@ -62,7 +62,26 @@ impl Offline {
             Command::SuppressBreaker(asked) => {
                 super::mistakes::breaker(&self.store, &self.suppression, &self.breaker, asked)
             }
-            other => commands::suppression(&self.store, &self.suppression, other),
+            Command::SuppressCheckMany { addresses, sender, job, vmta } => {
+                suppression::check_many(&self.suppression, &addresses, (&sender, &job, &vmta))
+            }
+            Command::Suppression(asked) => {
+                let on = suppression::On {
+                    store: &self.store,
+                    list: &self.suppression,
+                    quarantine: &self.quarantine,
+                    block_on: &|f| self.runtime.block_on(f),
+                };
+                suppression::answer(&on, asked)
+            }
+            Command::Reload
+            | Command::Status
+            | Command::RotateAcct { .. }
+            | Command::QueueMode { .. }
+            | Command::EnableSource { .. }
+            | Command::PauseJob { .. }
+            | Command::ResumeJob { .. }
+            | Command::Jobs => Answer::error("no server is running on this store"),
         }
     }
 }

@@ -82,6 +82,9 @@ impl Inner {
     /// A certificate that was renewed on disk is shown from now on; a self-signed one only changes with the name.
     fn renew_certificates(&self, config: &Config) -> Result<(), String> {
         let live = self.live.load();
+        if let Some(tls) = &self.http_tls {
+            super::http::renew(tls, config, &live)?;
+        }
         let from_files = |c: &Config| {
             c.smtp_server_tls_certificate.is_some()
                 || c.listeners.iter().any(|l| l.tls_certificate.is_some())

@@ -291,6 +291,15 @@ impl Quarantine {
         }
     }
 
+    /// Whether a mail names this address (in lower case): in its envelope, or anywhere in its content, also where that is
+    /// encoded. Blocks.
+    pub fn names(&self, id: MessageId, address: &str) -> Result<bool, LoadError> {
+        let Some((_, message)) = self.show(id)? else { return Ok(false) };
+        let is = |text: &str| crate::event::AddressKey::of(text).as_str() == address;
+        let envelope = &message.envelope;
+        Ok(is(&envelope.orig) || envelope.rcpts.iter().any(|r| is(&r.address)) || mime::names(&message.body, address))
+    }
+
     /// Ends a mail without events; `false` when it is not in the quarantine.
     pub async fn discard(&self, id: MessageId) -> Result<bool, StoreError> {
         let Some(rcpts) = self.lock().mails.get(&id).map(|e| e.rcpts) else { return Ok(false) };

@@ -6,8 +6,9 @@
 use crate::event::{Scope, Time};
 use crate::store::{StoreError, SuppressTable, Tx};
 
-use super::entry::{Entry, State};
+use super::entry::{Entry, Source, State};
 use super::key::Key;
+use super::storage::{keeps_hashes_only, redacted};
 
 /// What was done to an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,7 +92,8 @@ pub fn find(tx: &mut Tx<'_>, key: &Key) -> Result<Option<Entry>, StoreError> {
     Ok(row.and_then(|row| Entry::decode(&row).ok()))
 }
 
-/// Puts `entry` under `key`, whatever stood there, with a line of history. `who` and `why` are for that line.
+/// Puts `entry` under `key`, whatever stood there, with a line of history. `who` and `why` are for that line. Where only
+/// hashes are kept (`suppression-storage hashed`), this is where subject and reply are left out, of both.
 pub fn put(
     tx: &mut Tx<'_>,
     key: &Key,
@@ -99,23 +101,33 @@ pub fn put(
     (change, time): (Change, Time),
     (who, why): (&str, &str),
 ) -> Result<(), StoreError> {
-    let before = find(tx, key)?;
-    count(tx, before.as_ref().map(|e| e.state), Some((entry.state, key)))?;
-    let (bytes, len) = key.bytes();
-    // What suppressed before is known to a filter, or fresh already; see `upkeep`.
-    match (before.as_ref().is_some_and(Entry::is_active), entry.is_active()) {
-        (_, false) => tx.remove_suppress_row(SuppressTable::Fresh, &bytes[..len]),
-        (false, true) => tx.put_suppress_row(SuppressTable::Fresh, &bytes[..len], Vec::new()),
-        (true, true) => {}
-    }
-    if let Some(before) = before.filter(|b| b.expires.is_known()) {
-        tx.remove_suppress_row(SuppressTable::Expiries, &expiry_key(before.expires, key));
-    }
-    if entry.expires.is_known() {
-        tx.put_suppress_row(SuppressTable::Expiries, &expiry_key(entry.expires, key), Vec::new());
-    }
-    tx.put_suppress_row(SuppressTable::Entries, &bytes[..len], entry.encode());
+    let hashed = keeps_hashes_only(tx)?;
+    let nameless;
+    let (entry, why) = match hashed {
+        true => {
+            // What an event says of itself is a reply; what an operator says stays.
+            let own_words = matches!(entry.source, Source::Manual | Source::Import) || change != Change::Enter;
+            let why = if own_words { redacted(why, &entry.subject) } else { String::new() };
+            nameless = (entry.nameless(), why);
+            (&nameless.0, nameless.1.as_str())
+        }
+        false => (entry, why),
+    };
+    replace(tx, key, Some(entry))?;
     write_line(tx, &line_of(key, entry, (change, time), (who, why)))
+}
+
+/// As [`put`], without a line of history: an import has one for all of its entries.
+pub fn put_silently(tx: &mut Tx<'_>, key: &Key, entry: &Entry) -> Result<(), StoreError> {
+    match keeps_hashes_only(tx)? {
+        true => replace(tx, key, Some(&entry.nameless())).map(drop),
+        false => replace(tx, key, Some(entry)).map(drop),
+    }
+}
+
+/// Deletes the entry of `key` for good, without a line of history: who deletes many writes one for all.
+pub fn delete(tx: &mut Tx<'_>, key: &Key) -> Result<(), StoreError> {
+    replace(tx, key, None).map(drop)
 }
 
 /// Deletes the entry of a key with all that belongs to it, and writes a line of history; returns it, or `None` when there
@@ -126,16 +138,41 @@ pub fn erase(
     (change, time): (Change, Time),
     (who, why): (&str, &str),
 ) -> Result<Option<Entry>, StoreError> {
-    let (bytes, len) = key.bytes();
-    let Some(entry) = find(tx, key)? else { return Ok(None) };
-    count(tx, Some(entry.state), None)?;
-    if entry.expires.is_known() {
-        tx.remove_suppress_row(SuppressTable::Expiries, &expiry_key(entry.expires, key));
-    }
-    tx.remove_suppress_row(SuppressTable::Fresh, &bytes[..len]);
-    tx.remove_suppress_row(SuppressTable::Entries, &bytes[..len]);
+    let Some(entry) = replace(tx, key, None)? else { return Ok(None) };
     write_line(tx, &line_of(key, &entry, (change, time), (who, why)))?;
     Ok(Some(entry))
+}
+
+/// Deletes the entry of a key whose time was over by `now`, with a line of history; whether there was one.
+pub fn expire(tx: &mut Tx<'_>, key: &Key, now: Time) -> Result<bool, StoreError> {
+    let Some(entry) = find(tx, key)?.filter(|entry| entry.is_expired(now)) else { return Ok(false) };
+    erase(tx, key, (Change::Expire, entry.expires), (&entry.rule, "its time was over")).map(|gone| gone.is_some())
+}
+
+/// Replaces what stands under `key`, with all that goes by it but the history; returns what stood there.
+fn replace(tx: &mut Tx<'_>, key: &Key, entry: Option<&Entry>) -> Result<Option<Entry>, StoreError> {
+    let before = find(tx, key)?;
+    count(tx, before.as_ref().map(|e| e.state), entry.map(|e| (e.state, key)))?;
+    let (bytes, len) = key.bytes();
+    // What suppressed before is known to a filter, or fresh already; see `upkeep`.
+    match (before.as_ref().is_some_and(Entry::is_active), entry.is_some_and(Entry::is_active)) {
+        (_, false) => tx.remove_suppress_row(SuppressTable::Fresh, &bytes[..len]),
+        (false, true) => tx.put_suppress_row(SuppressTable::Fresh, &bytes[..len], Vec::new()),
+        (true, true) => {}
+    }
+    if let Some(before) = before.as_ref().filter(|b| b.expires.is_known()) {
+        tx.remove_suppress_row(SuppressTable::Expiries, &expiry_key(before.expires, key));
+    }
+    match entry {
+        Some(entry) => {
+            if entry.expires.is_known() {
+                tx.put_suppress_row(SuppressTable::Expiries, &expiry_key(entry.expires, key), Vec::new());
+            }
+            tx.put_suppress_row(SuppressTable::Entries, &bytes[..len], entry.encode());
+        }
+        None => tx.remove_suppress_row(SuppressTable::Entries, &bytes[..len]),
+    }
+    Ok(before)
 }
 
 fn line_of(key: &Key, entry: &Entry, (change, time): (Change, Time), (who, why): (&str, &str)) -> Line {
@@ -149,38 +186,6 @@ fn line_of(key: &Key, entry: &Entry, (change, time): (Change, Time), (who, why):
         provider: entry.provider.clone(),
         why: why.into(),
     }
-}
-
-/// Deletes the entry of a key whose time was over by `now`, with a line of history; whether there was one.
-pub fn expire(tx: &mut Tx<'_>, key: &Key, now: Time) -> Result<bool, StoreError> {
-    let Some(entry) = find(tx, key)?.filter(|entry| entry.is_expired(now)) else { return Ok(false) };
-    count(tx, Some(entry.state), None)?;
-    let (bytes, len) = key.bytes();
-    tx.remove_suppress_row(SuppressTable::Expiries, &expiry_key(entry.expires, key));
-    tx.remove_suppress_row(SuppressTable::Entries, &bytes[..len]);
-    let line = Line {
-        time: entry.expires,
-        change: Change::Expire,
-        key: Some(*key),
-        subject: entry.subject,
-        scope: entry.scope,
-        who: entry.rule,
-        provider: entry.provider,
-        why: "its time was over".into(),
-    };
-    write_line(tx, &line)?;
-    Ok(true)
-}
-
-/// Reads the key of a row of the expiries.
-pub fn read_expiry(row: &[u8]) -> Option<(Time, Key)> {
-    let (time, key) = row.split_first_chunk()?;
-    Some((Time((u64::from_be_bytes(*time) ^ (1 << 63)) as i64), Key::from_bytes(key)?))
-}
-
-/// Where the history from this time on begins.
-pub fn history_from(time: Time) -> [u8; 8] {
-    ((time.0 as u64) ^ (1 << 63)).to_be_bytes()
 }
 
 /// How many entries there are in each state.
@@ -244,14 +249,14 @@ pub(super) fn expiry_key(time: Time, key: &Key) -> Vec<u8> {
 }
 
 /// Reads a key of the expiries: when, and which entry.
-pub(super) fn read_expiry_key(row: &[u8]) -> Option<(Time, Key)> {
+pub fn read_expiry_key(row: &[u8]) -> Option<(Time, Key)> {
     let (time, key) = row.split_first_chunk()?;
     Some((Time((u64::from_be_bytes(*time) ^ (1 << 63)) as i64), Key::from_bytes(key)?))
 }
 
 /// Adds a line to the history.
 pub fn write_line(tx: &mut Tx<'_>, line: &Line) -> Result<(), StoreError> {
-    let mut row = ((line.time.0 as u64) ^ (1 << 63)).to_be_bytes().to_vec();
+    let mut row = line_from(line.time);
     if let Some(key) = &line.key {
         let (bytes, len) = key.bytes();
         row.extend_from_slice(&bytes[..len]);
@@ -260,6 +265,17 @@ pub fn write_line(tx: &mut Tx<'_>, line: &Line) -> Result<(), StoreError> {
     while tx.suppress_row(SuppressTable::History, &row)?.is_some() {
         row.push(0);
     }
+    tx.put_suppress_row(SuppressTable::History, &row, line_value(line));
+    Ok(())
+}
+
+/// Where the lines of this time begin.
+pub fn line_from(time: Time) -> Vec<u8> {
+    ((time.0 as u64) ^ (1 << 63)).to_be_bytes().to_vec()
+}
+
+/// A line's row without its key, as [`read_line`] reads it.
+pub fn line_value(line: &Line) -> Vec<u8> {
     let texts = [&*line.subject, &line.scope.to_string(), &line.who, &line.provider, &line.why];
     let mut value = vec![1, line.change as u8, line.key.map_or(0, |key| key.bytes().1 as u8)];
     for text in texts {
@@ -267,8 +283,7 @@ pub fn write_line(tx: &mut Tx<'_>, line: &Line) -> Result<(), StoreError> {
         value.extend_from_slice(&(text.len() as u16).to_le_bytes());
         value.extend_from_slice(text.as_bytes());
     }
-    tx.put_suppress_row(SuppressTable::History, &row, value);
-    Ok(())
+    value
 }
 
 /// Reads a row of the history.

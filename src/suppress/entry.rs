@@ -170,6 +170,17 @@ impl Entry {
         list_name(self.source, &self.rule)
     }
 
+    /// Without anything that names the subject: its text and the reply are left out, and it is taken out of the note.
+    #[must_use]
+    pub fn nameless(&self) -> Entry {
+        Entry {
+            note: super::storage::redacted(&self.note, &self.subject).into(),
+            subject: "".into(),
+            reply: "".into(),
+            ..self.clone()
+        }
+    }
+
     /// The row's bytes; texts that are too long are cut.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64 + self.subject.len() + self.reply.len());

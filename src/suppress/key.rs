@@ -81,6 +81,19 @@ impl Hasher {
     }
 }
 
+impl Hasher {
+    /// Tells one hash key from another without giving anything of it away; plain hashing has one too.
+    pub fn fingerprint(&self) -> [u8; 8] {
+        // No subject ends with its "@".
+        first_chunk(&self.subject("carom suppression-hash-key@").0)
+    }
+
+    /// Whether there is a hash key: plain SHA-256 sums from elsewhere then mean nothing.
+    pub const fn is_keyed(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
 impl fmt::Debug for Hasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_some() { "Hasher(keyed)" } else { "Hasher" })

@@ -117,7 +117,7 @@ pub(super) fn provider(entry: &Entry) -> &str {
 /// The keys that the history names from `from` on, each once, with these changes.
 pub(super) fn named_since(tables: &Tables, from: Time, changes: &[Change]) -> Result<Vec<Key>, StoreError> {
     let mut keys = Vec::new();
-    tables.for_each_suppress_row(SuppressTable::History, &book::history_from(from), &mut |row, value| {
+    tables.for_each_suppress_row(SuppressTable::History, &book::line_from(from), &mut |row, value| {
         let line = book::read_line(row, value).filter(|line| changes.contains(&line.change));
         keys.extend(line.and_then(|line| line.key));
         true

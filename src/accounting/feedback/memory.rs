@@ -142,7 +142,7 @@ impl Memory {
         self.swept = last;
         self.expired.clear();
         self.tables.for_each_suppress_row(SuppressTable::Expiries, &[], &mut |row, _| {
-            match book::read_expiry(row) {
+            match book::read_expiry_key(row) {
                 Some((time, _)) if time > now => return false,
                 Some((_, key)) => self.expired.push(key),
                 None => {}
@@ -239,6 +239,10 @@ impl State for Memory {
     fn keep(&mut self, key: StrikeKey, strikes: Strikes) {
         self.know(&key, &strikes);
         self.strikes.insert(key, strikes);
+    }
+
+    fn may_have_any(&mut self) -> bool {
+        self.overflow || !self.prints.is_empty()
     }
 
     fn may_have_strikes(&mut self, subject: &SubjectKey) -> bool {

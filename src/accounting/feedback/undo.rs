@@ -76,7 +76,7 @@ pub fn undo(store: &Store, list: &Suppression, asked: &Undo, now: Time) -> Resul
     let since = Time(asked.since);
     let mut page = Undone::default();
     let mut keys: Vec<Key> = Vec::new();
-    let from = book::history_from(since);
+    let from = book::line_from(since);
     let from = if asked.after.is_empty() { &from[..] } else { &asked.after[..] };
     let mut lines = 0;
     store.suppression().for_each_suppress_row(SuppressTable::History, from, &mut |row, value| {

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Directive;
+use super::http;
 use super::set::{Change, Reference, Set};
 use super::virtual_mta::{SourceHost, read_source_hosts};
 use crate::config::lexer::{Args, Span};
-use crate::config::model::{DomainPattern, Listener, NoveltyAlarm, PatternFile};
+use crate::config::model::{DomainPattern, HttpMgmt, Listener, NoveltyAlarm, PatternFile};
 use crate::config::pattern_file;
-use crate::config::push;
+use crate::config::push::{self, Secret};
 use crate::config::tree::Reading;
 use crate::config::values::{self, ValueError};
 
@@ -75,6 +76,12 @@ pub struct Global {
     pub alarm_command: Option<PathBuf>,
     /// `novelty-alarm-...`
     pub novelty_alarm: NoveltyAlarm,
+    /// `suppression-storage`
+    pub suppression_hashed: bool,
+    /// `suppression-hash-key`
+    pub suppression_hash_key: Option<Secret>,
+    /// `http-...`
+    pub http: HttpMgmt,
     /// `command-socket`
     pub command_socket: Option<PathBuf>,
     /// `source=NAME` of listener lines
@@ -110,6 +117,9 @@ impl Default for Global {
             alarm_to: Vec::new(),
             alarm_command: None,
             novelty_alarm: NoveltyAlarm::default(),
+            suppression_hashed: false,
+            suppression_hash_key: None,
+            http: HttpMgmt::default(),
             command_socket: None,
             references: Vec::new(),
         }
@@ -279,6 +289,62 @@ pub const GLOBAL: &[G] = &[
         Set::Path(|g, v| g.novelty_alarm.command = Some(v)),
         "",
         "A program that gets each such alarm as one JSON object on its standard input; alarm-command if not given",
+    ),
+    G::one(
+        "suppression-storage",
+        Set::Other("plain or hashed", "hashed", http::suppression_storage),
+        "plain",
+        "Whether the suppression list keeps addresses and replies, or only hashes that go on suppressing",
+    )
+    .restart(),
+    G::one(
+        "suppression-hash-key",
+        Set::Other("STR", "0123456789abcdef", http::suppression_hash_key),
+        "",
+        "Secret under which the hashes of the suppression list are made, so that nobody can look addresses up in a stolen one",
+    )
+    .restart(),
+    G::one(
+        "http-mgmt-port",
+        Set::Int(0, 65_535, |g, v| g.http.port = u16::try_from(v).unwrap_or(0)),
+        "0",
+        "Port of the management API over HTTP; 0 is off",
+    )
+    .restart(),
+    G::one(
+        "http-mgmt-address",
+        Set::Other("IP", "127.0.0.1", http::address),
+        "",
+        "Address that the management API listens on; all of them when http-access lets other machines in, else 127.0.0.1",
+    )
+    .restart(),
+    G::many(
+        "http-access",
+        Set::Other("CIDR none, monitor, operator or admin", "127.0.0.1 admin", http::access),
+        "What may be done over HTTP from these addresses; the first line that matches holds, and none lets nobody in",
+    ),
+    G::one(
+        "http-mgmt-password",
+        Set::Other("STR", "secret-password", http::password),
+        "",
+        "Password of the management API (HTTP Basic, with any name, which goes into the record of what is changed)",
+    ),
+    G::one(
+        "http-mgmt-password-hash",
+        Set::Other("HASH", http::SAMPLE_HASH, http::password_hash),
+        "",
+        "The same as a hash, made by carom http-password",
+    ),
+    G::many(
+        "http-api-key",
+        Set::Other("STR", "0123456789abcdef0123456789abcdef", http::api_key),
+        "Value of the header X-API-Key that opens the management API as admin; 32 to 128 letters, digits and underscores",
+    ),
+    G::one(
+        "http-tls-certificate",
+        Set::Other("FILE", "/etc/carom/tls.pem", http::certificate),
+        "",
+        "PEM file with certificate chain and key of the management API; without it a self-signed one is made",
     ),
     G::one(
         "command-socket",

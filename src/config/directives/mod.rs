@@ -10,6 +10,7 @@ pub mod address_list;
 pub mod auto_suppression;
 pub mod domain;
 pub mod global;
+mod http;
 pub mod job_guard;
 pub mod push;
 pub mod report;
