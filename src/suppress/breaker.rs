@@ -34,7 +34,7 @@ const WORTH_KEEPING: f64 = 20.0;
 const MAX_NAME: usize = 200;
 
 /// What a breaker watches.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Circuit {
     /// All of one provider.
@@ -53,6 +53,36 @@ impl Circuit {
     pub fn template(text: &str) -> Circuit {
         Circuit::Template(cut(text).into())
     }
+}
+
+/// A provider's circuit by a name that is in lower case already; another finds nothing.
+struct ProviderName<'a>(&'a str);
+
+impl std::hash::Hash for ProviderName<'_> {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        hash(true, self.0, state);
+    }
+}
+
+impl hashbrown::Equivalent<Circuit> for ProviderName<'_> {
+    fn equivalent(&self, circuit: &Circuit) -> bool {
+        matches!(circuit, Circuit::Provider(name) if **name == *self.0)
+    }
+}
+
+impl std::hash::Hash for Circuit {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        match self {
+            Circuit::Provider(name) => hash(true, name, state),
+            Circuit::Template(text) => hash(false, text, state),
+        }
+    }
+}
+
+fn hash<H: std::hash::Hasher>(of_provider: bool, name: &str, state: &mut H) {
+    use std::hash::Hash as _;
+    of_provider.hash(state);
+    name.hash(state);
 }
 
 /// `provider NAME` or `template TEXT`; also what the entries it holds are marked with.
@@ -129,10 +159,17 @@ impl Breaker {
         let (hard, all) = (u32::from(template.is_some()), u32::from(!late));
         self.all.count(hard, all, now, terms);
         let mut turns = Vec::new();
-        let circuit = Circuit::provider(provider);
-        if let Some(watched) = self.watched(&circuit) {
-            watched.count(hard, all, now, terms);
-            turns.extend(watched.judge(circuit, hard > 0, None, now, terms));
+        // Of nearly every mail nothing is to be judged, and the provider is known: that costs one look-up.
+        let known = self.circuits.get_mut(&ProviderName(provider));
+        match known.filter(|w| template.is_none() && w.tripped.is_none() && !w.confirmed) {
+            Some(watched) => watched.count(hard, all, now, terms),
+            None => {
+                let circuit = Circuit::provider(provider);
+                if let Some(watched) = self.watched(&circuit) {
+                    watched.count(hard, all, now, terms);
+                    turns.extend(watched.judge(circuit, hard > 0, None, now, terms));
+                }
+            }
         }
         if let Some(template) = template {
             let circuit = Circuit::template(template);

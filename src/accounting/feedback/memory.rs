@@ -241,6 +241,10 @@ impl State for Memory {
         self.strikes.insert(key, strikes);
     }
 
+    fn may_have_any(&mut self) -> bool {
+        self.overflow || !self.prints.is_empty()
+    }
+
     fn may_have_strikes(&mut self, subject: &SubjectKey) -> bool {
         self.overflow || self.prints.contains(&print(subject))
     }

@@ -211,13 +211,14 @@ fn check(rule: &mut SuppressionRule, said: &[String]) -> Result<(), ValueError> 
     if !was_said("after") {
         return Err(wrong("the rule does not say after how many", "write after 1, or how many messages it takes"));
     }
-    if rule.after == 1 {
-        if let Some(clause) = ["within", "over"].into_iter().find(|c| was_said(c)) {
-            return Err(wrong(
-                format!("after 1 and {clause} contradict each other: one message has no span of time"),
-                format!("take {clause} out, or write after 2 or more"),
-            ));
-        }
+    let spans = ["within", "over"];
+    if rule.after == 1
+        && let Some(clause) = spans.into_iter().find(|c| was_said(c))
+    {
+        return Err(wrong(
+            format!("after 1 and {clause} contradict each other: one message has no span of time"),
+            format!("take {clause} out, or write after 2 or more"),
+        ));
     }
     if rule.within.is_some_and(|within| rule.over > within) {
         let message = "over is longer than within: the rule could never apply";
@@ -258,7 +259,7 @@ fn categories(args: &mut Args<'_>, own: &mut Vec<(Box<str>, Span)>) -> Result<Ve
     let Some(list) = args.word() else {
         return Err(wrong("category names none", FORM));
     };
-    let mut names = Vec::new();
+    let mut names: Vec<Box<str>> = Vec::new();
     for name in values::list(&list.text) {
         let name = name.to_ascii_lowercase();
         if name == category::SUPPRESSED {
@@ -271,7 +272,7 @@ fn categories(args: &mut Args<'_>, own: &mut Vec<(Box<str>, Span)>) -> Result<Ve
         if category::Category::by_name(&name).is_none() {
             own.push((name.as_str().into(), list.span));
         }
-        if !names.iter().any(|n: &Box<str>| **n == *name) {
+        if !names.iter().any(|n| **n == *name) {
             names.push(name.into());
         }
     }

@@ -23,6 +23,11 @@ pub trait State {
     /// Keeps these; none when empty.
     fn keep(&mut self, key: StrikeKey, strikes: Strikes);
 
+    /// Whether there may be any strikes at all. Where there are none a delivery costs nothing.
+    fn may_have_any(&mut self) -> bool {
+        true
+    }
+
     /// Whether there may be strikes against this subject. Cheap: asked for each delivery.
     fn may_have_strikes(&mut self, subject: &SubjectKey) -> bool;
 
@@ -231,6 +236,9 @@ impl Engine {
 
     /// What was counted against an address that takes mail does not count any more.
     fn delivered<S: State>(&self, event: &Event<'_>, hasher: &Hasher, state: &mut S) -> Result<(), S::Error> {
+        if !state.may_have_any() {
+            return Ok(());
+        }
         let address = AddressKey::of(event.rcpt);
         let spelt = self.folding.fold(&address);
         let subject = hasher.address(spelt.as_ref().unwrap_or(&address));
