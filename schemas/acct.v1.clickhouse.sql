@@ -58,7 +58,8 @@ CREATE TABLE acct
     `smtpStage` LowCardinality(Nullable(String)),
     `dsnMtaHost` LowCardinality(Nullable(String)),
     `dsnMtaIp` LowCardinality(Nullable(String)),
-    `latencyMs` Nullable(Int64)
+    `latencyMs` Nullable(Int64),
+    `list` LowCardinality(Nullable(String))
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(timeLogged)

@@ -60,6 +60,7 @@ CREATE TABLE acct
     `dsnMtaHost` STRING,
     `dsnMtaIp` STRING,
     `latencyMs` BIGINT,
+    `list` STRING,
     `date` DATE
 )
 USING PARQUET

@@ -99,7 +99,7 @@ fn rows(dir: &Path) -> Vec<Row> {
     found
 }
 
-const ORIGINAL: &str = "Message-ID: <m1@from.example>\nX-Camp: spring\nFrom: <news@from.example>\nSubject: hello\n";
+const ORIGINAL: &str = "Message-ID: <m1@from.example>\nList-Id: The weekly <weekly.from.example>\nX-Camp: spring\nFrom: <news@from.example>\nSubject: hello\n";
 
 fn report(kind: &str, fields: &str) -> String {
     format!(

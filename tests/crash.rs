@@ -2,11 +2,14 @@
 //! exactly one terminal event over all files, no sequence number is lost or doubled, and no unfinished file stays.
 //!
 //! SIGKILL at random moments, and at named steps of the disk (`carom run --kill-at`). `CAROM_ROUNDS` sets the number
-//! of kills (default 24). What SIGKILL can't show, the page cache surviving it, the power-cut tests show.
+//! of kills (default 24). Everything is also told to a webhook, at least once. What SIGKILL can't show, the page cache surviving it, the power-cut tests show.
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "edge: a test that runs servers")]
 
 mod crash {
     pub mod books;
+    #[path = "../push/endpoint.rs"]
+    #[expect(dead_code, reason = "here it only listens")]
+    pub mod endpoint;
     pub mod peers;
     pub mod server;
 }
@@ -19,8 +22,9 @@ use std::time::{Duration, Instant};
 use carom::disk::RealDisk;
 use carom::store::{Envelope, Options, RcptState, Store};
 use crash::books::Books;
+use crash::endpoint::{Answer, Endpoint};
 use crash::peers::{Load, Sink};
-use crash::server::{Server, store_command};
+use crash::server::{Clock, Server, store_command};
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -36,14 +40,32 @@ type Reached = BTreeMap<String, (u32, u32)>;
 
 /// One folder: load and kill `steps.len()` times, then drain, stop in order and compare the books.
 fn torture(seed: u64, steps: &[Option<String>], reached: &mut Reached) {
+    torture_in(&tempfile::tempdir().unwrap(), seed, steps, reached, None);
+}
+
+/// With a clock: it is put back while the server runs, and once more before the next start.
+fn torture_in(
+    dir: &tempfile::TempDir,
+    seed: u64,
+    steps: &[Option<String>],
+    reached: &mut Reached,
+    clock: Option<&Clock>,
+) {
+    const HOUR: i64 = 3600;
     let mut rng = StdRng::seed_from_u64(seed);
-    let dir = tempfile::tempdir().unwrap();
-    let sink = Sink::start();
-    let server_conf = Server::write_config(dir.path(), sink.port());
+    let (sink, endpoint) = (Sink::start(), Endpoint::start(|_| Answer::Status(204)));
+    let server_conf = Server::write_config(dir.path(), sink.port(), &endpoint.url());
     let load = Load::new();
     for (round, step) in steps.iter().enumerate() {
-        let mut server = Server::start(dir.path(), &server_conf, step.as_deref());
+        let hours = (steps.len() - round) as i64 * 5;
+        let put = |hours: i64| clock.iter().for_each(|c| c.set(hours * HOUR));
+        put(hours);
+        let mut server = Server::start_at(dir.path(), &server_conf, step.as_deref(), clock);
         let clients = load.run(server.smtp_port(), 8);
+        if clock.is_some() {
+            std::thread::sleep(Duration::from_millis(rng.random_range(300..900)));
+            put(hours - 2);
+        }
         if round % 2 == 1 {
             std::thread::sleep(Duration::from_millis(rng.random_range(0..300)));
             server.reload_with(round);
@@ -64,7 +86,9 @@ fn torture(seed: u64, steps: &[Option<String>], reached: &mut Reached) {
         }
         clients.stop();
     }
-    let mut server = Server::start(dir.path(), &server_conf, None);
+    // Whatever was put off by a later clock is due.
+    clock.iter().for_each(|c| c.set((steps.len() as i64 + 1) * 5 * HOUR));
+    let mut server = Server::start_at(dir.path(), &server_conf, None, clock);
     // Steps may all have come before the first mail.
     while load.acknowledged().len() <= 40 {
         let clients = load.run(server.smtp_port(), 8);
@@ -72,8 +96,9 @@ fn torture(seed: u64, steps: &[Option<String>], reached: &mut Reached) {
         clients.stop();
     }
     server.wait_drained(Duration::from_secs(60));
+    server.wait_told(Duration::from_secs(30));
     server.terminate();
-    let mut books = Books::read(dir.path());
+    let mut books = Books::read(dir.path(), &endpoint);
     books.check_suppressed(dir.path());
     books.check(&load.acknowledged(), &sink, seed);
     let bounced = books.some_bounced().expect("some recipients are refused");
@@ -87,6 +112,16 @@ fn torture(seed: u64, steps: &[Option<String>], reached: &mut Reached) {
 fn killed_at_random_moments_nothing_is_lost_or_doubled() {
     for folder in 0..rounds().div_ceil(2).div_ceil(KILLS_A_FOLDER) {
         torture(u64::from(folder) + 1, &vec![None; KILLS_A_FOLDER as usize], &mut Reached::new());
+    }
+}
+
+#[test]
+fn killed_while_the_clock_is_put_back_again_and_again_nothing_is_lost_or_doubled() {
+    for folder in 0..rounds().div_ceil(24) {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(clock) = Clock::new(dir.path()) else { return };
+        let steps = [None, Some("after-rename:.parquet:2".to_owned()), Some("before-sync:.csv:3".to_owned())];
+        torture_in(&dir, 5000 + u64::from(folder), &steps, &mut Reached::new(), Some(&clock));
     }
 }
 
@@ -175,8 +210,8 @@ fn a_store_that_was_damaged_says_so_and_after_its_repair_every_recipient_left_en
     for seed in 0..3 {
         let mut rng = StdRng::seed_from_u64(seed);
         let dir = tempfile::tempdir().unwrap();
-        let sink = Sink::start();
-        let config = Server::write_config(dir.path(), sink.port());
+        let (sink, endpoint) = (Sink::start(), Endpoint::start(|_| Answer::Status(204)));
+        let config = Server::write_config(dir.path(), sink.port(), &endpoint.url());
         let load = Load::new();
         let mut server = Server::start(dir.path(), &config, None);
         let clients = load.run(server.smtp_port(), 8);
@@ -266,8 +301,8 @@ fn a_full_disk_refuses_mail_with_452_and_the_queue_goes_on() {
         eprintln!("SKIPPED: no tmpfs can be mounted here (needs root); the simulated disk is filled in store::tests");
         return;
     };
-    let sink = Sink::start();
-    let config = Server::write_config(dir.path(), sink.port());
+    let (sink, endpoint) = (Sink::start(), Endpoint::start(|_| Answer::Status(204)));
+    let config = Server::write_config(dir.path(), sink.port(), &endpoint.url());
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, format!("spool-min-free-space 64\n{text}")).unwrap();
     let load = Load::new();
@@ -287,8 +322,9 @@ fn a_full_disk_refuses_mail_with_452_and_the_queue_goes_on() {
     wait_for_load(&load, taken + 50);
     clients.stop();
     server.wait_drained(Duration::from_secs(30));
+    server.wait_told(Duration::from_secs(30));
     server.terminate();
-    Books::read(dir.path()).check(&load.acknowledged(), &sink, 0);
+    Books::read(dir.path(), &endpoint).check(&load.acknowledged(), &sink, 0);
     drop(disk);
 }
 
@@ -300,8 +336,8 @@ fn a_full_disk_under_the_accounting_files_is_said_costs_no_mail_and_no_record() 
         eprintln!("SKIPPED: no tmpfs can be mounted here (needs root); the simulated disk is filled in acct_power_cut");
         return;
     };
-    let sink = Sink::start();
-    let config = Server::write_config(dir.path(), sink.port());
+    let (sink, endpoint) = (Sink::start(), Endpoint::start(|_| Answer::Status(204)));
+    let config = Server::write_config(dir.path(), sink.port(), &endpoint.url());
     let load = Load::new();
     let mut server = Server::start(dir.path(), &config, None);
     let clients = load.run(server.smtp_port(), 8);
@@ -326,7 +362,8 @@ fn a_full_disk_under_the_accounting_files_is_said_costs_no_mail_and_no_record() 
         assert!(Instant::now() < end + Duration::from_secs(30), "still: {}", server.status("outputs"));
         std::thread::sleep(Duration::from_millis(100));
     }
+    server.wait_told(Duration::from_secs(30));
     server.terminate();
-    Books::read(dir.path()).check(&load.acknowledged(), &sink, 0);
+    Books::read(dir.path(), &endpoint).check(&load.acknowledged(), &sink, 0);
     drop(disk);
 }

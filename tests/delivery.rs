@@ -23,8 +23,9 @@ use std::time::Duration;
 
 use carom::config::model::ReturnPathToken;
 use carom::event::return_path::{TokenKeys, verify};
-use carom::event::{Kind, Time, TokenKey};
+use carom::event::{Kind, Time, TokenKey, unsubscribe_token};
 use carom::net::dns::{Resolver, RouteError, RouteQuery};
+use carom::store::message::{SuppressionTerms, UnsubscribeLink};
 use dns::Dns;
 use mx::{Mx, Says};
 use world::World;
@@ -323,6 +324,52 @@ async fn each_recipient_has_a_return_path_of_its_own_that_verifies() {
         }
         assert_eq!(rcpts.len(), 1);
     }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_recipient_has_an_unsubscribe_link_of_its_own_in_a_transaction_of_its_own_and_keeps_it() {
+    let says = Says { rcpt: vec![("<b@", "451 4.7.1 later")], ..Says::default() };
+    let mx = Mx::start(says).await;
+    let keys = vec![TokenKey { id: "k1".into(), secret: b"secret".to_vec(), until: None }];
+    let token = ReturnPathToken { domain: None, keys: keys.clone(), header: None, encrypt_header: false };
+    let lines = "retry-after 1s\nretry-recipients-after 1s";
+    let world = World::with(&mx.hosts(), lines, "", &[], |c| c.return_path_token = Some(token)).await;
+    let link = UnsubscribeLink { url: "https://u.example.com/u".into(), mailto: "out@u.example.com".into() };
+    let terms =
+        SuppressionTerms { list: "weekly".into(), unsubscribe: Some(Box::new(link)), ..SuppressionTerms::default() };
+    let now = Time::from(jiff::Timestamp::now());
+    let rcpts = ["a@example.net", "b@example.net", "c@example.net"];
+    let id = world.send_under("news@example.com", &rcpts, b"Subject: s\r\n\r\nx\r\n", now, terms).await;
+    world.events(3).await;
+    mx.now_says(Says::default());
+    assert!(world.events(4).await.iter().filter(|e| e.kind == Kind::Delivered).count() == 3);
+    // Mail without links still goes to many at once.
+    world.send("s@example.com", &["d@example.net", "e@example.net"], b"x\r\n").await;
+    world.events(6).await;
+
+    let messages = mx.seen().messages;
+    assert_eq!(messages.iter().map(|(_, rcpts, _)| rcpts.len()).collect::<Vec<_>>(), [1, 1, 1, 2]);
+    let mut links = std::collections::BTreeSet::new();
+    for (_, rcpts, content) in &messages[..3] {
+        let text = String::from_utf8(content.clone()).unwrap();
+        let token =
+            text.strip_prefix("List-Unsubscribe: <https://u.example.com/u/").unwrap().split('>').next().unwrap();
+        let rest = format!(
+            "List-Unsubscribe: <https://u.example.com/u/{token}>,\r\n <mailto:out@u.example.com?subject=unsubscribe%20{token}>\r\n\
+             List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\nSubject: s\r\n\r\nx\r\n"
+        );
+        assert_eq!(text, rest);
+        let who = unsubscribe_token::verify(&keys, now, token).unwrap();
+        assert_eq!((&who.rcpt, who.list.as_str(), who.message), (&rcpts[0], "weekly", id));
+        assert_eq!(
+            (who.store, usize::from(who.rcpt_index)),
+            (world.store.id(), ["a@", "b@", "c@"].iter().position(|l| who.rcpt.starts_with(l)).unwrap())
+        );
+        links.insert(token.to_owned());
+    }
+    assert_eq!(links.len(), 3);
+    assert_eq!(messages[3].2, b"x\r\n");
     world.stop().await;
 }
 

@@ -32,7 +32,8 @@ fn two_campaigns_reconcile_and_the_second_leaves_dead_addresses_alone() {
     let (one, two) = (&campaigns[0], &campaigns[1]);
     assert_eq!(number(one, "submitted"), 1500);
     assert_eq!(number(two, "submitted"), 1500);
-    assert_eq!(number(one, "suppressed"), 0);
+    // The first mail to a domain with a null MX suppresses the domain, and so the next in the same campaign.
+    assert!(number(one, "suppressed") < 5, "{one}");
     let hard = |c: &Value, name: &str| c["bounced"][name].as_u64().unwrap_or(0);
     assert!(
         hard(one, "bad-mailbox") > 10 && number(one, "complaints") > 0 && number(one, "remoteBounces") > 0,

@@ -57,6 +57,20 @@ pub struct Gap {
     /// Whoever reads the output has been told.
     #[serde(default)]
     pub told: bool,
+    /// Why; empty: the output lagged.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+}
+
+impl Gap {
+    /// For whoever reads the output.
+    pub fn words(&self) -> String {
+        let why = if self.why.is_empty() { "the output lagged" } else { &self.why };
+        if self.first == self.last {
+            return format!("event {} was left out: {why}", self.first);
+        }
+        format!("events {} to {} were left out: {why}", self.first, self.last)
+    }
 }
 
 /// The files of an output.
@@ -230,7 +244,7 @@ impl State {
         /// Gaps remembered.
         const REMEMBERED: usize = 64;
         match self.gaps.last_mut() {
-            Some(last) if last.last + 1 == gap.first && !last.told => last.last = gap.last,
+            Some(last) if last.last + 1 == gap.first && !last.told && last.why == gap.why => last.last = gap.last,
             _ => self.gaps.push(gap),
         }
         if self.gaps.len() > REMEMBERED {

@@ -7,7 +7,7 @@
 //! has no `record-fields` has every column of it, so that all files have one schema.
 
 use crate::config::{AcctFile, AcctFormat, FieldChoice};
-use crate::event::fields::{FIELDS, Field, Type, Value};
+use crate::event::fields::{FIELDS, Field, Getter, Type, Value};
 use crate::event::{Event, Kind, Kinds, Pairs};
 
 /// The columns of one output, in order.
@@ -63,6 +63,19 @@ pub struct FieldError {
     pub reason: String,
 }
 
+impl Column {
+    /// Where the value comes from when it depends on nothing but the event: most columns.
+    pub fn getter(&self) -> Option<Getter> {
+        match &self.source {
+            Source::Field(f) if self.mapped.is_empty() && f.name != USER_STRING => Some(f.value),
+            _ => None,
+        }
+    }
+}
+
+/// The field whose value the acct-file says, not the event.
+const USER_STRING: &str = "userString";
+
 impl Columns {
     /// The columns that `file` asks for, or everything that is wrong with its `record-fields`.
     pub fn of(file: &AcctFile) -> Result<Columns, Vec<FieldError>> {
@@ -103,7 +116,7 @@ impl Columns {
             return Value::Text(text);
         }
         match &column.source {
-            Source::Field(f) if f.name == "userString" => {
+            Source::Field(f) if f.name == USER_STRING => {
                 if self.user_string.is_empty() {
                     Value::Absent
                 } else {

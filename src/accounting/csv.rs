@@ -99,8 +99,7 @@ impl CsvRows {
                 },
                 "eventId" => out.extend_from_slice(format!("{store}-{}..{}", gap.first, gap.last).as_bytes()),
                 "dsnDiag" => {
-                    let words = format!("events {} to {} were left out: the output lagged", gap.first, gap.last);
-                    out.extend_from_slice(words.as_bytes());
+                    out.extend_from_slice(gap.words().as_bytes());
                 }
                 _ => {}
             }

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::closing::{Files, Gap, PushState, State};
+use super::closing::{Gap, State};
 use super::json::JsonRows;
 use super::pipe::Pipe;
+use super::push_place::PushPlace;
 use super::sink::Sink;
 use super::target::{OutputError, Target};
 use crate::event::{Event, Time};
@@ -29,7 +30,7 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 pub struct HookOutput {
     target: Arc<Target>,
     rows: JsonRows,
-    state: State,
+    place: PushPlace,
     pipe: Option<Pipe>,
     /// Lines that the running program has read.
     read: u64,
@@ -37,17 +38,15 @@ pub struct HookOutput {
     last: Option<(u64, Instant)>,
     /// First sequence number that is not known to be dealt with.
     done: u64,
-    cursor: u64,
     works: bool,
 }
 
 impl HookOutput {
     /// Starts the program.
-    pub fn open(target: Arc<Target>, rows: JsonRows, mut state: State, cursor: u64) -> Result<HookOutput, OutputError> {
-        state.select(cursor, target.file.records);
-        state.files = Files::Push(PushState::default());
+    pub fn open(target: Arc<Target>, rows: JsonRows, state: State, cursor: u64) -> Result<HookOutput, OutputError> {
+        let place = PushPlace::open(&target, state, cursor);
         let pipe = Some(Pipe::start(target.command()).map_err(|e| target.pipe_error("starting", &e))?);
-        Ok(HookOutput { target, rows, state, pipe, read: 0, last: None, done: cursor, cursor, works: false })
+        Ok(HookOutput { target, rows, place, pipe, read: 0, last: None, done: cursor, works: false })
     }
 
     /// Hands over one line, which `behind` is the first sequence number behind.
@@ -92,7 +91,7 @@ impl HookOutput {
                 ended
             });
             if let Some(failed) = failed.filter(|_| !ended) {
-                self.keep(self.done)?;
+                self.place.keep(self.done)?;
                 return Err(target.pipe_error("writing to", &failed));
             }
         }
@@ -109,7 +108,7 @@ impl HookOutput {
                 Ok(())
             }
             Ok(Some(status)) => {
-                self.keep(self.done)?;
+                self.place.keep(self.done)?;
                 let nothing = if self.read == 0 { " before it read anything" } else { "" };
                 Err(self.target.pipe_error("executing", &format!("it ended by itself with {status}{nothing}")))
             }
@@ -123,16 +122,6 @@ impl HookOutput {
             self.done = self.done.max(behind);
             self.works = true;
         }
-    }
-
-    fn keep(&mut self, cursor: u64) -> Result<(), OutputError> {
-        if cursor == self.cursor {
-            return Ok(());
-        }
-        self.state.gaps.iter_mut().filter(|g| g.last < cursor).for_each(|g| g.told = true);
-        self.target.commit(cursor, &self.state)?;
-        self.cursor = cursor;
-        Ok(())
     }
 }
 
@@ -160,7 +149,7 @@ impl Sink for HookOutput {
         if self.last.is_none() {
             self.done = self.done.max(next);
         }
-        self.keep(self.done)
+        self.place.keep(self.done)
     }
 
     fn close(&mut self, next: u64) -> Result<(), OutputError> {
@@ -179,7 +168,7 @@ impl Sink for HookOutput {
     }
 
     fn cursor(&self) -> u64 {
-        self.cursor
+        self.place.cursor()
     }
 
     fn works(&self) -> bool {
@@ -190,6 +179,6 @@ impl Sink for HookOutput {
         let mut line = Vec::new();
         self.rows.gap(&mut line, self.target.journal.store(), gap);
         line.push(b'\n');
-        self.hand(&line, self.cursor)
+        self.hand(&line, self.place.cursor())
     }
 }

@@ -57,7 +57,7 @@ impl JsonRows {
             "type": "gap",
             "timeLogged": time,
             "eventId": id,
-            "dsnDiag": format!("events {} to {} were left out: the output lagged", gap.first, gap.last),
+            "dsnDiag": gap.words(),
             "gap": { "first": gap.first, "last": gap.last },
         });
         out.extend_from_slice(record.to_string().as_bytes());

@@ -43,6 +43,7 @@ pub mod parquet_output;
 pub mod pipe;
 pub mod pipe_output;
 pub mod privacy;
+mod push_place;
 pub mod push_tls;
 pub mod schema;
 pub mod sink;

@@ -8,16 +8,17 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use async_nats::jetstream::context::{Context, GetStreamErrorKind, PublishAckFuture};
+use async_nats::jetstream::context::{Context, GetStreamErrorKind, PublishAckFuture, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, ErrorCode, stream};
 use async_nats::{Client, ConnectOptions, ServerAddr};
 use tokio::runtime::Runtime;
 
-use super::closing::{Files, Gap, PushState, State};
+use super::closing::{Gap, State};
 use super::json::JsonRows;
+use super::push_place::{ALWAYS_SMALL, PushPlace};
 use super::push_tls;
-use super::sink::Sink;
+use super::sink::{LeftOut, Sink};
 use super::target::{OutputError, Target};
 use super::webhook_output::{hurried, said};
 use crate::config::{AcctFile, Push};
@@ -32,22 +33,20 @@ const UNKNOWN: &str = "none";
 pub struct NatsOutput {
     target: Arc<Target>,
     rows: JsonRows,
-    state: State,
+    place: PushPlace,
     context: Context,
     runtime: Option<Runtime>,
     /// Under way, each with the first sequence number behind it.
     pending: VecDeque<(PublishAckFuture, u64)>,
     /// First sequence number that was not acknowledged.
     stored: u64,
-    cursor: u64,
     works: bool,
 }
 
 impl NatsOutput {
     /// Connects, and looks for the stream.
-    pub fn open(target: Arc<Target>, rows: JsonRows, mut state: State, cursor: u64) -> Result<NatsOutput, OutputError> {
-        state.select(cursor, target.file.records);
-        state.files = Files::Push(PushState::default());
+    pub fn open(target: Arc<Target>, rows: JsonRows, state: State, cursor: u64) -> Result<NatsOutput, OutputError> {
+        let place = PushPlace::open(&target, state, cursor);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("nats")
@@ -64,12 +63,11 @@ impl NatsOutput {
             Ok(context) => Ok(NatsOutput {
                 target,
                 rows,
-                state,
+                place,
                 context,
                 runtime: Some(runtime),
                 pending: VecDeque::new(),
                 stored: cursor,
-                cursor,
                 works: false,
             }),
             Err(why) => {
@@ -80,11 +78,11 @@ impl NatsOutput {
     }
 
     /// Does something with the broker, until it is done, has failed, or a stop can't wait any longer.
-    fn run(
+    fn run<T: Default>(
         &mut self,
-        f: impl AsyncFnOnce(&Context, &mut VecDeque<(PublishAckFuture, u64)>, &mut u64) -> Result<(), String>,
-    ) -> Result<(), OutputError> {
-        let Some(runtime) = &self.runtime else { return Ok(()) };
+        f: impl AsyncFnOnce(&Context, &mut VecDeque<(PublishAckFuture, u64)>, &mut u64) -> Result<T, String>,
+    ) -> Result<T, OutputError> {
+        let Some(runtime) = &self.runtime else { return Ok(T::default()) };
         let (context, pending, target, before) = (&self.context, &mut self.pending, &self.target, self.stored);
         let stored = &mut self.stored;
         let done = runtime.block_on(async {
@@ -95,10 +93,10 @@ impl NatsOutput {
         });
         self.works |= self.stored > before;
         match done {
-            Ok(()) => Ok(()),
+            Ok(value) => Ok(value),
             Err(why) => {
                 // What was acknowledged is not to be sent once more.
-                self.keep(self.stored)?;
+                self.place.keep(self.stored)?;
                 Err(self.target.push_error("publishing to", &why))
             }
         }
@@ -110,20 +108,10 @@ impl NatsOutput {
         }
         self.run(async |_, pending, stored| settle(pending, stored, 0).await)
     }
-
-    fn keep(&mut self, cursor: u64) -> Result<(), OutputError> {
-        if cursor == self.cursor {
-            return Ok(());
-        }
-        self.state.gaps.iter_mut().filter(|g| g.last < cursor).for_each(|g| g.told = true);
-        self.target.commit(cursor, &self.state)?;
-        self.cursor = cursor;
-        Ok(())
-    }
 }
 
 impl Sink for NatsOutput {
-    fn write(&mut self, events: &[Event<'_>], _: Time) -> Result<(), OutputError> {
+    fn write(&mut self, events: &[Event<'_>], now: Time) -> Result<(), OutputError> {
         let target = Arc::clone(&self.target);
         let push = &target.file.push;
         let most = usize::try_from(push.max_pending).unwrap_or(usize::MAX).max(1);
@@ -132,20 +120,39 @@ impl Sink for NatsOutput {
             let mut payload = Vec::new();
             self.rows.push(&mut payload, event);
             let id = EventId { store: event.store, seq: event.seq }.to_string();
+            let length = payload.len();
             messages.push((
                 subject(&push.subject, |name| value_of(name, event)),
                 message(push, &id, payload),
                 event.seq,
+                length,
             ));
         }
-        self.run(async |context, pending, stored| {
-            for (subject, message, seq) in messages {
-                settle(pending, stored, most - 1).await?;
-                let ack = context.send_publish(subject, message).await.map_err(|e| said(&e))?;
-                pending.push_back((ack, seq + 1));
+        let mut messages = messages.into_iter();
+        loop {
+            let refused = self.run(async |context, pending, stored| {
+                for (subject, message, seq, length) in messages.by_ref() {
+                    settle(pending, stored, most - 1).await?;
+                    match context.send_publish(subject, message).await {
+                        Ok(ack) => pending.push_back((ack, seq + 1)),
+                        // However often it came, it would not be taken.
+                        Err(e) if e.kind() == PublishErrorKind::MaxPayloadExceeded && length > ALWAYS_SMALL => {
+                            return Ok(Some((seq, said(&e))));
+                        }
+                        Err(e) => return Err(said(&e)),
+                    }
+                }
+                Ok(None)
+            })?;
+            let Some((seq, why)) = refused else { return Ok(()) };
+            if let Some(gap) = self.place.leave_out(seq, now.0, format!("it is too large for the broker ({why})"))? {
+                self.gap(&gap)?;
             }
-            Ok(())
-        })
+        }
+    }
+
+    fn left_out(&self) -> LeftOut {
+        self.place.left_out()
     }
 
     fn tick(&mut self, _: u64, _: bool, _: Time) -> Result<(), OutputError> {
@@ -155,7 +162,7 @@ impl Sink for NatsOutput {
     fn commit(&mut self, next: u64) -> Result<(), OutputError> {
         self.settle()?;
         self.stored = self.stored.max(next);
-        self.keep(self.stored)
+        self.place.keep(self.stored)
     }
 
     fn close(&mut self, next: u64) -> Result<(), OutputError> {
@@ -171,7 +178,7 @@ impl Sink for NatsOutput {
     }
 
     fn cursor(&self) -> u64 {
-        self.cursor
+        self.place.cursor()
     }
 
     fn works(&self) -> bool {
@@ -183,15 +190,13 @@ impl Sink for NatsOutput {
         let id = self.rows.gap(&mut payload, self.target.journal.store(), gap);
         let push = &self.target.file.push;
         let subject = subject(&push.subject, |name| if name == "type" { "gap".to_owned() } else { String::new() });
-        let (message, behind) = (message(push, &id, payload), self.cursor);
+        let (message, behind) = (message(push, &id, payload), self.place.cursor());
         self.run(async |context, pending, stored| {
             let ack = context.send_publish(subject, message).await.map_err(|e| said(&e))?;
             pending.push_back((ack, behind));
             settle(pending, stored, 0).await
         })?;
-        let told = self.state.gaps.iter_mut().filter(|g| g.first == gap.first);
-        told.for_each(|g| g.told = true);
-        self.target.commit(self.cursor, &self.state)
+        self.place.told(gap)
     }
 }
 

@@ -18,7 +18,7 @@ use super::parquet::ParquetRows;
 use super::parquet_output::ParquetOutput;
 use super::pipe_output::PipeOutput;
 use super::privacy::Mask;
-use super::sink::Sink;
+use super::sink::{LeftOut, Sink};
 use super::stage::Stage;
 use super::target::{At, OutputError, Target};
 use super::webhook_output::WebhookOutput;
@@ -26,7 +26,7 @@ use crate::config::AcctFormat;
 use crate::event::Time;
 
 /// Events decoded at a time: few enough to stay in the processor's cache.
-const CHUNK_EVENTS: usize = 1024;
+const CHUNK_EVENTS: usize = 256;
 
 /// An output at work.
 #[derive(Debug)]
@@ -188,6 +188,11 @@ impl Output {
         self.sink.stop(self.next)
     }
 
+    /// What it had to leave out since it was opened.
+    pub fn left_out(&self) -> LeftOut {
+        self.sink.left_out()
+    }
+
     /// First sequence number that is not yet written.
     pub const fn next(&self) -> u64 {
         self.next
@@ -216,7 +221,7 @@ impl Output {
         if row.cursor >= end {
             return Ok(None);
         }
-        let gap = Gap { first: row.cursor, last: end - 1, at: now.0, told: false };
+        let gap = Gap { first: row.cursor, last: end - 1, at: now.0, told: false, why: String::new() };
         if let Files::Parquet(parquet) = &mut state.files {
             // No file's footer may claim what was left out. One that was being published is given up with the rest: it is
             // there whole, or not at all.

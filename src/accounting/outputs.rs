@@ -1,7 +1,8 @@
 //! All outputs of a running server: one thread each, so that a slow or broken one holds back nobody but itself.
 //!
-//! A thread waits for the ledger to grow, for a command, or for the time of the next commit, whichever is first. What
-//! goes wrong is logged (the same words once per interval), shown in the status, and tried again from the kept state;
+//! A thread waits for the ledger to grow, for a command, or for the time of the next commit, whichever is first; when the
+//! ledger grows, it lets events gather for a moment, since a thread that is woken by each commit of the store costs more
+//! than all else here. What goes wrong is logged (the same words once per interval), shown in the status, and tried again from the kept state;
 //! the ledger keeps what was not written meanwhile.
 #![expect(clippy::disallowed_methods, reason = "edge: threads, the clock, and waiting")]
 
@@ -34,7 +35,7 @@ pub struct Settings {
     pub zone: TimeZone,
     /// New outputs start at the first event that the ledger still has; otherwise at its present end.
     pub start_at_beginning: bool,
-    /// CSV files are synced and their cursors committed this often.
+    /// CSV files are synced and their cursors committed this often. Events are written after half as long at most.
     pub commit_every: Duration,
     /// After an error, the output is tried again after this long; the same error is logged once per twenty tries.
     pub retry_after: Duration,
@@ -246,6 +247,7 @@ impl Outputs {
             retry_at: None,
             failures: 0,
             earlier: Written::default(),
+            left_out: 0,
         };
         // A thread is needed even to report errors, so failing to make one is a failure to start.
         let failed =
@@ -318,6 +320,8 @@ struct Worker {
     failures: u64,
     /// By outputs that failed and were opened again.
     earlier: Written,
+    /// Events that the sink at work has left out, as far as the status says so.
+    left_out: u64,
 }
 
 impl Worker {
@@ -334,7 +338,7 @@ impl Worker {
                     let waited = runtime.block_on(async {
                         tokio::select! {
                             command = inbox.recv() => command.ok_or(()).map(Some),
-                            () = past(self.target.journal.as_ref(), next) => Ok(None),
+                            () = gathered(self.target.journal.as_ref(), next, self.settings.commit_every / 2) => Ok(None),
                             () = tokio::time::sleep(self.settings.commit_every) => Ok(None),
                         }
                     });
@@ -466,6 +470,7 @@ impl Worker {
         /// Tries between two log lines of the same error.
         const LOG_EVERY: u64 = 20;
         let (now, text) = (now(), error.to_string());
+        self.show();
         if let Some(output) = self.output.take() {
             lock(&self.status).cursor = output.cursor();
             let handed_on =
@@ -476,6 +481,7 @@ impl Worker {
             }
             self.earlier.records += output.written.records;
             self.earlier.damaged += output.written.damaged;
+            self.left_out = 0;
         }
         let retry_after = match self.target.file.format {
             AcctFormat::Pipe | AcctFormat::Hook => self.target.file.retry_interval,
@@ -509,7 +515,7 @@ impl Worker {
         }
     }
 
-    fn show(&self) {
+    fn show(&mut self) {
         let Some(output) = &self.output else { return };
         let mut status = lock(&self.status);
         status.file = output.current();
@@ -517,12 +523,19 @@ impl Worker {
         status.cursor = output.cursor();
         status.last_event = output.written.last_event;
         status.records = self.earlier.records + output.written.records;
+        let left_out = output.left_out();
+        if left_out.events > self.left_out {
+            status.left_out += left_out.events - self.left_out;
+            status.error = left_out.why.map(|why| (now(), why));
+        }
+        self.left_out = left_out.events;
         status.damaged = self.earlier.damaged + output.written.damaged;
     }
 }
 
-/// Waits until the ledger goes past `next - 1`. An output that is broken waits for its next try only.
-async fn past(journal: &dyn Journal, next: u64) {
+/// Waits until the ledger goes past `next - 1`, and then for `more` to come. An output that is broken waits for its next
+/// try only.
+async fn gathered(journal: &dyn Journal, next: u64, more: Duration) {
     if next == u64::MAX {
         return std::future::pending().await;
     }
@@ -530,4 +543,5 @@ async fn past(journal: &dyn Journal, next: u64) {
     if journal.wait_past(next).await <= next {
         std::future::pending::<()>().await;
     }
+    tokio::time::sleep(more).await;
 }

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanBuilder, Int32Builder, Int64Builder, ListBuilder, MapBuilder, MapFieldNames, RecordBatch,
-    StringBuilder, TimestampMicrosecondBuilder,
+    ArrayBuilder, ArrayRef, BooleanBuilder, Int32Builder, Int64Builder, ListBuilder, MapBuilder, MapFieldNames,
+    RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
@@ -19,8 +19,8 @@ use parquet::schema::types::ColumnPath;
 
 use super::columns::{Column, Columns, Source};
 use crate::config;
-use crate::event::Event;
 use crate::event::fields::{FIELDS, Field, Type, Value};
+use crate::event::{Event, Kinds};
 
 /// Builds record batches of one output's columns.
 #[derive(Debug)]
@@ -58,8 +58,22 @@ impl ParquetRows {
 
     /// Appends classified events, all of types that the output takes.
     pub fn push(&mut self, events: &[Event<'_>]) {
-        for (column, builder) in self.columns.iter().zip(&mut self.builders) {
-            builder.push(&self.columns, column, events, &mut self.scratch);
+        // So many that they stay in the nearest cache while column after column is read from them.
+        events.chunks(64).for_each(|some| self.push_some(some));
+    }
+
+    fn push_some(&mut self, events: &[Event<'_>]) {
+        let kinds = events.iter().fold(Kinds::default(), |kinds, e| kinds.with(e.kind));
+        let (columns, scratch) = (&self.columns, &mut self.scratch);
+        for (column, builder) in columns.iter().zip(&mut self.builders) {
+            let carries = |e: &Event<'_>| column.kinds.contains(e.kind);
+            match column.getter() {
+                _ if !column.kinds.meets(kinds) => builder.push_nulls(events.len()),
+                Some(get) => {
+                    builder.push(events.iter().map(|e| if carries(e) { get(e) } else { Value::Absent }), scratch);
+                }
+                None => builder.push(events.iter().map(|e| columns.value(column, e)), scratch),
+            }
         }
         self.rows += events.len();
     }
@@ -181,8 +195,20 @@ impl Builder {
         }
     }
 
-    fn push(&mut self, columns: &Columns, column: &Column, events: &[Event<'_>], scratch: &mut Vec<u8>) {
-        let values = events.iter().map(|e| columns.value(column, e));
+    fn push_nulls(&mut self, n: usize) {
+        match self {
+            Builder::Text(b) => b.append_nulls(n),
+            Builder::Time(b) => b.append_nulls(n),
+            Builder::Int(b) => b.append_nulls(n),
+            Builder::Long(b) => b.append_nulls(n),
+            Builder::Bool(b) => b.append_nulls(n),
+            Builder::List(b) => b.append_nulls(n),
+            // It fails where keys and values are not in pairs, and here there are none.
+            Builder::Map(b) => drop(b.append_nulls(n)),
+        }
+    }
+
+    fn push<'v>(&mut self, values: impl Iterator<Item = Value<'v>>, scratch: &mut Vec<u8>) {
         match self {
             Builder::Text(b) => values.for_each(|v| match v {
                 Value::Absent => b.append_null(),
@@ -231,7 +257,15 @@ impl Builder {
 
     fn finish(&mut self) -> ArrayRef {
         match self {
-            Builder::Text(b) => Arc::new(b.finish()),
+            Builder::Text(b) => {
+                // The next batch will be much like this one; growing to its size anew each time costs more than holding on.
+                let (rows, bytes) = (b.len(), b.values_slice().len());
+                let array = Arc::new(b.finish());
+                if bytes > 0 {
+                    *b = StringBuilder::with_capacity(rows, bytes + bytes / 8);
+                }
+                array
+            }
             Builder::Time(b) => Arc::new(b.finish()),
             Builder::Int(b) => Arc::new(b.finish()),
             Builder::Long(b) => Arc::new(b.finish()),

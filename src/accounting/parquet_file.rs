@@ -18,6 +18,7 @@ use crate::config::Compression;
 use crate::disk::File;
 use crate::event::Event;
 use crate::event::manifest::Manifest;
+use crate::event::row_order::{self, RowOrder, Step};
 
 /// Rows collected before they are handed to the Parquet encoder.
 const BATCH_ROWS: usize = 8192;
@@ -43,6 +44,7 @@ pub enum ParquetFileError {
 pub struct ParquetFile {
     file: Arc<dyn File>,
     writer: ArrowWriter<Sink>,
+    order: RowOrder,
     rows: u64,
 }
 
@@ -55,17 +57,34 @@ impl ParquetFile {
         compression: Compression,
     ) -> Result<ParquetFile, ParquetFileError> {
         let sink = Sink { file: Arc::clone(&file), at: 0, buffer: Vec::with_capacity(WRITE_BYTES) };
-        let writer =
-            ArrowWriter::try_new(sink, rows.schema(), Some(properties(&rows.schema(), row_group_rows, compression)))?;
-        Ok(ParquetFile { file, writer, rows: 0 })
+        let properties = row_order::declared(properties(&rows.schema(), row_group_rows, compression), &rows.schema());
+        let writer = ArrowWriter::try_new(sink, rows.schema(), Some(properties))?;
+        Ok(ParquetFile { file, writer, order: RowOrder::default(), rows: 0 })
     }
 
-    /// Appends classified events by way of the builders of `rows`.
+    /// Appends classified events by way of the builders of `rows`. Into how many calls they are split makes no difference
+    /// to the file.
     pub fn push(&mut self, rows: &mut ParquetRows, events: &[Event<'_>]) -> Result<(), ParquetFileError> {
-        rows.push(events);
-        self.rows += events.len() as u64;
-        if rows.len() >= BATCH_ROWS {
-            self.writer.write(&rows.take()?)?;
+        let mut rest = events;
+        while !rest.is_empty() {
+            let (these, others) = rest.split_at(rest.len().min(BATCH_ROWS.saturating_sub(rows.len()).max(1)));
+            rows.push(these);
+            self.rows += these.len() as u64;
+            if rows.len() >= BATCH_ROWS {
+                let steps = self.order.push(rows.take()?)?;
+                self.write(steps)?;
+            }
+            rest = others;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, steps: Vec<Step>) -> Result<(), ParquetFileError> {
+        for step in steps {
+            match step {
+                Step::Write(batch) => self.writer.write(&batch)?,
+                Step::EndRowGroup => self.writer.flush()?,
+            }
         }
         Ok(())
     }
@@ -77,9 +96,9 @@ impl ParquetFile {
 
     /// Writes what is left and the footer, and syncs the file. `rows` in the manifest is filled in here.
     pub fn finish(mut self, rows: &mut ParquetRows, mut manifest: Manifest) -> Result<Manifest, ParquetFileError> {
-        if !rows.is_empty() {
-            self.writer.write(&rows.take()?)?;
-        }
+        let mut steps = if rows.is_empty() { Vec::new() } else { self.order.push(rows.take()?)? };
+        steps.extend(self.order.finish());
+        self.write(steps)?;
         manifest.rows = self.rows;
         for (key, value) in manifest.key_values() {
             self.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
@@ -274,6 +293,68 @@ mod tests {
         let column = metadata.row_group(0).columns().iter().find(|c| c.column_path().string() == "rcpt").unwrap();
         assert!(column.bloom_filter_offset().is_some() && column.statistics().is_some());
         assert!(metadata.page_index().is_some() && column.column_index_offset().is_some());
+    }
+
+    /// Times and sequence numbers of each row group.
+    fn row_groups(file: &Arc<dyn File>) -> Vec<Vec<(i64, String)>> {
+        let builder = || ParquetRecordBatchReaderBuilder::try_new(Source(Arc::clone(file))).unwrap();
+        let group = |n| {
+            let mut rows = Vec::new();
+            for batch in builder().with_row_groups(vec![n]).build().unwrap() {
+                let batch = batch.unwrap();
+                let times = batch.column_by_name("timeLogged").unwrap().as_primitive::<TimestampMicrosecondType>();
+                rows.extend(
+                    (0..batch.num_rows()).map(|r| (times.value(r), text(&batch, "eventId", r).unwrap().to_owned())),
+                );
+            }
+            rows
+        };
+        (0..builder().metadata().num_row_groups()).map(group).collect()
+    }
+
+    #[test]
+    fn rows_stand_by_time_in_each_row_group_and_the_file_says_so() {
+        let times = (0..250u64).map(|n| n * 10 - n * 7919 % 60 + if n >= 150 { 0 } else { 5000 });
+        let event = |(seq, time)| Event { seq, ..Event::new(Kind::Delivered, Time(time as i64)) };
+        let events: Vec<_> = (1u64..).zip(times).map(event).collect();
+        let (_dir, file) = written(&events, "a");
+        let groups = row_groups(&file);
+        assert_eq!(groups.iter().map(Vec::len).sum::<usize>(), 250);
+        assert!(groups.iter().all(|g| g.is_sorted_by_key(|r| r.0)), "{groups:?}");
+        let metadata = ParquetMetaDataReader::new().parse_and_finish(&Source(file)).unwrap();
+        for group in metadata.row_groups() {
+            let declared = &group.sorting_columns().unwrap()[0];
+            let name = group.column(declared.column_idx as usize).column_path().string();
+            assert_eq!((name.as_str(), declared.descending), ("timeLogged", false));
+        }
+    }
+
+    #[test]
+    fn a_file_written_again_in_other_pieces_is_the_same_to_the_byte() {
+        let rcpts: Vec<String> = (0..20_000u64).map(|n| format!("user{}@example.net", n * 31 % 9973)).collect();
+        let write = |pieces: usize, dir: &std::path::Path| {
+            let path = dir.join(pieces.to_string());
+            let mut rows = ParquetRows::new(Columns::of(&acct_file("a.parquet", Kind::ALL)).unwrap());
+            let disk_file = RealDisk.create_new(&path).unwrap();
+            let mut file = ParquetFile::begin(disk_file, &rows, 100_000, Compression::Zstd(1)).unwrap();
+            let events: Vec<Event<'_>> = (1u64..)
+                .zip(&rcpts)
+                .map(|(seq, rcpt)| Event {
+                    seq,
+                    rcpt,
+                    ..Event::new(Kind::Delivered, Time((seq * 60 - seq * 7919 % 60) as i64))
+                })
+                .collect();
+            events.chunks(pieces).for_each(|some| file.push(&mut rows, some).unwrap());
+            file.finish(&mut rows, manifest(0)).unwrap();
+            let file = RealDisk.open_read(&path).unwrap();
+            let mut bytes = vec![0; file.len().unwrap() as usize];
+            file.read_exact_at(&mut bytes, 0).unwrap();
+            bytes
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let first = write(1024, dir.path());
+        assert!(first == write(7, dir.path()) && first == write(20_000, dir.path()));
     }
 
     #[test]

@@ -8,9 +8,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::closing::{Files, Gap, PushState, State};
+use super::closing::{Gap, State};
 use super::csv::CsvRows;
 use super::pipe::Pipe;
+use super::push_place::PushPlace;
 use super::sink::Sink;
 use super::target::{OutputError, Target};
 use crate::event::{Event, Time};
@@ -23,23 +24,21 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 pub struct PipeOutput {
     target: Arc<Target>,
     rows: CsvRows,
-    state: State,
+    place: PushPlace,
     pipe: Pipe,
     /// Where in what was written each batch ended, and the first sequence number behind it.
     marks: VecDeque<(u64, u64)>,
-    cursor: u64,
     buffer: Vec<u8>,
 }
 
 impl PipeOutput {
     /// Starts the program and writes the header.
-    pub fn open(target: Arc<Target>, rows: CsvRows, mut state: State, cursor: u64) -> Result<PipeOutput, OutputError> {
-        state.select(cursor, target.file.records);
-        state.files = Files::Push(PushState::default());
+    pub fn open(target: Arc<Target>, rows: CsvRows, state: State, cursor: u64) -> Result<PipeOutput, OutputError> {
+        let place = PushPlace::open(&target, state, cursor);
         let pipe = Pipe::start(target.command()).map_err(|e| target.pipe_error("starting", &e))?;
         let header = rows.header();
         let marks = VecDeque::new();
-        let mut output = PipeOutput { target, rows, state, pipe, marks, cursor, buffer: header };
+        let mut output = PipeOutput { target, rows, place, pipe, marks, buffer: header };
         output.flush()?;
         Ok(output)
     }
@@ -70,14 +69,14 @@ impl PipeOutput {
         };
         // What it has read it has had: one that dies after each few records gets on, too.
         let taken = self.taken();
-        self.keep(taken)?;
+        self.place.keep(taken)?;
         Err(error)
     }
 
     /// The first sequence number that the program has not read.
     fn taken(&mut self) -> u64 {
         let taken = self.pipe.taken();
-        let mut next = self.cursor;
+        let mut next = self.place.cursor();
         while let Some((end, seq)) = self.marks.front().copied()
             && end <= taken
         {
@@ -85,16 +84,6 @@ impl PipeOutput {
             self.marks.pop_front();
         }
         next
-    }
-
-    fn keep(&mut self, cursor: u64) -> Result<(), OutputError> {
-        if cursor == self.cursor {
-            return Ok(());
-        }
-        self.state.gaps.iter_mut().filter(|g| g.last < cursor).for_each(|g| g.told = true);
-        self.target.commit(cursor, &self.state)?;
-        self.cursor = cursor;
-        Ok(())
     }
 }
 
@@ -117,7 +106,7 @@ impl Sink for PipeOutput {
     fn commit(&mut self, next: u64) -> Result<(), OutputError> {
         self.marks.push_back((self.pipe.written(), next));
         let taken = self.taken();
-        self.keep(taken)
+        self.place.keep(taken)
     }
 
     fn close(&mut self, next: u64) -> Result<(), OutputError> {
@@ -132,7 +121,7 @@ impl Sink for PipeOutput {
     }
 
     fn cursor(&self) -> u64 {
-        self.cursor
+        self.place.cursor()
     }
 
     fn gap(&mut self, gap: &Gap) -> Result<(), OutputError> {

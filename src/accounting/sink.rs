@@ -13,6 +13,15 @@ use super::parquet_output::ParquetOutput;
 use super::target::OutputError;
 use crate::event::{Event, Time};
 
+/// What a sink had to leave out since it was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// How many events.
+    pub events: u64,
+    /// Which was the last, and why.
+    pub why: Option<String>,
+}
+
 /// Where the records of one output go.
 pub trait Sink: Send + std::fmt::Debug {
     /// Takes these events, in the order of the ledger; they may stay in memory until [`Sink::commit`].
@@ -49,6 +58,11 @@ pub trait Sink: Send + std::fmt::Debug {
     /// Whether anything was got through since it was opened: until then an earlier failure is not over.
     fn works(&self) -> bool {
         true
+    }
+
+    /// Records that can't be handed on, ever: they are left out, told as gaps, and those behind them go on.
+    fn left_out(&self) -> LeftOut {
+        LeftOut::default()
     }
 
     /// Tells whoever reads that events were left out (`on-lag skip`). Called on opening for each gap of the kept state

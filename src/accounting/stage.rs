@@ -16,7 +16,7 @@ const UNCLASSIFIED: &str = "other";
 const NO_RULES: &str = "no rules";
 
 /// Events usually handled at a time.
-const USUAL_EVENTS: usize = 1024;
+const USUAL_EVENTS: usize = 256;
 
 /// Some events of the ledger, as they are written.
 #[derive(Debug)]
@@ -66,38 +66,40 @@ impl Stage {
     pub fn events<'a>(&'a self, batches: impl Iterator<Item = EventBatch<'a>>, records: Kinds) -> Classified<'a> {
         let mut classified = Classified { wanted: Vec::with_capacity(USUAL_EVENTS), last: None, damaged: 0 };
         for batch in batches {
-            for event in batch.iter() {
-                match event {
-                    Ok(event) => {
-                        classified.last = Some(event.time);
-                        if self.is_wanted(&event, records) {
-                            classified.wanted.push(self.classify(event));
-                        }
-                    }
-                    // The record's checksum was right, so this is ours: a bug, or a newer version's ledger. The rest of
-                    // its record can't be told apart; the next record can.
-                    Err(error) => {
-                        classified.damaged += 1;
-                        tracing::error!(%error, record_first_seq = batch.first_seq, "events left out of accounting");
-                    }
+            let read = batch.read_into(records, &mut classified.wanted, &mut classified.last, |event| {
+                let wanted = self.is_wanted(event, records);
+                if wanted {
+                    self.classify_there(event);
                 }
+                wanted
+            });
+            // The record's checksum was right, so this is ours: a bug, or a newer version's ledger. The rest of its record
+            // can't be told apart; the next record can.
+            if let Err(error) = read {
+                classified.damaged += 1;
+                tracing::error!(%error, record_first_seq = batch.first_seq, "events left out of accounting");
             }
         }
         classified
     }
 
     /// The event with `bounceCat` and `bounceRule`; what the producer decided itself stays.
-    pub fn classify<'a>(&'a self, event: Event<'a>) -> Event<'a> {
-        if !event.category.is_empty() || !is_classified(&event) {
-            return event;
+    pub fn classify<'a>(&'a self, mut event: Event<'a>) -> Event<'a> {
+        self.classify_there(&mut event);
+        event
+    }
+
+    fn classify_there<'a>(&'a self, event: &mut Event<'a>) {
+        if !event.category.is_empty() || !is_classified(event) {
+            return;
         }
-        match self.sets.get(&event.rules) {
+        (event.category, event.rule) = match self.sets.get(&event.rules) {
             Some(Some(set)) => {
-                let verdict = set.classify(&event);
-                Event { category: verdict.category, rule: verdict.rule, ..event }
+                let verdict = set.classify(event);
+                (verdict.category, verdict.rule)
             }
-            _ => Event { category: UNCLASSIFIED, rule: NO_RULES, ..event },
-        }
+            _ => (UNCLASSIFIED, NO_RULES),
+        };
     }
 }
 

@@ -17,10 +17,11 @@ use ring::hmac;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use super::closing::{Files, Gap, PushState, State};
+use super::closing::{Gap, State};
 use super::json::JsonRows;
+use super::push_place::{ALWAYS_SMALL, PushPlace};
 use super::push_tls;
-use super::sink::Sink;
+use super::sink::{LeftOut, Sink};
 use super::target::{OutputError, Target};
 use crate::config::{BatchFormat, Push, Secret};
 use crate::event::{Event, EventId, Time};
@@ -43,34 +44,32 @@ const READ: usize = 64 << 10;
 pub struct WebhookOutput {
     target: Arc<Target>,
     rows: JsonRows,
-    state: State,
+    place: PushPlace,
     poster: Poster,
     runtime: Option<Runtime>,
     /// The records that wait, one behind the other, and where each ends.
     waiting: Vec<u8>,
-    ends: Vec<usize>,
+    ends: Vec<End>,
     /// When the first of them came.
     since: Option<Instant>,
-    /// Its event id.
-    first: String,
-    /// First sequence number behind them.
-    behind: u64,
     /// First sequence number that was not accepted.
     accepted: u64,
-    cursor: u64,
     works: bool,
+}
+
+/// Where a record that waits ends.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    /// In the bytes.
+    at: usize,
+    /// Its sequence number; `None` for the record that tells of a gap.
+    seq: Option<u64>,
 }
 
 impl WebhookOutput {
     /// Gets ready; nothing is sent yet.
-    pub fn open(
-        target: Arc<Target>,
-        rows: JsonRows,
-        mut state: State,
-        cursor: u64,
-    ) -> Result<WebhookOutput, OutputError> {
-        state.select(cursor, target.file.records);
-        state.files = Files::Push(PushState::default());
+    pub fn open(target: Arc<Target>, rows: JsonRows, state: State, cursor: u64) -> Result<WebhookOutput, OutputError> {
+        let place = PushPlace::open(&target, state, cursor);
         let poster = Poster::new(&target.file.push).map_err(|why| target.push_error("setting up", &why))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -81,16 +80,13 @@ impl WebhookOutput {
         Ok(WebhookOutput {
             target,
             rows,
-            state,
+            place,
             poster,
             runtime: Some(runtime),
             waiting: Vec::new(),
             ends: Vec::new(),
             since: None,
-            first: String::new(),
-            behind: cursor,
             accepted: cursor,
-            cursor,
             works: false,
         })
     }
@@ -103,64 +99,98 @@ impl WebhookOutput {
     }
 
     /// A record has been put behind the others.
-    fn put(&mut self, id: impl FnOnce() -> String) -> Result<(), OutputError> {
+    fn put(&mut self, seq: Option<u64>) -> Result<(), OutputError> {
         if self.ends.is_empty() {
             self.since = Some(Instant::now());
-            self.first = id();
         }
-        self.ends.push(self.waiting.len());
+        self.ends.push(End { at: self.waiting.len(), seq });
         if self.ends.len() >= self.limit() || self.waiting.len() >= MAX_BODY { self.send() } else { Ok(()) }
     }
 
-    /// Sends what waits.
+    /// Sends what waits. What is too large for the endpoint goes in smaller pieces; a single record that is too large is
+    /// left out, and told as a gap.
     fn send(&mut self) -> Result<(), OutputError> {
-        if self.ends.is_empty() {
-            return Ok(());
+        let mut at_once = self.ends.len();
+        while !self.ends.is_empty() {
+            let n = at_once.min(self.ends.len());
+            match self.post(n) {
+                Ok(()) => self.drop_first(n),
+                Err(failure) if failure.too_large && n > 1 => at_once = n / 2,
+                Err(failure) if failure.too_large && self.ends[0].at > ALWAYS_SMALL => {
+                    self.leave_out_first(&failure.details)?;
+                }
+                Err(failure) => {
+                    // What was accepted before is not to come once more.
+                    self.keep(self.accepted)?;
+                    return Err(self.error(failure));
+                }
+            }
         }
+        Ok(())
+    }
+
+    fn post(&self, n: usize) -> Result<(), Failure> {
         let Some(runtime) = &self.runtime else { return Ok(()) };
-        let bodies = bodies(self.target.file.push.batch_format, &self.waiting, &self.ends);
-        let poster = &self.poster;
-        let sent = runtime.block_on(async {
+        let ends: Vec<usize> = self.ends[..n].iter().map(|e| e.at).collect();
+        let bodies = bodies(self.target.file.push.batch_format, &self.waiting, &ends);
+        runtime.block_on(async {
             tokio::select! {
-                sent = poster.post_all(bodies) => sent,
+                sent = self.poster.post_all(bodies) => sent,
                 () = hurried(&self.target.hurry) => Err(Failure::from("no answer yet, and the server stops".to_owned())),
             }
-        });
-        match sent {
-            Ok(()) => {
-                self.waiting.clear();
-                self.ends.clear();
-                self.since = None;
-                self.accepted = self.behind;
-                self.works = true;
-                Ok(())
-            }
-            Err(failure) => {
-                // What was accepted before is not to come once more.
-                self.keep(self.accepted)?;
-                let mut details = failure.details;
-                if failure.refused {
-                    let first = &self.first;
-                    details.push_str(&format!(
-                        " (REFUSED: the batch from event {first} on is kept and sent again; see what the endpoint has against it)"
-                    ));
-                }
-                let output = self.target.file.path.display().to_string();
-                Err(OutputError::Push { what: "posting to", output, details, wait: failure.wait })
-            }
+        })
+    }
+
+    /// The first `n` records were accepted.
+    fn drop_first(&mut self, n: usize) {
+        let length = self.ends[n - 1].at;
+        self.accepted = self.ends[..n].iter().filter_map(|e| e.seq).fold(self.accepted, |a, seq| a.max(seq + 1));
+        self.waiting.drain(..length);
+        self.ends.drain(..n);
+        self.ends.iter_mut().for_each(|e| e.at -= length);
+        self.since = self.since.filter(|_| !self.ends.is_empty());
+        self.works = true;
+    }
+
+    /// The record that tells of the gap takes the place of the first.
+    fn leave_out_first(&mut self, why: &str) -> Result<(), OutputError> {
+        let End { at, seq } = self.ends[0];
+        let now = jiff::Timestamp::now().as_microsecond();
+        let why = format!("it is too large for the endpoint ({at} bytes; {why})");
+        let gap = match seq {
+            Some(seq) => self.place.leave_out(seq, now, why)?,
+            None => None,
+        };
+        let mut told = Vec::new();
+        if let Some(gap) = &gap {
+            self.rows.gap(&mut told, self.target.journal.store(), gap);
         }
+        let behind = told.len();
+        self.waiting.splice(..at, told);
+        self.ends.iter_mut().for_each(|e| e.at = e.at + behind - at);
+        if gap.is_none() {
+            self.ends.remove(0);
+            self.accepted = seq.map_or(self.accepted, |seq| self.accepted.max(seq + 1));
+        }
+        Ok(())
+    }
+
+    fn error(&self, failure: Failure) -> OutputError {
+        let mut details = failure.details;
+        if failure.refused {
+            let store = self.target.journal.store();
+            let first = self.ends.iter().find_map(|e| e.seq).map(|seq| EventId { store, seq }.to_string());
+            let first = first.unwrap_or_default();
+            details.push_str(&format!(
+                " (REFUSED: the batch from event {first} on is kept and sent again; see what the endpoint has against it)"
+            ));
+        }
+        let output = self.target.file.path.display().to_string();
+        OutputError::Push { what: "posting to", output, details, wait: failure.wait }
     }
 
     fn keep(&mut self, cursor: u64) -> Result<(), OutputError> {
-        let works = self.works;
-        let told = |g: &Gap| works && !g.told && g.last < cursor;
-        if cursor == self.cursor && !self.state.gaps.iter().any(told) {
-            return Ok(());
-        }
-        self.state.gaps.iter_mut().filter(|g| told(g)).for_each(|g| g.told = true);
-        self.target.commit(cursor, &self.state)?;
-        self.cursor = cursor;
-        Ok(())
+        self.place.keep_told(cursor, self.works)
     }
 }
 
@@ -168,8 +198,7 @@ impl Sink for WebhookOutput {
     fn write(&mut self, events: &[Event<'_>], _: Time) -> Result<(), OutputError> {
         for event in events {
             self.rows.push(&mut self.waiting, event);
-            self.behind = event.seq + 1;
-            self.put(|| EventId { store: event.store, seq: event.seq }.to_string())?;
+            self.put(Some(event.seq))?;
         }
         Ok(())
     }
@@ -203,7 +232,11 @@ impl Sink for WebhookOutput {
     }
 
     fn cursor(&self) -> u64 {
-        self.cursor
+        self.place.cursor()
+    }
+
+    fn left_out(&self) -> LeftOut {
+        self.place.left_out()
     }
 
     fn works(&self) -> bool {
@@ -211,8 +244,8 @@ impl Sink for WebhookOutput {
     }
 
     fn gap(&mut self, gap: &Gap) -> Result<(), OutputError> {
-        let id = self.rows.gap(&mut self.waiting, self.target.journal.store(), gap);
-        self.put(|| id)
+        self.rows.gap(&mut self.waiting, self.target.journal.store(), gap);
+        self.put(None)
     }
 }
 
@@ -265,12 +298,14 @@ struct Failure {
     details: String,
     /// The endpoint does not want what it was given.
     refused: bool,
+    /// Because it is too large.
+    too_large: bool,
     wait: Option<Duration>,
 }
 
 impl From<String> for Failure {
     fn from(details: String) -> Failure {
-        Failure { details, refused: false, wait: None }
+        Failure { details, refused: false, too_large: false, wait: None }
     }
 }
 
@@ -360,6 +395,7 @@ impl Poster {
         Err(Failure {
             details: format!("HTTP {status}{moved}{colon}{text}"),
             refused: status.is_client_error() && !later,
+            too_large: status == StatusCode::PAYLOAD_TOO_LARGE,
             wait,
         })
     }

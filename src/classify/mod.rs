@@ -9,6 +9,7 @@
 mod automaton;
 mod builtin;
 mod cache;
+pub mod cause;
 mod codes;
 mod compile;
 pub mod explain;

@@ -15,6 +15,9 @@ pub struct Args {
     /// Relative paths in it are taken from here [default: the current folder]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
+    /// Show the suppression rules in force, with what nobody wrote
+    #[arg(long)]
+    rules: bool,
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -24,7 +27,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, super::Failure> {
     let loaded = crate::node::load(&args.file, args.root.as_deref());
     let good = loaded.config.is_some();
     if args.json {
-        say!("{}", serde_json::json!({ "ok": good, "diagnostics": loaded.diagnostics }))?;
+        let rules = loaded.config.as_ref().map(|config| config.auto_suppression.to_string());
+        let rules: Option<Vec<&str>> = rules.as_ref().map(|rules| rules.lines().collect());
+        say!("{}", serde_json::json!({ "ok": good, "diagnostics": loaded.diagnostics, "autoSuppression": rules }))?;
     } else {
         for diagnostic in &loaded.diagnostics {
             eprint!("{}", diagnostic.render());
@@ -35,7 +40,15 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, super::Failure> {
         };
         let counts = format!("{}, {}", count(Severity::Error, "error"), count(Severity::Warning, "warning"));
         match good {
-            true => say!("{}: good ({counts})", args.file.display())?,
+            true => {
+                say!("{}: good ({counts})", args.file.display())?;
+                // What nobody writes is in force too, so it is shown.
+                if let Some(config) = loaded.config.as_ref().filter(|_| args.rules) {
+                    say!("<auto-suppression>")?;
+                    config.auto_suppression.to_string().lines().try_for_each(|line| say!("    {line}"))?;
+                    say!("</auto-suppression>")?;
+                }
+            }
             false => eprintln!("{}: {counts}; the server would not start with it", args.file.display()),
         }
     }

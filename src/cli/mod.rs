@@ -19,6 +19,8 @@ mod completions;
 pub mod demo;
 mod digest;
 mod find;
+mod forget;
+mod http_password;
 mod patterns;
 mod peer;
 mod queue;
@@ -32,6 +34,8 @@ mod stats;
 mod status;
 mod store;
 mod suppress;
+mod suppress_simulate;
+mod suppress_undo;
 mod why;
 
 use std::ffi::OsString;
@@ -65,16 +69,20 @@ enum Command {
     Status(status::Args),
     /// Send a campaign: recipients from a CSV, a template, a summary
     Send(send::Args),
-    /// List, add, remove and check suppressed addresses
+    /// The suppression list: look, change, import, export
     Suppress(suppress::Args),
+    /// Delete everything about a person but a hash that goes on suppressing
+    Forget(forget::Args),
     /// Verify or repair a store
     Store(store::Args),
-    /// Mode of queues by hand; disabled source addresses
+    /// Mode of queues by hand; disabled source addresses; pause and resume jobs
     Queue(queue::Args),
     /// End the accounting files in use and begin others
     Rotate(rotate::Args),
     /// Print what privacy-policy replaces a local part with
     Digest(digest::Args),
+    /// Hash a password for http-mgmt-password-hash
+    HttpPassword(http_password::Args),
     /// Classify SMTP replies: one a line on standard input, JSON lines out
     Classify(classify::Args),
     /// Pattern files: check, explain, measure on history, find what they miss, apply
@@ -110,10 +118,12 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Send(args) => send::run(args),
         Command::Suppress(args) => suppress::run(&args),
+        Command::Forget(args) => forget::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Queue(args) => queue::run(&args),
         Command::Rotate(args) => rotate::run(&args),
         Command::Digest(args) => digest::run(&args),
+        Command::HttpPassword(args) => http_password::run(&args),
         Command::Classify(args) => classify::run(&args),
         Command::Patterns(args) => patterns::run(args),
         Command::Report(args) => report::run(&args),
@@ -220,6 +230,22 @@ impl ServerArgs {
             format!("no server answers at {}: {e}; is it running, and with this configuration?", socket.display())
         })?;
         Ok(Ok(answer))
+    }
+
+    /// Tells the running server to do something, and prints its answer: its words, or with `json` an object.
+    fn tell(&self, command: &manage::Command, json: bool) -> Result<ExitCode, Failure> {
+        match self.ask(command)? {
+            Ok(Answer::Success { message, .. }) if json => {
+                say!("{}", serde_json::json!({ "status": "success", "message": message }))?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Ok(Answer::Success { message, .. }) => {
+                say!("{message}")?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Ok(Answer::Error { message }) => Err(message.into()),
+            Err(code) => Ok(code),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::{Failure, ServerArgs};
-use crate::manage::{Answer, Command};
+use crate::manage::Command;
 
 /// Arguments of `carom rotate`.
 #[derive(Debug, clap::Args)]
@@ -31,16 +31,5 @@ enum What {
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let What::Acct { file } = &args.what;
-    match args.server.ask(&Command::RotateAcct { file: file.clone() })? {
-        Ok(Answer::Success { message, .. }) if args.json => {
-            say!("{}", serde_json::json!({ "status": "success", "message": message }))?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Ok(Answer::Success { message, .. }) => {
-            say!("{message}")?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Ok(Answer::Error { message }) => Err(message.into()),
-        Err(code) => Ok(code),
-    }
+    args.server.tell(&Command::RotateAcct { file: file.clone() }, args.json)
 }

@@ -76,6 +76,9 @@ fn text(status: &Value) -> String {
         line("  ON HOLD", format!("{} recipients ({why})", show("/onHoldRecipients")));
     }
     line("reports", report_line(status));
+    if let Some(text) = unsubscribe_line(status) {
+        line("unsubscribing", text);
+    }
     if status.pointer("/reportQuarantine/mails").and_then(Value::as_u64).unwrap_or(0) > 0 {
         let oldest = show("/reportQuarantine/oldest");
         let (mails, evicted) = (show("/reportQuarantine/mails"), show("/reportQuarantine/evicted"));
@@ -84,6 +87,10 @@ fn text(status: &Value) -> String {
         line("  QUARANTINE", format!("{mails} mails not understood ({bytes} of {limit}) since {oldest}{evicted}"));
     }
     line("suppressed", format!("{} addresses", show("/suppressedAddresses")));
+    for breaker in status.pointer("/suppressionBreaker").and_then(Value::as_array).into_iter().flatten() {
+        let of = |name: &str| breaker.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
+        line("  BREAKER", format!("{} has tripped at {}: carom suppress breaker list", of("name"), of("since")));
+    }
     line(
         "store",
         format!(
@@ -103,6 +110,11 @@ fn text(status: &Value) -> String {
             "NEW REPLIES",
             format!("{} alarms; the last {} at {}: {}", alarms.len(), of("time"), of("provider"), of("template")),
         );
+    }
+    let paused = rows("pausedJobs");
+    if !paused.is_empty() {
+        let recipients: u64 = paused.iter().filter_map(|j| j.get("recipients").and_then(Value::as_u64)).sum();
+        line("PAUSED", format!("{} jobs with {recipients} recipients", paused.len()));
     }
     let end = status.pointer("/ledger/end").and_then(Value::as_u64).unwrap_or(0);
     line("ledger", format!("events {} to {}", show("/ledger/first"), end.saturating_sub(1)));
@@ -132,6 +144,15 @@ fn text(status: &Value) -> String {
         };
         let _ = writeln!(out, "\n{title}");
         let _ = writeln!(out, "{}", table(&steered.into_iter().flat_map(lines_of).collect::<Vec<_>>(), STEERED));
+    }
+    for (title, rows, columns) in [
+        ("paused jobs (`carom queue resume-job JOB` lets one go on)", paused, PAUSED),
+        ("jobs that have passed a limit of their <job-guard>", rows("jobAlarms"), JOB_ALARMS),
+    ] {
+        if !rows.is_empty() {
+            let _ = writeln!(out, "\n{title}");
+            let _ = writeln!(out, "{}", table(&rows, columns));
+        }
     }
     if !alarms.is_empty() {
         let rows: Vec<Value> = alarms.into_iter().map(rule_alone).collect();
@@ -166,6 +187,25 @@ fn with_progress(mut file: Value) -> Value {
         .and_then(Value::as_array)
         .map_or(Value::Null, |names| names.iter().map(shown).collect::<Vec<_>>().join(", ").into());
     file
+}
+
+/// Who has left a list since the start; `None` when nobody has asked.
+fn unsubscribe_line(status: &Value) -> Option<String> {
+    let n = |path: &str| status.pointer(path).and_then(Value::as_u64).unwrap_or(0);
+    let of = |name: &str| n(&format!("/unsubscribe/{name}"));
+    let mails = n("/reports/unsubscribeProcessed");
+    let asked = ["pages", "unsubscribed", "unknownLinks", "overRate", "failed"].iter().any(|name| of(name) > 0);
+    let mut text = format!(
+        "{} by link, {mails} mails; {} pages shown, {} requests without a link of ours, {} over the rate",
+        of("unsubscribed"),
+        of("pages"),
+        of("unknownLinks"),
+        of("overRate"),
+    );
+    if of("failed") > 0 {
+        text.push_str(&format!("; {} COULD NOT BE RECORDED, the log says why", of("failed")));
+    }
+    (asked || mails > 0).then_some(text)
 }
 
 /// Of the proposed rule the examples are left out.
@@ -229,10 +269,14 @@ const ALARMS: Columns = &[
 ];
 const STEERED: Columns =
     &[("queue", "queue"), ("what", "what"), ("since", "since"), ("until", "until"), ("why", "pattern and reply")];
+const PAUSED: Columns =
+    &[("job", "job"), ("recipients", "recipients"), ("since", "since"), ("by", "by"), ("reason", "reason")];
+const JOB_ALARMS: Columns = &[("job", "job"), ("time", "time"), ("reason", "why")];
 const QUEUES: Columns = &[
     ("queue", "queue"),
     ("ready", "ready"),
     ("held", "held back"),
+    ("paused", "paused"),
     ("onHold", "on hold"),
     ("connections", "connections"),
     ("mode", "mode"),
@@ -285,6 +329,7 @@ mod tests {
             "tables": "I/O error",
             "configuration": { "waitingForRestart": ["spool"], "refused": "10:00: c:1: x", "patternsGivenUp": 3 },
             "store": { "journalBytes": 3_145_728 },
+            "pausedJobs": [{ "job": "spring", "recipients": 40, "by": "job-guard", "reason": "11 of 101 mails" }],
             "steeredQueueCount": 1,
             "steeredQueues": [{
                 "queue": "b.example/v", "mode": "backoff", "since": "10:05", "why": "/etc/c:7: 421 slow",
@@ -310,6 +355,8 @@ mod tests {
             "L, M",
             "reading, 25 %",
             "it can't be read: gone",
+            "1 jobs with 40 recipients",
+            "11 of 101 mails",
             "/etc/c:7: 421 slow",
             "without 192.0.2.1",
             "for good",

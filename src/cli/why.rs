@@ -15,7 +15,7 @@ use crate::config::{AcctFormat, Config};
 use crate::event::fields::FIELDS;
 use crate::event::{Category, EventId, Time};
 use crate::history::{Input, Report, Scan, expand, times};
-use crate::manage::Command;
+use crate::manage::{Command, SuppressionCommand};
 
 /// Arguments of `carom why`.
 #[derive(Debug, clap::Args)]
@@ -169,7 +169,10 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let (mut suppression, mut queued) = (Vec::new(), Vec::new());
     if let Some(peer) = &mut peer {
         for address in &addresses {
-            suppression.push(peer.data(Command::SuppressCheck { address: address.clone() })?);
+            let (subjects, mail) = (vec![address.clone()], Default::default());
+            let check = SuppressionCommand::Check { subjects, mail, hashed: false };
+            let data = peer.data(Command::Suppression(check))?;
+            suppression.extend(data.pointer("/results/0").cloned());
         }
         queued = still_queued(peer, &known)?;
     }

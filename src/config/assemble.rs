@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::auto_suppression::AutoSuppression;
 use super::check::{self, Found};
 use super::diagnose::Severity;
 use super::directives::Setting;
@@ -16,6 +17,7 @@ use super::model::*;
 use super::resolve::Draft;
 use super::tree::Reading;
 use super::values;
+use crate::event::AddressKey;
 
 /// Where the store is when nothing is said.
 pub const DEFAULT_SPOOL: &str = "/var/spool/carom";
@@ -40,6 +42,7 @@ impl Draft {
         let (spool, min_free_space) = self.spool(reading, &global, lines);
         let mut listeners: Vec<(Listener, Span)> = global.listeners.clone();
         listeners.append(&mut self.listeners);
+        guard_http(reading, &global.http, lines);
         let found = Found {
             listeners: &listeners,
             virtual_mtas: &self.virtual_mtas,
@@ -48,6 +51,7 @@ impl Draft {
             prefixes: &self.prefixes,
             processors: &self.processors,
             token: &self.token,
+            unsubscribe_listeners: &self.unsubscribe_listeners,
             acct_files: &self.acct_files,
             references: &self.references,
             pattern_lists: &self.pattern_lists,
@@ -63,6 +67,13 @@ impl Draft {
         let mut patterns = self.patterns;
         patterns.extend(global.pattern_files.into_iter().map(PatternSource::File));
         let acct_files: Vec<AcctFile> = self.acct_files.into_iter().map(|(f, _)| f).collect();
+        let sources = self.prefixes.values().chain(self.named.values());
+        let unsubscribe_addresses = sources.filter_map(|(overlay, _)| {
+            let mut source = Source::default();
+            overlay.apply(&mut source);
+            source.list_unsubscribe.mailto.as_deref().map(AddressKey::of)
+        });
+        let unsubscribe_addresses = unsubscribe_addresses.collect();
         let prefixes = self.prefixes.into_iter().map(|((length, ip), (overlay, _))| (ip, length, overlay)).collect();
         let named = self.named.into_iter().map(|(name, (overlay, _))| (name, overlay)).collect();
         let mut listeners: Vec<Listener> = listeners.into_iter().map(|(l, _)| l).collect();
@@ -70,6 +81,10 @@ impl Draft {
             let address = SocketAddr::from(([0, 0, 0, 0], 25));
             listeners.push(Listener { address, source: None, tls_certificate: None });
         }
+        let auto_suppression = match self.auto_suppression {
+            Some((block, span)) => block.finish(reading, span, &|name| patterns.iter().any(|p| p.may_give(name))),
+            None => AutoSuppression::default(),
+        };
         let [bounce, feedback] = self.processors;
         Config {
             file,
@@ -101,12 +116,21 @@ impl Draft {
             bounce_processor: bounce.map(|(p, _)| p),
             feedback_loop_processor: feedback.map(|(p, _)| p),
             return_path_token: self.token.map(|(t, _)| t),
+            job_guards: self.job_guards,
+            unsubscribe_listeners: self.unsubscribe_listeners.into_iter().map(|(l, _)| l).collect(),
+            unsubscribe_addresses,
             ledger_retention_bytes: global.ledger_retention_bytes,
             ledger_retention: global.ledger_retention,
             send_index_retention: global.send_index_retention,
             send_index_max: global.send_index_max,
             report_quarantine_size: global.report_quarantine_size,
+            alarm_to: global.alarm_to,
+            alarm_command: global.alarm_command,
             novelty_alarm: global.novelty_alarm,
+            auto_suppression,
+            suppression_hashed: global.suppression_hashed,
+            suppression_hash_key: global.suppression_hash_key,
+            http: global.http,
         }
     }
 
@@ -165,6 +189,22 @@ impl Draft {
         });
         let pools = pools.collect();
         (virtual_mtas, pools)
+    }
+}
+
+/// Nobody gets in over the network without saying who they are, except to look.
+fn guard_http(reading: &mut Reading<'_>, http: &HttpMgmt, lines: &[Setting<Global>]) {
+    let first = |name: &str| lines.iter().find(|s| s.name == name).map(|s| s.span);
+    let open = http.access.iter().position(|(ip, _, a)| !ip.is_loopback() && *a > HttpAccess::Monitor);
+    if let Some(at) = open.filter(|_| http.port != 0 && !http.has_credentials()) {
+        let line = lines.iter().filter(|s| s.name == "http-access").nth(at).map(|s| s.span).unwrap_or_default();
+        let help =
+            "add http-mgmt-password, http-mgmt-password-hash or http-api-key, or let other machines only monitor";
+        reading.error(line, "http-access lets other machines change things without a password", help);
+    }
+    if let Some(line) = first("http-mgmt-port").filter(|_| http.port != 0 && http.access.is_empty()) {
+        let help = "add http-access 127.0.0.1 admin, for one";
+        reading.warning(line, "http-mgmt-port without http-access lets nobody in", help);
     }
 }
 

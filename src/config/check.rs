@@ -1,7 +1,7 @@
 //! What can only be checked when everything has been read: names that refer to each other, and what is dangerous.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::diagnose::nearest;
 use super::directives::Reference;
@@ -13,6 +13,7 @@ use super::model::{
     AcctFile, AcctFormat, Listener, NamedAddressList, PatternSource, Processor, ReturnPathToken, Source,
 };
 use super::tree::Reading;
+use super::unsubscribe::{AddListUnsubscribe, UnsubscribeListener};
 use super::values::{covers, in_prefix};
 
 type Named<T> = BTreeMap<String, (String, T, Span)>;
@@ -26,6 +27,7 @@ pub(super) struct Found<'a> {
     pub prefixes: &'a BTreeMap<(u8, IpAddr), (Overlay, Span)>,
     pub processors: &'a [Option<(Processor, Span)>; 2],
     pub token: &'a Option<(ReturnPathToken, Span)>,
+    pub unsubscribe_listeners: &'a [(UnsubscribeListener, Span)],
     pub acct_files: &'a [(AcctFile, Span)],
     pub references: &'a [Reference],
     pub pattern_lists: &'a Named<Vec<PatternSource>>,
@@ -46,6 +48,7 @@ pub(super) fn check(reading: &mut Reading<'_>, found: &Found<'_>) {
     open_relay(reading, found);
     required_logins(reading, found);
     token(reading, found);
+    unsubscribe(reading, found);
     acct_files(reading, found);
 }
 
@@ -184,13 +187,7 @@ pub(super) fn pool_of(
 fn listeners(reading: &mut Reading<'_>, found: &Found<'_>) {
     for (i, (listener, span)) in found.listeners.iter().enumerate() {
         let address = listener.address;
-        let clash = found.listeners[..i].iter().find(|(other, _)| {
-            let other = other.address;
-            let same_ip = other.ip() == address.ip()
-                || (other.ip().is_ipv4() == address.ip().is_ipv4()
-                    && (other.ip().is_unspecified() || address.ip().is_unspecified()));
-            same_ip && other.port() == address.port() && address.port() != 0
-        });
+        let clash = found.listeners[..i].iter().find(|(other, _)| same_socket(other.address, address));
         if let Some((other, first)) = clash {
             let message = format!("{address} is taken by the listener on {}", other.address);
             reading.error(*span, message, format!("the other one is at {}", reading.place(*first)));
@@ -271,12 +268,101 @@ fn required_logins(reading: &mut Reading<'_>, found: &Found<'_>) {
 
 fn token(reading: &mut Reading<'_>, found: &Found<'_>) {
     let Some((token, span)) = found.token else { return };
+    if token.domain.is_none() && token.header.is_none() && unsubscribing(found).next().is_none() {
+        let help = "write domain D inside the block; for unsubscribe links alone: add-list-unsubscribe in a <source>";
+        reading.error(*span, "<return-path-token> has neither a domain nor a header", help);
+    }
     let Some(domain) = &token.domain else { return };
     if !found.processors.iter().flatten().any(|(p, _)| p.list.has_domain(domain)) {
         let message = format!("no processor takes the reports that come back to {domain}; they will be refused");
         let help = format!("write domain {domain} into the <address-list> of <bounce-processor>");
         reading.warning(*span, message, help);
     }
+}
+
+/// Each `<source>` that adds unsubscribe links, as far as its own block and those that hold for everybody say; and the
+/// place where it says so.
+fn unsubscribing<'f>(found: &'f Found<'_>) -> impl Iterator<Item = (Source, Span)> + 'f {
+    let wider = |length: u8, ip: Option<IpAddr>| {
+        let covered = move |((l, p), _): &(&(u8, IpAddr), &(Overlay, Span))| match ip {
+            Some(ip) => *l <= length && covers(*p, *l, ip),
+            None => *l == 0,
+        };
+        found.prefixes.iter().filter(covered).map(|(_, (overlay, _))| overlay)
+    };
+    let merged = move |length, ip, own: &'f (Overlay, Span)| {
+        let mut source = Source::default();
+        wider(length, ip).chain([&own.0]).for_each(|overlay| overlay.apply(&mut source));
+        let line = own.0.settings.iter().rfind(|s| s.name == "add-list-unsubscribe");
+        let adds = line.is_some() && source.list_unsubscribe.add != AddListUnsubscribe::No;
+        adds.then(|| (source, line.map_or(own.1, |s| s.span)))
+    };
+    let by_prefix = found.prefixes.iter().filter_map(move |((length, ip), own)| merged(*length, Some(*ip), own));
+    by_prefix.chain(found.named.values().filter_map(move |own| merged(0, None, own)))
+}
+
+fn unsubscribe(reading: &mut Reading<'_>, found: &Found<'_>) {
+    let settings = || found.prefixes.values().chain(found.named.values()).flat_map(|(o, _)| &o.settings);
+    // A named source may be put over one that says it.
+    let said = |name: &str| settings().any(|s| s.name == name);
+    for (source, span) in unsubscribing(found) {
+        let help =
+            "write list-unsubscribe-url https://..., list-unsubscribe-mailto ADDRESS, or both, into the <source>";
+        if source.list_unsubscribe.url.is_none() && !said("list-unsubscribe-url") {
+            if source.list_unsubscribe.mailto.is_none() && !said("list-unsubscribe-mailto") {
+                reading.error(span, "nothing says where people unsubscribe", help);
+            } else {
+                let message =
+                    "without a link there is no one-click unsubscribe (RFC 8058), which large providers ask for";
+                reading.warning(span, message, "write list-unsubscribe-url https://... as well");
+            }
+        }
+        if found.token.is_none() {
+            let help = "write <return-path-token>, key ID SECRET and </return-path-token>";
+            reading.error(span, "there is no key to sign unsubscribe links with", help);
+        }
+    }
+    let link = settings().find(|s| s.name == "list-unsubscribe-url");
+    if let Some(link) = link.filter(|_| found.unsubscribe_listeners.is_empty()) {
+        let message = "no <unsubscribe-listener> of this server answers under the link";
+        reading.warning(link.span, message, "write <unsubscribe-listener ADDRESS:PORT>, unless another server answers");
+    }
+    for (i, (listener, span)) in found.unsubscribe_listeners.iter().enumerate() {
+        let address = listener.address;
+        let mail = found.listeners.iter().map(|(l, span)| (l.address, span));
+        let others = found.unsubscribe_listeners[..i].iter().map(|(l, span)| (l.address, span));
+        if let Some((_, first)) = mail.chain(others).find(|(other, _)| same_socket(*other, address)) {
+            let help = format!("the other one is at {}", reading.place(*first));
+            reading.error(*span, format!("{address} is taken by another listener"), help);
+        }
+        if listener.plain && !address.ip().is_loopback() && listener.trusted_proxies.is_empty() {
+            let message = "plain yes without a trusted-proxy: all who come through a proxy count as one address";
+            reading.warning(*span, message, "write trusted-proxy CIDR, or tls-certificate FILE when there is no proxy");
+        }
+        let certificate = listener.tls_certificate.is_some() || found.global.tls_certificate.is_some();
+        if !listener.speaks_plain() && !certificate {
+            let message =
+                "there is no certificate: a self-signed one is shown, which browsers and mail providers refuse";
+            reading.warning(*span, message, "write tls-certificate FILE, or plain yes behind a proxy that has one");
+        }
+        if listener.plain && listener.tls_certificate.is_some() {
+            reading.warning(
+                *span,
+                "tls-certificate has no effect on a listener with plain yes",
+                "take one of them out",
+            );
+        }
+        if found.token.is_none() {
+            let message = "there is no <return-path-token> with a key, so that no link is known here";
+            reading.warning(*span, message, "write <return-path-token>, key ID SECRET and </return-path-token>");
+        }
+    }
+}
+
+fn same_socket(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_ip = one.ip() == other.ip()
+        || (one.ip().is_ipv4() == other.ip().is_ipv4() && (one.ip().is_unspecified() || other.ip().is_unspecified()));
+    same_ip && one.port() == other.port() && one.port() != 0
 }
 
 fn acct_files(reading: &mut Reading<'_>, found: &Found<'_>) {

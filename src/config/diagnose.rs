@@ -247,11 +247,12 @@ const SECRETS: &[&str] = &[
     "admin-password",
     "http-mgmt-password",
     "http-mgmt-password-hash",
+    "suppression-hash-key",
     "privacy-policy",
 ];
 
 /// Directives that take a file and then a secret.
-const FILE_AND_SECRET: &[&str] = &["smtp-server-tls-certificate", "tls-certificate"];
+const FILE_AND_SECRET: &[&str] = &["smtp-server-tls-certificate", "tls-certificate", "http-tls-certificate"];
 
 /// Of webhooks and brokers: too near to ordinary words for any but the name itself to count.
 const SECRETS_BY_NAME: &[&str] = &["secret", "token", "header"];

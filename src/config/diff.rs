@@ -47,13 +47,28 @@ fn changes(old: &Config, new: &Config) -> impl Iterator<Item = (&'static str, bo
         ("<bounce-processor>", old.bounce_processor != new.bounce_processor),
         ("<feedback-loop-processor>", old.feedback_loop_processor != new.feedback_loop_processor),
         ("<return-path-token>", old.return_path_token != new.return_path_token),
+        ("<job-guard>", old.job_guards != new.job_guards),
+        ("<unsubscribe-listener>", old.unsubscribe_listeners != new.unsubscribe_listeners),
         ("ledger-retention", {
             (old.ledger_retention, old.ledger_retention_bytes) != (new.ledger_retention, new.ledger_retention_bytes)
         }),
         ("send-index-retention", old.send_index_retention != new.send_index_retention),
         ("send-index-max", old.send_index_max != new.send_index_max),
         ("report-quarantine-size", old.report_quarantine_size != new.report_quarantine_size),
+        ("alarm-to", old.alarm_to != new.alarm_to),
+        ("alarm-command", old.alarm_command != new.alarm_command),
         ("novelty-alarm", old.novelty_alarm != new.novelty_alarm),
+        ("<auto-suppression>", old.auto_suppression != new.auto_suppression),
+        ("suppression-storage", old.suppression_hashed != new.suppression_hashed),
+        ("suppression-hash-key", old.suppression_hash_key != new.suppression_hash_key),
+        ("http-mgmt-port", old.http.port != new.http.port),
+        ("http-mgmt-address", old.http.listen() != new.http.listen() && old.http.port == new.http.port),
+        ("http-access", old.http.access != new.http.access),
+        ("http-mgmt-password", {
+            (&old.http.password, &old.http.password_hash) != (&new.http.password, &new.http.password_hash)
+        }),
+        ("http-api-key", old.http.api_keys != new.http.api_keys),
+        ("http-tls-certificate", old.http.tls_certificate != new.http.tls_certificate),
         ("command-socket", old.command_socket != new.command_socket),
     ];
     let rows = all();
@@ -61,7 +76,13 @@ fn changes(old: &Config, new: &Config) -> impl Iterator<Item = (&'static str, bo
     // The index that knows a returned mail by its Message-ID is kept only while there is a processor to ask it.
     let reads_reports = |c: &Config| c.bounce_processor.is_some() || c.feedback_loop_processor.is_some();
     let first_processor = reads_reports(new) && !reads_reports(old);
+    let sockets =
+        |c: &Config| -> Vec<_> { c.unsubscribe_listeners.iter().map(|l| (l.address, l.speaks_plain())).collect() };
+    let other_sockets = sockets(new) != sockets(old);
     changes.into_iter().filter(|(_, changed)| *changed).map(move |(name, _)| {
-        (name, restart(name) || first_processor && matches!(name, "<bounce-processor>" | "<feedback-loop-processor>"))
+        let restart = restart(name)
+            || first_processor && matches!(name, "<bounce-processor>" | "<feedback-loop-processor>")
+            || other_sockets && name == "<unsubscribe-listener>";
+        (name, restart)
     })
 }

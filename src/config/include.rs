@@ -63,7 +63,7 @@ fn names_in(dir: &Path, pattern: &str) -> Vec<PathBuf> {
 }
 
 /// Whether `name` fits `pattern`, where `*` is any text and `?` any one byte. Runs in the product of their lengths.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
+pub(super) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n, mut star) = (0, 0, None);
     while n < name.len() {
         match pattern.get(p) {

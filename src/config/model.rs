@@ -3,7 +3,7 @@
 //! Names are the directives' own (reference/directives.md), with underscores. A value stands here only when the
 //! program obeys it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,11 +11,14 @@ use std::time::Duration;
 
 use super::acct::{HeaderToField, OnLag, Privacy, QueuePattern};
 use super::address_list::{AddressList, Entries};
+use super::auto_suppression::AutoSuppression;
 use super::body_pattern::BodyPattern;
 pub use super::inherit::Domains;
 use super::inherit::Overlay;
-use super::push::Push;
-use crate::event::{Address, Kind, Kinds, ScopeKinds, TokenKey};
+use super::job_guard::JobGuard;
+use super::push::{Push, Secret};
+use super::unsubscribe::{ListUnsubscribe, UnsubscribeListener};
+use crate::event::{Address, AddressKey, Kind, Kinds, ScopeKinds, TokenKey};
 
 /// A whole configuration.
 #[derive(Debug, Clone)]
@@ -75,6 +78,12 @@ pub struct Config {
     pub feedback_loop_processor: Option<Processor>,
     /// Signed return paths: `<return-path-token>`.
     pub return_path_token: Option<ReturnPathToken>,
+    /// `<job-guard>`s in file order; [`Config::job_guard`] finds the one that holds.
+    pub job_guards: Vec<JobGuard>,
+    /// `<unsubscribe-listener>`s.
+    pub unsubscribe_listeners: Vec<UnsubscribeListener>,
+    /// The `list-unsubscribe-mailto` of every `<source>`: mail to these is for us.
+    pub unsubscribe_addresses: BTreeSet<AddressKey>,
     /// Headers to keep with each event: the union of what acct-files ask for, lower-cased.
     pub kept_headers: Vec<String>,
     /// `ledger-retention SIZE` and `ledger-retention TIME`.
@@ -87,10 +96,76 @@ pub struct Config {
     pub send_index_max: u64,
     /// `report-quarantine-size`: bytes of reports that nobody understood.
     pub report_quarantine_size: u64,
+    /// `alarm-to`: who gets a mail about an alarm; without it `postmaster`.
+    pub alarm_to: Vec<String>,
+    /// `alarm-command`: a program that gets each alarm as JSON on its standard input.
+    pub alarm_command: Option<PathBuf>,
     /// `novelty-alarm-...`.
     pub novelty_alarm: NoveltyAlarm,
+    /// `<auto-suppression>`; the defaults where there is none.
+    pub auto_suppression: AutoSuppression,
+    /// `suppression-storage hashed`: of the suppression list only hashes are kept.
+    pub suppression_hashed: bool,
+    /// `suppression-hash-key`: the hashes are made with it.
+    pub suppression_hash_key: Option<Secret>,
+    /// `http-...`: the management API.
+    pub http: HttpMgmt,
     /// `command-socket FILE`: where `carom reload` and `carom suppress` reach the running server.
     pub command_socket: PathBuf,
+}
+
+/// The management API over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HttpMgmt {
+    /// `http-mgmt-port`; 0 is off.
+    pub port: u16,
+    /// `http-mgmt-address`; without it all addresses when [`HttpMgmt::access`] lets other machines in, else loopback.
+    pub address: Option<IpAddr>,
+    /// `http-access` in file order; the first that matches holds, no match is [`HttpAccess::None`].
+    pub access: Vec<(IpAddr, u8, HttpAccess)>,
+    /// `http-mgmt-password`.
+    pub password: Option<Secret>,
+    /// `http-mgmt-password-hash`: `pbkdf2-sha256:ROUNDS:SALT:HASH`.
+    pub password_hash: Option<Secret>,
+    /// `http-api-key`s.
+    pub api_keys: Vec<Secret>,
+    /// `http-tls-certificate`; without it a self-signed one is made.
+    pub tls_certificate: Option<PathBuf>,
+}
+
+impl HttpMgmt {
+    /// Where to listen; `None` when it is off.
+    pub fn listen(&self) -> Option<SocketAddr> {
+        let others = self.access.iter().any(|(ip, _, access)| !ip.is_loopback() && *access > HttpAccess::None);
+        let any = if others { IpAddr::from([0, 0, 0, 0]) } else { IpAddr::from([127, 0, 0, 1]) };
+        (self.port != 0).then(|| SocketAddr::new(self.address.unwrap_or(any), self.port))
+    }
+
+    /// What somebody at this address may do, if nothing else is in the way.
+    pub fn access(&self, ip: IpAddr) -> HttpAccess {
+        let ip = ip.to_canonical();
+        let found = self.access.iter().find(|(network, length, _)| super::values::in_prefix(ip, *network, *length));
+        found.map_or(HttpAccess::None, |(_, _, access)| *access)
+    }
+
+    /// Whether one has to prove who one is.
+    pub fn has_credentials(&self) -> bool {
+        self.password.is_some() || self.password_hash.is_some() || !self.api_keys.is_empty()
+    }
+}
+
+/// What one may do over HTTP; each includes those before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum HttpAccess {
+    /// Nothing.
+    #[default]
+    None,
+    /// Look.
+    Monitor,
+    /// Change what can be changed back.
+    Operator,
+    /// Everything.
+    Admin,
 }
 
 /// When and how the operator hears of replies in words never seen before.
@@ -100,7 +175,7 @@ pub struct NoveltyAlarm {
     pub count: u32,
     /// `novelty-alarm-within`: in this time.
     pub within: Duration,
-    /// `novelty-alarm-to`: who gets a mail; without it `postmaster`.
+    /// `novelty-alarm-to`: who gets a mail; without it `alarm-to`, then `postmaster`.
     pub to: Vec<String>,
     /// `novelty-alarm-command`: a program that gets the alarm as JSON on its standard input.
     pub command: Option<PathBuf>,
@@ -207,6 +282,8 @@ pub struct Source {
     pub log_connections: bool,
     /// `log-commands`: log the SMTP dialogue.
     pub log_commands: bool,
+    /// `add-list-unsubscribe` and what belongs to it.
+    pub list_unsubscribe: ListUnsubscribe,
 }
 
 impl Default for Source {
@@ -247,6 +324,7 @@ impl Default for Source {
             smtp_data_timeout: Duration::from_secs(600),
             log_connections: false,
             log_commands: false,
+            list_unsubscribe: ListUnsubscribe::default(),
         }
     }
 }
@@ -654,6 +732,18 @@ impl PatternSource {
     /// A pattern file that includes no other.
     pub fn file(file: impl Into<PathBuf>, text: impl Into<String>) -> PatternSource {
         PatternSource::File(PatternFile { file: file.into(), text: text.into(), ..PatternFile::default() })
+    }
+
+    /// Whether a rule of it may give this category; a word of that spelling in a file is taken for one.
+    pub fn may_give(&self, name: &str) -> bool {
+        let speaks_of =
+            |text: &str| text.split_whitespace().any(|word| word.trim_end_matches(';').eq_ignore_ascii_case(name));
+        match self {
+            PatternSource::Inline { category, .. } => category.eq_ignore_ascii_case(name),
+            PatternSource::File(file) => {
+                speaks_of(&file.text) || file.included.values().flatten().any(|(_, text)| speaks_of(text))
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! end, whether the result may be used.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
 
 use super::address_list::AddressList;
@@ -14,18 +14,23 @@ use super::diagnose::nearest;
 use super::dialect;
 use super::directives::acct_file::{ACCT_FILE, with_defaults};
 use super::directives::address_list::{ADDRESS_LIST, AddressListBlock, SUPPRESSION_LIST};
+use super::directives::auto_suppression::{AUTO_SUPPRESSION, AutoSuppressionBlock};
 use super::directives::domain::DOMAIN;
 use super::directives::global::{GLOBAL, Global, LISTENER, SPOOL, SpoolBlock};
+use super::directives::job_guard::JOB_GUARD;
 use super::directives::push::{NATS, WEBHOOK};
 use super::directives::report::{EMAIL_PATTERNS, PROCESSOR, PatternsBlock, TOKEN, TokenBlock};
 use super::directives::source::{SOURCE, USER};
+use super::directives::unsubscribe::UNSUBSCRIBE_LISTENER;
 use super::directives::virtual_mta::{POOL, PoolBlock, VIRTUAL_MTA, VirtualMtaBlock};
 use super::directives::{Directive, Reference, Scope, Setting, find};
 use super::inherit::{Domains, Layers, Overlay};
+use super::job_guard::JobGuard;
 use super::lexer::{Line, Span};
 use super::model::*;
 use super::names::{expect_place, no_blocks, not_obeyed, note_repetition, sort_apart};
 use super::tree::{Block, Node, Reading};
+use super::unsubscribe::UnsubscribeListener;
 use super::values::ValueError;
 use super::{pattern_file, push, values};
 use crate::event::TokenKey;
@@ -102,6 +107,7 @@ pub fn resolve(reading: &mut Reading<'_>, file: PathBuf, nodes: &[Node]) -> Conf
 pub(super) struct Draft {
     pub(super) spools: Vec<(PathBuf, SpoolBlock, Span)>,
     pub(super) listeners: Vec<(Listener, Span)>,
+    pub(super) unsubscribe_listeners: Vec<(UnsubscribeListener, Span)>,
     pub(super) prefixes: BTreeMap<(u8, IpAddr), (Overlay, Span)>,
     pub(super) named: BTreeMap<String, (Overlay, Span)>,
     pub(super) users: BTreeMap<String, User>,
@@ -112,6 +118,7 @@ pub(super) struct Draft {
     pub(super) patterns: Vec<PatternSource>,
     pub(super) processors: [Option<(Processor, Span)>; 2],
     pub(super) token: Option<(ReturnPathToken, Span)>,
+    pub(super) job_guards: Vec<JobGuard>,
     pub(super) references: Vec<Reference>,
     /// `<smtp-pattern-list>`s by lower-cased name: the name as written, the entries, the place.
     pub(super) pattern_lists: BTreeMap<String, (String, Vec<PatternSource>, Span)>,
@@ -121,6 +128,7 @@ pub(super) struct Draft {
     pub(super) address_lists: BTreeMap<String, (NamedAddressList, Span)>,
     pub(super) address_list_references: Vec<(String, Span)>,
     pub(super) retry_patterns: Vec<RetryPattern>,
+    pub(super) auto_suppression: Option<(AutoSuppressionBlock, Span)>,
     /// Where each `<domain>` pattern was first written in each scope, for the warning about repetitions.
     pub(super) seen: BTreeMap<(String, String), Span>,
 }
@@ -242,6 +250,17 @@ impl Draft {
             "bounce-processor" => self.processor(reading, 0, block),
             "feedback-loop-processor" => self.processor(reading, 1, block),
             "return-path-token" => self.token(reading, block),
+            "job-guard" => {
+                let guard = self.simple(reading, Scope::JobGuard, JOB_GUARD, block);
+                self.job_guards.push(JobGuard { pattern: argument, ..guard });
+            }
+            "unsubscribe-listener" => self.unsubscribe_listener(reading, &argument, block),
+            "auto-suppression" => {
+                let made = self.simple(reading, Scope::AutoSuppression, AUTO_SUPPRESSION, block);
+                if self.auto_suppression.replace((made, block.span)).is_some() {
+                    reading.warning(block.span, "<auto-suppression> is given again; the later one holds", "");
+                }
+            }
             "smtp-pattern-list" => self.smtp_pattern_list(reading, &argument, block),
             "smtp-pattern" => self.smtp_pattern(reading, &argument, block),
             _ => {}
@@ -278,6 +297,19 @@ impl Draft {
             }
             Err(e) => reading.error(block.span, format!("smtp-listener: {e}"), e.help),
         }
+    }
+
+    fn unsubscribe_listener(&mut self, reading: &mut Reading<'_>, argument: &str, block: &Block) {
+        let scope = Scope::UnsubscribeListener;
+        let (settings, blocks) = self.settings(reading, scope, UNSUBSCRIBE_LISTENER, &block.children);
+        no_blocks(reading, scope, &blocks);
+        let Ok(address) = argument.parse::<SocketAddr>() else {
+            let help = "write <unsubscribe-listener ADDRESS:PORT>, such as 0.0.0.0:443 or [::1]:8080";
+            return reading.error(block.span, format!("`{argument}` is not an address and a port"), help);
+        };
+        let mut listener = UnsubscribeListener::at(address);
+        settings.iter().for_each(|s| s.apply(&mut listener));
+        self.unsubscribe_listeners.push((listener, block.span));
     }
 
     fn source(&mut self, reading: &mut Reading<'_>, argument: &str, block: &Block) {
@@ -672,9 +704,6 @@ impl Draft {
     fn token(&mut self, reading: &mut Reading<'_>, block: &Block) {
         let token: TokenBlock = self.simple(reading, Scope::Token, TOKEN, block);
         let help = "write domain D and key ID SECRET inside the block";
-        if token.domain.is_none() && token.header.is_none() {
-            return reading.error(block.span, "<return-path-token> has neither a domain nor a header", help);
-        }
         if token.keys.is_empty() {
             return reading.error(block.span, "<return-path-token> has no key", help);
         }

@@ -46,6 +46,11 @@ mod table {
             Scope::Global => "LINE\n",
             Scope::Spool => "<spool x>\nLINE\n</spool>\n",
             Scope::Listener => "<smtp-listener 127.0.0.1:25>\nLINE\n</smtp-listener>\n",
+            // It says nothing without an address.
+            Scope::Source if line.starts_with("add-list-unsubscribe ") => {
+                "<source 10/8>\nLINE\nlist-unsubscribe-mailto out@example.com\n</source>\n\
+                 <return-path-token>\ndomain d.example\nkey k0 0123456789abcdef\n</return-path-token>\n"
+            }
             Scope::Source => "<source 10/8>\nLINE\n</source>\n",
             Scope::User => "<smtp-user u>\npassword x\nLINE\n</smtp-user>\n",
             Scope::VirtualMta => "<virtual-mta v>\nLINE\n</virtual-mta>\n",
@@ -64,9 +69,12 @@ mod table {
             Scope::EmailPatterns => {
                 "<bounce-processor>\n<email-patterns>\nLINE\n</email-patterns>\n</bounce-processor>\n"
             }
+            Scope::JobGuard => "<job-guard *>\nLINE\n</job-guard>\n",
             Scope::Token => {
                 "<return-path-token>\ndomain d.example\nkey k0 0123456789abcdef\nLINE\n</return-path-token>\n"
             }
+            Scope::UnsubscribeListener => "<unsubscribe-listener 127.0.0.1:8080>\nLINE\n</unsubscribe-listener>\n",
+            Scope::AutoSuppression => "<auto-suppression>\nLINE\n</auto-suppression>\n",
         };
         frame.replace("LINE", line)
     }
@@ -92,6 +100,9 @@ mod table {
             Scope::AddressList => of(directives::address_list::ADDRESS_LIST, row.name),
             Scope::SuppressionList => of(directives::address_list::SUPPRESSION_LIST, row.name),
             Scope::Token => of(directives::report::TOKEN, row.name),
+            Scope::JobGuard => of(directives::job_guard::JOB_GUARD, row.name),
+            Scope::UnsubscribeListener => of(directives::unsubscribe::UNSUBSCRIBE_LISTENER, row.name),
+            Scope::AutoSuppression => of(directives::auto_suppression::AUTO_SUPPRESSION, row.name),
             Scope::Patterns => None,
         }
         .unwrap()
@@ -147,10 +158,18 @@ mod table {
         let mut file = webhook.clone();
         apply(directives::push::WEBHOOK, &mut file, spans);
         assert_eq!(file, webhook);
+        let endpoint = UnsubscribeListener::at("127.0.0.1:80".parse().unwrap());
+        let mut listener = endpoint.clone();
+        apply(directives::unsubscribe::UNSUBSCRIBE_LISTENER, &mut listener, spans);
+        assert_eq!(listener, endpoint);
         let nats = push::nats("nats://h.example").unwrap();
         let mut file = nats.clone();
         apply(directives::push::NATS, &mut file, spans);
         assert_eq!(file, nats);
+        let mut block = directives::auto_suppression::AutoSuppressionBlock::default();
+        let before = block.clone();
+        apply(directives::auto_suppression::AUTO_SUPPRESSION, &mut block, spans);
+        assert_eq!(block, before);
     }
 
     #[test]
@@ -737,6 +756,43 @@ mod errors {
     }
 
     #[test]
+    fn unsubscribe_links_need_an_address_a_key_and_somebody_who_answers() {
+        let key = "<return-path-token>\nkey k1 0123456789abcdef\n</return-path-token>\n";
+        assert!(findings(key).contains("error: <return-path-token> has neither a domain nor a header"));
+        let source = |lines: &str| format!("{key}<source 10/8>\nadd-list-unsubscribe yes\n{lines}\n</source>\n");
+        assert!(findings(&source("")).contains("error: nothing says where people unsubscribe"));
+        let mail = source("list-unsubscribe-mailto out@u.example");
+        assert!(findings(&mail).contains("warning: without a link there is no one-click unsubscribe"));
+        let link = source("list-unsubscribe-url https://u.example");
+        assert!(findings(&link).contains("warning: no <unsubscribe-listener> of this server answers"));
+        let listener = "<unsubscribe-listener 127.0.0.1:8080>\n</unsubscribe-listener>\n";
+        assert_eq!(findings(&format!("{link}{listener}")), "");
+        assert!(findings(&link.replace(key, "")).contains("error: there is no key to sign unsubscribe links with"));
+        assert!(findings(&source("list-unsubscribe-url http://u.example")).contains("https: only (RFC 8058, 3.1)"));
+        // What holds for everybody need not be said again; what stands elsewhere may be put over it.
+        let apart = "<source 0/0>\nlist-unsubscribe-url https://u.example\n</source>\n<source {auth}>\nadd-list-unsubscribe \
+                     on-request\n</source>\n";
+        assert_eq!(findings(&format!("{key}{apart}{listener}")), "");
+    }
+
+    #[test]
+    fn what_is_odd_about_an_unsubscribe_listener_is_said() {
+        let key = "<return-path-token>\ndomain b.example\nkey k1 0123456789abcdef\n</return-path-token>\n\
+                   <bounce-processor>\n<address-list>\ndomain b.example\n</address-list>\n</bounce-processor>\n";
+        let at = |address: &str, lines: &str| {
+            findings(&format!("{key}<unsubscribe-listener {address}>\n{lines}\n</unsubscribe-listener>\n"))
+        };
+        assert_eq!(at("192.0.2.1:443", "tls-certificate x.pem"), "");
+        assert!(at("u.example:443", "").contains("error: `u.example:443` is not an address and a port"));
+        assert!(at("192.0.2.1:443", "").contains("warning: there is no certificate"));
+        assert!(at("192.0.2.1:80", "plain yes").contains("all who come through a proxy count as one address"));
+        assert_eq!(at("192.0.2.1:80", "plain yes\ntrusted-proxy 192.0.2.0/24"), "");
+        let mail = "smtp-listener 127.0.0.1:443\n";
+        let clash = format!("{mail}{key}<unsubscribe-listener 127.0.0.1:443>\n</unsubscribe-listener>\n");
+        assert!(findings(&clash).contains("error: 127.0.0.1:443 is taken by another listener"));
+    }
+
+    #[test]
     fn passwords_and_keys_are_in_no_diagnostic_and_in_no_debug_output() {
         let bad = "<smtp-user a>\npassword hunter2 hunter2\nhunter2 x\npasswort hunter2\nsource hunter2\n</smtp-user>\n\
                    <smtp-user b> password hunter2 nonsense-word hunter2 </smtp-user>\n\
@@ -917,5 +973,91 @@ fn published_configurations_are_read_without_panic_and_every_finding_has_its_pla
         for d in loaded.diagnostics.iter().filter(|d| d.is_error()) {
             println!("{}", d.render());
         }
+    }
+}
+
+mod auto_suppression {
+    use super::*;
+    use crate::event::ScopeKind;
+
+    fn block(lines: &str) -> String {
+        format!("spool s\n<auto-suppression>\n{lines}\n</auto-suppression>\n")
+    }
+
+    #[test]
+    fn what_the_documentation_shows_is_what_holds_without_a_block() {
+        let shown = block(
+            "rule hard       category bad-mailbox,inactive-mailbox             after 1      # 5xx / 5.x.x only\n\
+             rule domain     category bad-domain           after 3 within 1d   expire 30d   # suppresses the domain\n\
+             rule full       category quota-issues        after 5 within 30d    expire 90d\n\
+             rule unreach    category no-answer-from-host,bad-connection,routing-errors after 8 within 14d  expire 30d\n\
+             rule complaint  feedback abuse,fraud,virus                         after 1\n\
+             rule unsub      unsubscribe                                        after 1  scope list\n\
+             never           category spam-related,policy-related,content-related\n\
+             scope           global            # or: job, sender-domain, vmta, list",
+        );
+        let mut none = good("spool s\n").auto_suppression;
+        none.never.sort_unstable();
+        assert_eq!(good(&shown).auto_suppression, none);
+        let domain = none.rule("domain").unwrap();
+        assert_eq!((domain.subject, domain.over), (RuleSubject::Domain, secs(3600)));
+        assert_eq!(none.scope_of(none.rule("unsub").unwrap()), ScopeKind::List);
+    }
+
+    #[test]
+    fn what_is_printed_reads_back() {
+        let text = block(
+            "rule a category bad-mailbox after 2 within 36h over 1h expire 90m scope job\nrule b feedback abuse after 1\n\
+             rule c category bad-domain,routing-errors after 4 subject domain\nnever category none\nscope sender-domain\n\
+             fold-dots GMail.com\nfold-plus-tags gmail.com,b\u{fc}cher.example\nbreaker-multiple 7\nbreaker-window 2h",
+        );
+        let made = good(&text).auto_suppression;
+        assert_eq!(good(&block(&made.to_string())).auto_suppression, made);
+        assert_eq!(made.fold_plus_tags.len(), 2);
+        assert!(made.never.is_empty());
+        assert_eq!(made.rule("c").unwrap().over, secs(3600));
+    }
+
+    #[test]
+    fn what_is_misspelt_or_contradicts_itself_is_told_with_its_line_and_what_was_meant() {
+        for (line, message, help) in [
+            (
+                "rule a category bad-malbox after 1",
+                "no pattern gives the category `bad-malbox`",
+                "did you mean bad-mailbox?",
+            ),
+            ("rule a categry bad-mailbox after 1", "`categry` is no evidence", "did you mean category?"),
+            ("rule a category bad-mailbox aftr 1", "`aftr` is no part of a rule", "did you mean after?"),
+            ("rule a category bad-mailbox", "does not say after how many", "write after 1"),
+            ("rule a category bad-mailbox after 1 within 1d", "after 1 and within contradict", "take within out"),
+            ("rule a category quota-issues after 3 within 1h over 2h", "could never apply", "make within the longer"),
+            ("rule a category quota-issues after 0", "out of range", "a number from 1"),
+            ("rule a category quota-issues after 2 expire 30", "not a time with a unit", "30d"),
+            ("rule a category quota-issues after 2 after 3", "given twice", "keep one"),
+            ("rule a category policy-related after 5", "never to count", "a never line without it"),
+            ("rule a category suppressed after 5", "never counts", "take"),
+            ("rule a feedback not-spam after 1", "takes a complaint back", "take it out"),
+            ("rule a feedback abus after 1", "no feedback type", "did you mean abuse?"),
+            ("rule a unsubscribe after 1 subject domain", "no reason to suppress a domain", "take subject domain out"),
+            ("rule a feedback abuse after 1 scope lists", "`lists` is no scope", "did you mean list?"),
+            ("rule a feedback abuse after 1\nrule A feedback fraud after 1", "two rules a", "c:4"),
+            ("rule manual feedback abuse after 1", "no rule made", "another name"),
+            ("never spam-related", "is not what can be left out", "never category"),
+            ("rul a feedback abuse after 1", "no such directive in <auto-suppression>", "did you mean rule?"),
+        ] {
+            let loaded = parse_str("c", &block(line));
+            let error = loaded.diagnostics.iter().find(|d| d.is_error()).unwrap_or_else(|| panic!("{line}: no error"));
+            let rendered = error.render();
+            assert!(error.line >= 3 && rendered.contains(message), "{line}: {rendered}");
+            assert!(rendered.contains(help), "{line}: {rendered}");
+        }
+    }
+
+    #[test]
+    fn a_category_that_only_a_pattern_of_the_operator_gives_may_be_counted() {
+        let text = block("rule gone category left-company after 2");
+        assert!(parse_str("c", &text).config.is_none());
+        let patterns = "<bounce-category-patterns>\n/has left/ left-company\n</bounce-category-patterns>\n";
+        assert!(good(&format!("{text}{patterns}")).auto_suppression.rule("GONE").is_some());
     }
 }

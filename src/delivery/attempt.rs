@@ -304,6 +304,7 @@ impl Attempt<'_> {
             vmta: &envelope.vmta,
             pool: &envelope.pool,
             job: &envelope.job,
+            list: &envelope.terms.list,
             env_id: &envelope.env_id,
             queue: self.queue.as_str(),
             provider: self.queue.domain(),

@@ -48,6 +48,9 @@ pub(super) async fn run(session: &mut Session) {
 
 async fn deliver(session: &mut Session, id: MessageId, facts: &Facts) {
     let Some(message) = session.load(id).await else { return };
+    if session.is_paused(&message.envelope) {
+        return;
+    }
     let (queue, settings) = (session.permit.queue().clone(), session.permit.settings().clone());
     let store = session.context.store.id();
     let ready = |fate: &Fate| *fate == Fate::Again;

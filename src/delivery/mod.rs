@@ -14,9 +14,11 @@ pub mod notify;
 mod obey;
 pub mod outcome;
 pub mod plan;
+pub mod preflight;
 pub mod reach;
 pub mod run;
 pub mod session;
 pub mod steer;
+mod unsubscribe;
 
 pub use run::{Context, run, run_with_grace};

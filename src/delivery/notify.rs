@@ -28,10 +28,9 @@ use mail_builder::mime::{BodyPart, MimePart};
 
 use crate::config::{Config, Entries};
 use crate::event::address::canonical_domain;
-use crate::event::record::PairsBuf;
-use crate::event::{Action, Address, EnhancedStatus, Event, Events, Kind, MessageId, SourceType, StoreId, Time};
-use crate::smtp::dsn::{FAILURE, NEVER, SUCCESS};
-use crate::store::{Envelope, Message, Recipient, Route};
+use crate::event::{Action, Address, EnhancedStatus, Events, MessageId, StoreId, Time};
+use crate::smtp::dsn::{FAILURE, SUCCESS};
+use crate::store::{Envelope, Message, OwnMail, Recipient};
 
 /// Bytes of one recipient's reply.
 const MAX_REPLY: usize = 2000;
@@ -139,43 +138,10 @@ pub fn report(
         .body(body)
         .serialize(&mut built);
 
-    let envelope = Envelope {
-        id,
-        time_queued: now,
-        orig: "".into(),
-        env_id: "".into(),
-        job: "".into(),
-        vmta: "{default}".into(),
-        pool: "".into(),
-        src_type: SourceType::Internal,
-        src_mta: host.into(),
-        src_ip: None,
-        rcv_ip: None,
-        user: "".into(),
-        eight_bit,
-        // The parts are bounded: some megabytes.
-        body_len: u32::try_from(built.len()).unwrap_or(u32::MAX),
-        message_id_header: message_id_header.into(),
-        headers: PairsBuf::default(),
-        route: Route::Deliver,
-        terms: Default::default(),
-        no_dsn: true,
-        return_full: false,
-        ret_given: false,
-        // RFC 3461, 4.1: the next hop is not to report on it either.
-        rcpts: vec![Recipient { address: message.envelope.orig.clone(), orcpt: "".into(), notify: NEVER }],
-    };
-    let mut received = Events::new();
-    received.push(&Event {
-        message: id,
-        time_queued: now,
-        rcpt: &message.envelope.orig,
-        src_type: Some(SourceType::Internal),
-        src_mta: &envelope.src_mta,
-        vmta: &envelope.vmta,
-        ..Event::new(Kind::Received, now)
-    });
-    (Arc::new(Message { envelope, body: built.into() }), received)
+    let to = [&*message.envelope.orig];
+    let mail = OwnMail { id, now, host: &host, message_id: &message_id_header, eight_bit, to: &to };
+    let (report, received) = Message::own(mail, built.into());
+    (Arc::new(report), received)
 }
 
 /// The report about recipients of `message` that were accepted though they are suppressed, each with its reason, with its

@@ -26,6 +26,7 @@ use super::outcome::{CONNECTION_LOST, Outcome, Verdict, of_recipient, status};
 use super::reach::{Unreached, Way, reach};
 use super::run::Context;
 use super::steer::Course;
+use super::unsubscribe;
 
 /// How long a message that could not be read for an I/O error is left alone.
 const UNREADABLE_PAUSE: std::time::Duration = std::time::Duration::from_secs(60);
@@ -228,6 +229,9 @@ impl Session {
     async fn send(&mut self, connection: &mut Connection, id: MessageId) -> bool {
         let Some(message) = self.load(id).await else { return true };
         let envelope = &message.envelope;
+        if self.is_paused(envelope) {
+            return true;
+        }
         let queue = self.permit.queue().clone();
         let settings = self.permit.settings().clone();
         let mut told = Ledgered::default();
@@ -280,8 +284,9 @@ impl Session {
             _ => Cow::Borrowed(&*envelope.orig),
         };
         let marked = match active.as_slice() {
-            [only] if settings.add_token_header => {
-                self.with_token(&message, self.permit.drawn[*only].entry.state().index)
+            [only] => {
+                let index = self.permit.drawn[*only].entry.state().index;
+                self.with_own_fields(&message, index, settings.add_token_header)
             }
             _ => None,
         };
@@ -375,18 +380,29 @@ impl Session {
         }
     }
 
-    /// The content with the header field in front that names this recipient of the message, where that is configured;
-    /// mail of the null sender is left alone: no report comes about it.
-    fn with_token(&self, message: &Message, rcpt: u16) -> Option<bytes::Bytes> {
-        let config = self.context.config.load();
-        let token = config.return_path_token.as_ref().filter(|_| !message.envelope.orig.is_empty())?;
-        let (name, id) = (token.header.as_ref()?, message.envelope.id);
-        let store = self.context.store.id();
-        let value = header_token::mint(&token.keys, now(), token.encrypt_header, store, (id, rcpt))?;
-        let mut content = Vec::with_capacity(name.len() + value.len() + 4 + message.body.len());
-        for part in [name.as_bytes(), b": ", value.as_bytes(), b"\r\n", &message.body] {
-            content.extend_from_slice(part);
+    /// The content with the header fields in front that only this recipient's copy has; `None` when it has none.
+    fn with_own_fields(&self, message: &Message, rcpt: u16, token_header: bool) -> Option<bytes::Bytes> {
+        // Mail of the null sender is left alone: no report comes about it, and it belongs to no list.
+        if message.envelope.orig.is_empty() || !token_header && message.envelope.terms.unsubscribe.is_none() {
+            return None;
         }
+        let config = self.context.config.load();
+        let token = config.return_path_token.as_ref()?;
+        let (store, now) = (self.context.store.id(), now());
+        let mut fields = String::new();
+        if let Some(name) = token.header.as_ref().filter(|_| token_header)
+            && let Some(value) =
+                header_token::mint(&token.keys, now, token.encrypt_header, store, (message.envelope.id, rcpt))
+        {
+            fields = format!("{name}: {value}\r\n");
+        }
+        fields.extend(unsubscribe::fields(&message.envelope, rcpt, store, &token.keys, now));
+        if fields.is_empty() {
+            return None;
+        }
+        let mut content = Vec::with_capacity(fields.len() + message.body.len());
+        content.extend_from_slice(fields.as_bytes());
+        content.extend_from_slice(&message.body);
         Some(content.into())
     }
 
@@ -441,9 +457,22 @@ impl Session {
         None
     }
 
+    /// Whether the job of this message was paused after its recipients were drawn: they go back then.
+    pub(super) fn is_paused(&mut self, envelope: &Envelope) -> bool {
+        if !self.permit.pauses(&envelope.job) {
+            return false;
+        }
+        let of_it = self.permit.drawn.iter_mut().filter(|d| d.entry.message() == envelope.id);
+        of_it.filter(|d| d.fate == Fate::Again).for_each(|d| d.fate = Fate::Paused);
+        true
+    }
+
     /// Gives one outcome to all that is drawn of a message.
     pub(super) async fn record_all(&mut self, id: MessageId, facts: &Facts, outcome: Outcome<'_>) {
         let Some(message) = self.load(id).await else { return };
+        if self.is_paused(&message.envelope) {
+            return;
+        }
         let queue = self.permit.queue().clone();
         let settings = self.permit.settings().clone();
         let attempt = Attempt { envelope: &message.envelope, queue: &queue, settings: &settings, facts, now: now() };

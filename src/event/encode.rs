@@ -16,7 +16,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{
-    Action, DeliveryType, EnhancedStatus, Event, Kind, MessageId, Pairs, RuleSetId, SourceType, Stage, StoreId, Time,
+    Action, DeliveryType, EnhancedStatus, Event, Kind, Kinds, MessageId, Pairs, RuleSetId, SourceType, Stage, StoreId,
+    Time,
 };
 
 /// The bytes are no event.
@@ -24,6 +25,8 @@ use super::{
 #[error("damaged event in the ledger: {0}")]
 pub struct DecodeError(&'static str);
 
+/// Bytes of the record type and the time.
+const HEAD: usize = 9;
 const NUMBER: u8 = 0;
 const BYTES: u8 = 1;
 const FIXED: u8 = 2;
@@ -100,21 +103,79 @@ pub struct EventBatch<'a> {
     pub bytes: &'a [u8],
 }
 
+/// What decoding begins with.
+const NOTHING: Event<'static> = Event::new(Kind::Delivered, Time::UNKNOWN);
+
+/// Record type and time of an event.
+fn head(mut bytes: &[u8]) -> Result<(Kind, Time), DecodeError> {
+    let (&kind, rest) = bytes.split_first().ok_or(DecodeError("empty"))?;
+    bytes = rest;
+    let kind = Kind::from_number(kind).ok_or(DecodeError("unknown record type"))?;
+    Ok((kind, Time::read(&mut bytes).ok_or(DecodeError("cut off in the time"))?))
+}
+
+fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
+    let mut event = NOTHING;
+    decode_into(bytes, &mut event)?;
+    Ok(event)
+}
+
 impl<'a> EventBatch<'a> {
+    /// Appends to `out` those of the events of these types, in order, that `take` says yes to, having seen them and
+    /// perhaps changed them; the others cost next to nothing. An error ends it; what stands before it was appended. `last`
+    /// is the time of the last event, of whatever type.
+    pub fn read_into(
+        self,
+        kinds: Kinds,
+        out: &mut Vec<Event<'a>>,
+        last: &mut Option<Time>,
+        mut take: impl FnMut(&mut Event<'a>) -> bool,
+    ) -> Result<(), DecodeError> {
+        let mut rest = self.bytes;
+        for seq in self.first_seq..self.first_seq + u64::from(self.count) {
+            let bytes = take_bytes(&mut rest).ok_or(DecodeError("cut off"))?;
+            let (kind, time) = head(bytes)?;
+            *last = Some(time);
+            if !kinds.contains(kind) {
+                continue;
+            }
+            let at = out.len();
+            out.push(Event { store: self.store, seq, rules: self.rules, ..NOTHING });
+            // Pushed above.
+            let Some(event) = out.last_mut() else { continue };
+            let read = decode_into(bytes, event);
+            if read.is_err() || !take(event) {
+                out.truncate(at);
+            }
+            read?;
+        }
+        Ok(())
+    }
+
     /// The events in order. An error ends the iteration.
     pub fn iter(self) -> impl Iterator<Item = Result<Event<'a>, DecodeError>> {
+        self.iter_of(Kinds::ALL)
+    }
+
+    /// Those of these types; the others cost next to nothing.
+    pub fn iter_of(self, kinds: Kinds) -> impl Iterator<Item = Result<Event<'a>, DecodeError>> {
         let mut rest = self.bytes;
         let mut n = 0;
         let mut failed = false;
         std::iter::from_fn(move || {
-            if failed || n >= self.count {
-                return None;
+            while !failed && n < self.count {
+                let bytes = take_bytes(&mut rest).ok_or(DecodeError("cut off"));
+                let seq = self.first_seq + u64::from(n);
+                n += 1;
+                let event = match bytes.and_then(|bytes| Ok((head(bytes)?.0, bytes))) {
+                    Ok((kind, _)) if !kinds.contains(kind) => continue,
+                    Ok((_, bytes)) => decode(bytes),
+                    Err(e) => Err(e),
+                };
+                failed = event.is_err();
+                return Some(event.map(|e| Event { store: self.store, seq, rules: self.rules, ..e }));
             }
-            let event = take_bytes(&mut rest).ok_or(DecodeError("cut off")).and_then(decode);
-            let seq = self.first_seq + u64::from(n);
-            n += 1;
-            failed = event.is_err();
-            Some(event.map(|e| Event { store: self.store, seq, rules: self.rules, ..e }))
+            None
         })
     }
 }
@@ -271,12 +332,10 @@ macro_rules! fields {
             })+
         }
 
-        fn decode(mut bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
-            let (&kind, rest) = bytes.split_first().ok_or(DecodeError("empty"))?;
-            bytes = rest;
-            let kind = Kind::from_number(kind).ok_or(DecodeError("unknown record type"))?;
-            let time = Time::read(&mut bytes).ok_or(DecodeError("cut off in the time"))?;
-            let mut e = Event::new(kind, time);
+        /// Into an event that knows nothing yet, where it stands: an event is too large to be handed on many times.
+        fn decode_into<'a>(bytes: &'a [u8], e: &mut Event<'a>) -> Result<(), DecodeError> {
+            (e.kind, e.time) = head(bytes)?;
+            let mut bytes = bytes.get(HEAD..).unwrap_or_default();
             while let Some((&t, rest)) = bytes.split_first() {
                 bytes = rest;
                 match t {
@@ -286,7 +345,7 @@ macro_rules! fields {
                     t => skip(t, &mut bytes).ok_or(DecodeError("cut off in an unknown field"))?,
                 }
             }
-            Ok(e)
+            Ok(())
         }
     };
 }
@@ -337,6 +396,7 @@ fields! {
     43 reported_domain: &str,
     44 report_ip: Option<IpAddr>,
     45 arf: Pairs<'_>,
+    46 list: &str,
 }
 
 fn skip(tag: u8, bytes: &mut &[u8]) -> Option<()> {
@@ -382,6 +442,7 @@ mod tests {
             dlv_size: u64::from(n) << 20,
             headers: pairs,
             arf: pairs,
+            list: a,
             ..Event::new(kind, Time(i64::from(n)))
         }
     }
@@ -396,6 +457,14 @@ mod tests {
             all.iter().for_each(|e| events.push(e));
             let back = read(&events);
             prop_assert_eq!(back.len(), all.len());
+            let batch = EventBatch { store: StoreId(7), first_seq: 10, rules: RuleSetId(3), count: all.len() as u32, bytes: events.as_bytes() };
+            let mut some = Vec::new();
+            let (kinds, mut last) = (Kinds::of(&[Kind::Delivered, Kind::Bounced]), None);
+            batch.read_into(kinds, &mut some, &mut last, |e| { e.pool = "p"; e.seq % 2 == 0 }).unwrap();
+            let of_kinds: Vec<Event<'_>> = back.iter().map(|e| *e.as_ref().unwrap()).filter(|e| kinds.contains(e.kind)).collect();
+            let wanted: Vec<_> = of_kinds.iter().filter(|e| e.seq % 2 == 0).map(|e| Event { pool: "p", ..*e }).collect();
+            prop_assert_eq!((some, last), (wanted, all.last().map(|e| e.time)));
+            prop_assert_eq!(batch.iter_of(kinds).map(Result::unwrap).collect::<Vec<_>>(), of_kinds);
             for (i, (got, want)) in back.into_iter().zip(&all).enumerate() {
                 prop_assert_eq!(got.unwrap(), Event { store: StoreId(7), seq: 10 + i as u64, rules: RuleSetId(3), ..*want });
             }
@@ -406,6 +475,10 @@ mod tests {
             let _ = decode(&bytes);
             let batch = EventBatch { store: StoreId(1), first_seq: 1, rules: RuleSetId(0), count: 50, bytes: &bytes };
             let _ = batch.iter().count();
+            let mut read = Vec::new();
+            let whole = batch.read_into(Kinds::ALL, &mut read, &mut None, |_| true);
+            let sound = batch.iter().take_while(Result::is_ok).count();
+            prop_assert_eq!((read.len(), whole.is_ok()), (sound, sound == 50));
         }
     }
 

@@ -30,8 +30,11 @@ pub struct Field {
     /// What it means, with the source.
     pub doc: &'static str,
     /// Its value in an event, whether or not the record type should carry it.
-    pub value: for<'a> fn(&Event<'a>) -> Value<'a>,
+    pub value: Getter,
 }
+
+/// Gets a value out of an event.
+pub type Getter = for<'a> fn(&Event<'a>) -> Value<'a>;
 
 /// Who defined a column.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -269,8 +272,6 @@ const ALL: &[Kind] = Kind::ALL;
 const DBT: &[Kind] = &[D, B, T];
 const NOT_TQ: &[Kind] = &[D, B, T, R, RB, RS, F];
 const NONE: &[Kind] = &[];
-
-type Getter = for<'a> fn(&Event<'a>) -> Value<'a>;
 
 const fn pmta(name: &'static str, ty: Type, kinds: &[Kind], star: &[Kind], doc: &'static str, value: Getter) -> Field {
     Field { name, ty, origin: Origin::PowerMta, kinds: Kinds::of(kinds), star: Kinds::of(star), doc, value }
@@ -531,6 +532,14 @@ pub const FIELDS: &[Field] = &[
             Value::Absent
         }
     }),
+    ours(
+        "list",
+        Type::Word,
+        NOT_TQ,
+        &[F],
+        "the mailing list that the mail belongs to; in feedbackType opt-out-list: the one that was left",
+        |e| text(e.list),
+    ),
 ];
 
 #[cfg(test)]

@@ -121,6 +121,11 @@ impl Kinds {
         Kinds(self.0 | 1 << kind as u16)
     }
 
+    /// Whether some type is in both.
+    pub const fn meets(self, other: Kinds) -> bool {
+        self.0 & other.0 != 0
+    }
+
     /// Whether nothing is in it.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
@@ -221,5 +226,6 @@ mod tests {
         assert!(s.contains(Kind::Delivered) && s.contains(Kind::Feedback) && !s.contains(Kind::Bounced));
         assert_eq!(s.iter().count(), 2);
         assert_eq!(Kinds::ALL.iter().count(), Kind::ALL.len());
+        assert!(s.meets(Kinds::ALL) && !s.meets(Kinds::of(&[Kind::Bounced])) && !s.meets(Kinds::default()));
     }
 }

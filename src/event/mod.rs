@@ -15,10 +15,12 @@ pub mod manifest;
 pub mod record;
 pub mod reply;
 pub mod return_path;
+pub mod row_order;
 pub mod scope;
 pub mod send_entry;
 pub mod time;
 pub mod token_key;
+pub mod unsubscribe_token;
 
 pub use address::{Address, AddressError, AddressKey};
 pub use category::Category;

@@ -124,6 +124,9 @@ pub struct Event<'a> {
     pub report_ip: Option<IpAddr>,
     /// All ARF fields as they stood.
     pub arf: Pairs<'a>,
+    /// The mailing list that the (original) mail belongs to, as its submitter named it; what somebody who unsubscribes
+    /// leaves. Empty: it belongs to none, or that is not known.
+    pub list: &'a str,
 }
 
 impl<'a> Event<'a> {
@@ -181,6 +184,7 @@ impl<'a> Event<'a> {
             reported_domain: "",
             report_ip: None,
             arf: Pairs::EMPTY,
+            list: "",
         }
     }
 

@@ -51,6 +51,8 @@ pub struct SendEntry<'a> {
     pub pool: &'a str,
     /// ENVID.
     pub env_id: &'a str,
+    /// Mailing list; entries of older servers have none.
+    pub list: &'a str,
 }
 
 /// The bytes are no entry of a version that is known here.
@@ -72,12 +74,13 @@ impl<'a> SendEntry<'a> {
             vmta: event.vmta,
             pool: event.pool,
             env_id: event.env_id,
+            list: event.list,
         }
     }
 
     /// Its bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let texts = [self.orig, self.rcpt, self.job, self.vmta, self.pool, self.env_id];
+        let texts = [self.orig, self.rcpt, self.job, self.vmta, self.pool, self.env_id, self.list];
         let mut out = Vec::with_capacity(32 + texts.iter().map(|text| text.len() + 2).sum::<usize>());
         out.push(VERSION);
         put_number(&mut out, self.message.0);
@@ -114,6 +117,7 @@ impl<'a> SendEntry<'a> {
             vmta: take_str(rest)?,
             pool: take_str(rest)?,
             env_id: take_str(rest)?,
+            list: if rest.is_empty() { "" } else { take_str(rest)? },
         })
     }
 }
@@ -128,12 +132,17 @@ mod tests {
         fn what_is_written_comes_back(message: u64, rcpt_index: u16, seq: u64, time: i64, a in "\\PC{0,40}", b in ".{0,200}") {
             let entry = SendEntry {
                 message: MessageId(message), rcpt_index, seq, time_queued: Time(time),
-                orig: &a, rcpt: &b, job: "", vmta: &a, pool: &b, env_id: &a,
+                orig: &a, rcpt: &b, job: "", vmta: &a, pool: &b, env_id: &a, list: &b,
             };
             let mut bytes = entry.encode();
             prop_assert_eq!(SendEntry::decode(&bytes), Ok(entry));
             bytes.push(0);
             prop_assert_eq!(SendEntry::decode(&bytes), Ok(entry));
+            // As they were kept before there were lists.
+            let without = SendEntry { list: "", ..entry };
+            let mut older = without.encode();
+            older.pop();
+            prop_assert_eq!(SendEntry::decode(&older), Ok(without));
         }
 
         #[test]

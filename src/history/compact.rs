@@ -43,6 +43,7 @@ use super::{HistoryError, merge_plan};
 use crate::disk::{Disk, RealDisk};
 use crate::event::fields::FIELDS;
 use crate::event::manifest::Manifest;
+use crate::event::row_order::{self, RowOrder, Step};
 use merge_plan::{Bin, Source};
 
 /// How a file is to be written, by its schema.
@@ -379,11 +380,17 @@ impl Compaction<'_> {
         let failed = |e: &dyn std::fmt::Display| CompactError::from(HistoryError::new(path, e));
         let schema = merged_schema(&bin.sources);
         let file = fs::OpenOptions::new().write(true).create_new(true).open(path).at("creating", path)?;
-        let properties = (self.layout)(&schema);
+        let properties = row_order::declared((self.layout)(&schema), &schema);
         let mut writer =
             ArrowWriter::try_new(io::BufWriter::with_capacity(1 << 20, file), schema.clone(), Some(properties))
                 .map_err(|e| failed(&e))?;
-        let mut sum = Sum::default();
+        let (mut sum, mut order) = (Sum::default(), RowOrder::default());
+        let write = |steps: Vec<Step>, writer: &mut ArrowWriter<_>| {
+            steps.into_iter().try_for_each(|step| match step {
+                Step::Write(rows) => writer.write(&rows),
+                Step::EndRowGroup => writer.flush(),
+            })
+        };
         for source in &bin.sources {
             let from = self.options.dir.join(day).join(&source.name);
             let wrong = |e: &dyn std::fmt::Display| CompactError::from(HistoryError::new(&from, e));
@@ -395,13 +402,16 @@ impl Compaction<'_> {
             for batch in batches {
                 let batch = adapt(&batch.map_err(|e| wrong(&e))?, &schema).map_err(|e| wrong(&e))?;
                 sum.add(&batch);
-                writer.write(&batch).map_err(|e| failed(&e))?;
-                (self.progress)(day, batch.num_rows() as u64);
+                let rows = batch.num_rows() as u64;
+                let steps = order.push(batch).map_err(|e| wrong(&e))?;
+                write(steps, &mut writer).map_err(|e| failed(&e))?;
+                (self.progress)(day, rows);
                 if writer.in_progress_rows() == 0 {
                     self.go_on("writing on in a merged file")?;
                 }
             }
         }
+        write(order.finish(), &mut writer).map_err(|e| failed(&e))?;
         for (key, value) in bin.manifest.key_values() {
             writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
         }

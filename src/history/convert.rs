@@ -32,6 +32,7 @@ use super::HistoryError;
 use super::cells;
 use super::compact::Layout;
 use super::footer::Footer;
+use super::inputs;
 use crate::event::Kind;
 use crate::event::fields::{FIELDS, Field, SCHEMA_VERSION, Type};
 use crate::event::manifest::SCHEMA_KEY;
@@ -153,8 +154,8 @@ pub fn to_parquet(
     let mut rows = 0;
     for input in inputs {
         let wrong = |e: &dyn std::fmt::Display| HistoryError::new(input, e);
-        let file = File::open(input).map_err(|e| wrong(&e))?;
-        let mut reader = csv::ReaderBuilder::new().buffer_capacity(1 << 18).from_reader(file);
+        let text = inputs::open_csv(input).map_err(|e| wrong(&e))?;
+        let mut reader = csv::ReaderBuilder::new().buffer_capacity(1 << 18).from_reader(text);
         let header = reader.byte_headers().map_err(|e| wrong(&e))?.clone();
         let header = csv::StringRecord::from_byte_record_lossy(header);
         let sheet = Sheet { header: &header, path: input };
@@ -194,7 +195,7 @@ fn place(input: &Path, line: u64) -> String {
 
 fn header_of(path: &Path) -> Result<csv::StringRecord, HistoryError> {
     let failed = |e: &dyn std::fmt::Display| HistoryError::new(path, e);
-    let mut reader = csv::Reader::from_path(path).map_err(|e| failed(&e))?;
+    let mut reader = csv::Reader::from_reader(inputs::open_csv(path).map_err(|e| failed(&e))?);
     let header = reader.byte_headers().map_err(|e| failed(&e))?.clone();
     Ok(csv::StringRecord::from_byte_record_lossy(header))
 }

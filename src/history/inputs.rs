@@ -72,6 +72,56 @@ pub fn expand<S: AsRef<str>>(arguments: &[S]) -> Result<Vec<Input>, HistoryError
     Ok(inputs)
 }
 
+/// Accounting files below a folder, each list in the order of the paths.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// CSV files, packed ones too.
+    pub csv: Vec<PathBuf>,
+    /// Parquet files.
+    pub parquet: Vec<PathBuf>,
+}
+
+/// The accounting files below `dir`, as [`expand`] finds them.
+///
+/// # Errors
+/// When a folder can't be listed.
+pub fn find(dir: &Path) -> Result<Found, HistoryError> {
+    let (mut found, mut inputs) = (Found::default(), Vec::new());
+    folder(dir, &mut inputs)?;
+    for input in inputs {
+        let Input::File(path) = input else { continue };
+        if has_ending(&path, &[".parquet"]) { found.parquet.push(path) } else { found.csv.push(path) }
+    }
+    found.csv.sort();
+    found.parquet.sort();
+    Ok(found)
+}
+
+/// The files among the inputs that `arguments` mean, each once, for those who read no pipes.
+///
+/// # Errors
+/// As [`expand`], and when standard input is named, or a folder holds no accounting file.
+pub fn files<S: AsRef<str>>(arguments: &[S]) -> Result<Vec<PathBuf>, HistoryError> {
+    let mut files = Vec::new();
+    for argument in arguments {
+        let before = files.len();
+        for input in expand(&[argument])? {
+            match input {
+                Input::File(path) => files.push(path),
+                Input::Stdin => {
+                    return Err(HistoryError::new(Path::new("-"), "name files: this reads them more than once"));
+                }
+            }
+        }
+        if files.len() == before {
+            return Err(HistoryError::new(Path::new(argument.as_ref()), "no accounting file is there"));
+        }
+    }
+    files.sort();
+    files.dedup();
+    Ok(files)
+}
+
 fn pattern(pattern: &str, inputs: &mut Vec<Input>) -> Result<(), HistoryError> {
     let failed = |why: &dyn std::fmt::Display| HistoryError::new(Path::new(pattern), why);
     let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::default() };
@@ -122,8 +172,20 @@ fn is_unfinished(path: &Path) -> bool {
 }
 
 fn is_accounting(path: &Path) -> bool {
+    has_ending(path, &[".parquet", ".csv", ".csv.gz", ".csv.zst"]) && !path.is_dir()
+}
+
+fn has_ending(path: &Path, endings: &[&str]) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    [".parquet", ".csv", ".csv.gz", ".csv.zst"].iter().any(|end| name.ends_with(end)) && !path.is_dir()
+    endings.iter().any(|end| name.ends_with(end))
+}
+
+/// The text of a CSV file, unpacked if it is packed. `Err` for a Parquet file, too.
+pub(super) fn open_csv(path: &Path) -> io::Result<Box<dyn Read>> {
+    match open(&Input::File(path.to_owned()), |_| ())? {
+        Opened::Csv(text) => Ok(text),
+        Opened::Parquet(_) => Err(io::Error::other("it is a Parquet file")),
+    }
 }
 
 /// An opened input, by what its first bytes say.

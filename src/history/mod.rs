@@ -9,7 +9,6 @@ pub mod all_columns;
 mod cells;
 pub mod compact;
 pub mod convert;
-pub mod files;
 pub mod find;
 pub mod footer;
 pub mod inputs;
@@ -20,6 +19,7 @@ pub mod read_parquet;
 pub mod row;
 pub mod scan;
 pub mod seen;
+pub mod simulate;
 pub mod spans;
 pub mod stats;
 pub mod times;
@@ -29,8 +29,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 pub use all_columns::all_columns;
-pub use files::{Found, find};
-pub use inputs::{Input, expand};
+pub use inputs::{Found, Input, expand, files, find};
 pub use row::{Cell, Row};
 pub use scan::{Report, Scan};
 

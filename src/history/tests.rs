@@ -152,6 +152,17 @@ fn packed_files_are_unpacked_and_patterns_and_folders_find_them() {
     let none = expand(&[format!("{}/*.nothing", dir.path().display())]).unwrap_err();
     assert!(none.to_string().contains("no file matches"), "{none}");
     assert!(expand(&["/no/such/file"]).unwrap_err().to_string().contains("no such file"));
+    // For those who read files twice: the same ones, each once.
+    let (folder, one) = (dir.path().display().to_string(), day.join("a.csv.gz").display().to_string());
+    let all = files(&[folder, one]).unwrap();
+    let names: Vec<_> = all.iter().map(|f| f.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(names, ["a.csv.gz", "b.csv.zst", "e.parquet"]);
+    let report = verify::verify(&all[..2], false, &|_, _| ());
+    assert_eq!((report.findings, report.unchecked.len()), (vec![], 2), "packed files are read to their ends");
+    assert!(files(&["-"]).unwrap_err().to_string().contains("name files"));
+    std::fs::create_dir(day.join("empty")).unwrap();
+    let empty = files(&[day.join("empty").display().to_string()]).unwrap_err();
+    assert!(empty.to_string().contains("no accounting file is there"), "{empty}");
 }
 
 /// Three row groups of two rows, a second apart, with a bloom filter on `rcpt`, and headers in a map.

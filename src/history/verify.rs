@@ -18,7 +18,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use super::footer::Footer;
 use super::merge_plan::OutputId;
 use super::seen::Seen;
-use super::{HistoryError, missing};
+use super::{HistoryError, inputs, missing};
 use crate::event::manifest::{Manifest, Ranges};
 use crate::event::{EventId, Kind, Kinds, StoreId};
 
@@ -242,8 +242,8 @@ fn csv(
 ) -> Result<(), HistoryError> {
     let place = path.display().to_string();
     let failed = |e: &dyn std::fmt::Display| HistoryError::new(path, e);
-    let file = File::open(path).map_err(|e| failed(&e))?;
-    let mut reader = ::csv::ReaderBuilder::new().buffer_capacity(1 << 18).from_reader(file);
+    let text = inputs::open_csv(path).map_err(|e| failed(&e))?;
+    let mut reader = ::csv::ReaderBuilder::new().buffer_capacity(1 << 18).from_reader(text);
     let header = reader.byte_headers().map_err(|e| failed(&e))?.clone();
     let column = |name: &str| header.iter().position(|h| h.eq_ignore_ascii_case(name.as_bytes()));
     if let Some(name) = missing(&["type".to_owned()], |n| column(n).is_some()) {
@@ -304,14 +304,16 @@ fn line(record: &::csv::ByteRecord) -> String {
 
 /// Folder and beginning of the name: `log/acct-2026-01-31-0000.csv` belongs to `log/acct.csv`.
 fn csv_output(path: &Path) -> String {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let stem = [".gz", ".zst"].iter().find_map(|packed| name.strip_suffix(packed)).unwrap_or(&name);
+    let stem = stem.rsplit_once('.').map_or(stem, |(stem, _)| stem);
     let dated = |at: usize| {
         let rest = stem.get(at..)?.strip_prefix('-')?;
         let (date, n) = (rest.get(..10)?, rest.get(10..)?.strip_prefix('-')?);
         let is_ours = date.parse::<jiff::civil::Date>().is_ok() && n.bytes().all(|b| b.is_ascii_digit());
         is_ours.then(|| stem[..at].to_owned())
     };
-    let name = stem.match_indices('-').find_map(|(at, _)| dated(at)).unwrap_or_else(|| stem.clone().into_owned());
+    let name = stem.match_indices('-').find_map(|(at, _)| dated(at)).unwrap_or_else(|| stem.to_owned());
     path.with_file_name(name + ".csv").display().to_string()
 }
 

@@ -1,7 +1,8 @@
 //! The header section of a submitted message: read once, completed, and rid of what was meant for us.
 //!
 //! Reads the headers of reference/submission.md, section 3 (`x-job`, `x-envid`, `x-virtual-mta`, the `jobid-header`),
-//! List-Id (or the `list-id-header`), Message-ID and those that accounting keeps; counts Received; puts Received (RFC 5321, 4.4), Message-ID and Date in
+//! `x-unsubscribe-list`, the `list-id-header`, List-Id, Message-ID and those that accounting keeps; counts Received; puts
+//! Received (RFC 5321, 4.4), Message-ID and Date in
 //! front where the source asks for it. Everything else passes through unchanged, octet by octet.
 //!
 //! Received fields above `max-message-hops` mean a loop (RFC 5321, 6.3): the message is refused. Mail that goes round
@@ -14,7 +15,9 @@
 use std::net::IpAddr;
 
 use crate::config::Source;
+use crate::config::unsubscribe;
 use crate::event::record::PairsBuf;
+use crate::event::unsubscribe_token::MAX_LIST;
 use crate::event::{MessageId, Time};
 use crate::smtp::answer::Answer;
 
@@ -34,6 +37,9 @@ pub enum HeaderError {
     /// A header that we act on does not hold one printable word.
     #[error("{0} must be up to 255 printable characters without blanks")]
     NotAWord(String),
+    /// X-Unsubscribe-List does not name a list.
+    #[error("x-unsubscribe-list must be up to {MAX_LIST} printable characters without blanks")]
+    NotAList,
     /// A header that may stand once stands twice.
     #[error("{0} is given more than once")]
     Repeated(&'static str),
@@ -44,7 +50,9 @@ impl HeaderError {
     pub fn answer(&self) -> Answer {
         match self {
             HeaderError::TooManyHops(_) => Answer::with(554, "5.4.6", self.to_string()),
-            HeaderError::NotAWord(_) | HeaderError::Repeated(_) => Answer::with(550, "5.6.0", self.to_string()),
+            HeaderError::NotAWord(_) | HeaderError::NotAList | HeaderError::Repeated(_) => {
+                Answer::with(550, "5.6.0", self.to_string())
+            }
         }
     }
 }
@@ -73,12 +81,17 @@ pub struct Processed {
     pub body: Vec<u8>,
     /// `x-job`, else the `jobid-header`; empty when there is none.
     pub job: String,
-    /// The mailing list: the `list-id-header`, else List-Id; empty when there is none.
-    pub list: String,
     /// `x-envid`.
     pub env_id: String,
     /// `x-virtual-mta`; `Some("")` when it stands there without a value.
     pub virtual_mta: Option<String>,
+    /// The mailing list: `x-unsubscribe-list`, else the `list-id-header`, else what stands in the brackets of List-Id
+    /// (RFC 2919); empty when none is named.
+    pub list: String,
+    /// It has an `x-unsubscribe-list`.
+    pub asks_to_unsubscribe: bool,
+    /// List-Unsubscribe may be added: it has none of its own, and no signature says that it has none.
+    pub lets_unsubscribe: bool,
     /// Message-ID without brackets, ours if we added one.
     pub message_id: String,
     /// The first field of each kept name, with the name as it stood there.
@@ -129,9 +142,14 @@ fn word(field: &Field<'_>) -> Result<String, HeaderError> {
     }
 }
 
+/// The list that a field of the manner of List-Id names; what is no name is not ours to judge.
+fn list_of(field: &Field<'_>) -> String {
+    unsubscribe::list_name(list_name(&unfolded(field.value, MAX_KEPT))).unwrap_or_default().to_owned()
+}
+
 /// Reads and completes `content`, which has CRLF line ends. `kept` are lower-cased names.
 pub fn process(content: &[u8], source: &Source, kept: &[String], stamp: &Stamp<'_>) -> Result<Processed, HeaderError> {
-    let mut found = Processed::default();
+    let mut found = Processed { lets_unsubscribe: true, ..Processed::default() };
     let (mut at, mut hops, mut has_date, mut has_message_id) = (0, 0u32, false, false);
     let (mut x_job, mut other_job) = (None, None);
     let (mut list_id, mut other_list) = (String::new(), String::new());
@@ -151,7 +169,7 @@ pub fn process(content: &[u8], source: &Source, kept: &[String], stamp: &Stamp<'
         } else if is("date") {
             has_date = true;
         } else if is("list-id") && list_id.is_empty() {
-            list_id = list_name(&unfolded(field.value, MAX_KEPT)).to_owned();
+            list_id = list_of(&field);
         } else if is("x-job") && source.process_x_job {
             if x_job.replace(word(&field)?).is_some() {
                 return Err(HeaderError::Repeated("x-job"));
@@ -162,6 +180,18 @@ pub fn process(content: &[u8], source: &Source, kept: &[String], stamp: &Stamp<'
                 return Err(HeaderError::Repeated("x-envid"));
             }
             remove = true;
+        } else if is("x-unsubscribe-list") {
+            if std::mem::replace(&mut found.asks_to_unsubscribe, true) {
+                return Err(HeaderError::Repeated("x-unsubscribe-list"));
+            }
+            found.list =
+                unsubscribe::list_name(&unfolded(field.value, MAX_WORD + 1)).ok_or(HeaderError::NotAList)?.to_owned();
+            // It is meant for us, and nobody else is to learn how it is called here.
+            remove = true;
+        } else if is("list-unsubscribe") || is("list-unsubscribe-post") {
+            found.lets_unsubscribe = false;
+        } else if is("dkim-signature") {
+            found.lets_unsubscribe &= !signs_absence(&unfolded(field.value, 16 * MAX_KEPT));
         } else if is("x-virtual-mta") && source.process_x_virtual_mta {
             // Of several, the first one counts; none of them leaves the house.
             if found.virtual_mta.is_none() {
@@ -173,7 +203,7 @@ pub fn process(content: &[u8], source: &Source, kept: &[String], stamp: &Stamp<'
             other_job = Some(word(&field)?);
         }
         if other_list.is_empty() && source.list_id_header.as_deref().is_some_and(is) {
-            other_list = list_name(&unfolded(field.value, MAX_KEPT)).to_owned();
+            other_list = list_of(&field);
         }
         if let Some(n) = kept.iter().position(|k| is(k))
             && !std::mem::replace(&mut seen[n], true)
@@ -188,7 +218,9 @@ pub fn process(content: &[u8], source: &Source, kept: &[String], stamp: &Stamp<'
         return Err(HeaderError::TooManyHops(hops));
     }
     found.job = x_job.or(other_job).unwrap_or_default();
-    found.list = if other_list.is_empty() { list_id } else { other_list };
+    if found.list.is_empty() {
+        found.list = if other_list.is_empty() { list_id } else { other_list };
+    }
 
     let mut body = Vec::with_capacity(content.len() + 512);
     if source.add_received_header {
@@ -214,6 +246,18 @@ pub fn process(content: &[u8], source: &Source, kept: &[String], stamp: &Stamp<'
     body.extend_from_slice(rest);
     found.body = body;
     Ok(found)
+}
+
+/// Whether a DKIM signature names List-Unsubscribe among what it signs (RFC 6376, 3.5, `h=`): then one that is added behind
+/// it would break it.
+fn signs_absence(signature: &str) -> bool {
+    let tags = signature.split(';').filter_map(|tag| tag.split_once('='));
+    let mut signed =
+        tags.filter(|(name, _)| name.trim().eq_ignore_ascii_case("h")).flat_map(|(_, names)| names.split(':'));
+    signed.any(|name| {
+        let name = name.trim();
+        name.eq_ignore_ascii_case("list-unsubscribe") || name.eq_ignore_ascii_case("list-unsubscribe-post")
+    })
 }
 
 /// What stands in the brackets, or the whole when there are none.
@@ -330,6 +374,38 @@ mod tests {
         assert_eq!(run("X-Envid: a\r\nX-EnvID: b\r\n\r\n", &source, &[]), Err(HeaderError::Repeated("x-envid")));
         let p = run("X-Virtual-MTA: a\r\nX-Virtual-MTA: b\r\n\r\n", &source, &[]).unwrap();
         assert_eq!((p.virtual_mta.as_deref(), p.body.as_slice()), (Some("a"), b"\r\n".as_slice()));
+    }
+
+    #[test]
+    fn the_list_is_named_by_our_header_which_is_taken_out_or_by_list_id_which_stays() {
+        let p =
+            run("List-Id: News of \"x\"\r\n <News.example.com>\r\nX-Unsubscribe-List: weekly\r\n\r\n", &quiet(), &[])
+                .unwrap();
+        assert_eq!((p.list.as_str(), p.asks_to_unsubscribe, p.lets_unsubscribe), ("weekly", true, true));
+        assert_eq!(p.body, b"List-Id: News of \"x\"\r\n <News.example.com>\r\n\r\n");
+        let p = run("List-Id: News of \"x\"\r\n <News.example.com>\r\n\r\n", &quiet(), &[]).unwrap();
+        assert_eq!((p.list.as_str(), p.asks_to_unsubscribe), ("News.example.com", false));
+        let p = run("List-Id: no name at all\r\nSubject: s\r\n\r\n", &quiet(), &[]).unwrap();
+        assert_eq!(p.list, "");
+        for bad in ["two words", "", &"x".repeat(101)] {
+            let error = run(&format!("X-Unsubscribe-List: {bad}\r\n\r\n"), &quiet(), &[]).unwrap_err();
+            assert_eq!(error, HeaderError::NotAList, "{bad}");
+        }
+        let twice = "X-Unsubscribe-List: a\r\nX-Unsubscribe-List: b\r\n\r\n";
+        assert_eq!(run(twice, &quiet(), &[]), Err(HeaderError::Repeated("x-unsubscribe-list")));
+    }
+
+    #[test]
+    fn fields_of_its_own_and_signatures_over_their_absence_are_seen() {
+        for (content, lets) in [
+            ("Subject: s\r\n\r\nList-Unsubscribe: in the text\r\n", true),
+            ("List-Unsubscribe: <https://a.example/>\r\n\r\n", false),
+            ("list-unsubscribe-post: List-Unsubscribe=One-Click\r\n\r\n", false),
+            ("DKIM-Signature: v=1; a=rsa-sha256; h=From:Subject\r\n :Date; b=list-unsubscribe\r\n\r\n", true),
+            ("DKIM-Signature: v=1; h=From:Subject:\r\n\tList-Unsubscribe :Date; b=x\r\n\r\n", false),
+        ] {
+            assert_eq!(run(content, &quiet(), &[]).unwrap().lets_unsubscribe, lets, "{content}");
+        }
     }
 
     #[test]

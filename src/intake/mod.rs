@@ -20,4 +20,5 @@ pub mod smtp_listener;
 pub mod smtp_policy;
 pub mod smtp_session;
 pub mod submit;
+pub mod unsubscribe;
 pub mod virtual_mta;

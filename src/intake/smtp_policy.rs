@@ -227,7 +227,7 @@ impl<S: Spool> Policy for SmtpPolicy<S> {
                 })?
             }
             // Reports to us are never held back.
-            Route::Bounce | Route::Feedback => None,
+            Route::Bounce | Route::Feedback | Route::Unsubscribe => None,
         };
         match &suppressed {
             Some(why) if self.source.outcome_of_suppressed() == SuppressionOutcome::Reject => {

@@ -27,6 +27,7 @@ use crate::suppress::{AddressLists, Mail, NotLoaded, Suppressed, Suppression};
 use super::header::{self, HeaderError, Stamp};
 use super::judge::judge;
 use super::slots::Held;
+use super::unsubscribe::list_and_link;
 use super::virtual_mta::{self, Turns, VirtualMtaError};
 
 /// Largest content, whatever the configuration says: an accepted message is one record of the store, which takes 64 MiB.
@@ -364,6 +365,10 @@ pub fn prepare(
     let body_len = u32::try_from(processed.body.len()).map_err(|_| SubmitError::TooLarge)?;
 
     let route = rcpts[0].route;
+    let (list, unsubscribe) = match route {
+        Route::Deliver => list_and_link(source, &processed, &submission.from),
+        _ => Default::default(),
+    };
     let envelope = Envelope {
         id,
         time_queued: *now,
@@ -387,9 +392,10 @@ pub fn prepare(
         route,
         terms: SuppressionTerms {
             source: source.name.as_str().into(),
-            list: processed.list.into(),
+            list,
             exempt_scopes: source.suppression_exempt_scopes,
             exempt_rules: source.suppression_exempt_rules.clone(),
+            unsubscribe,
         },
         rcpts: rcpts
             .iter()
@@ -407,7 +413,7 @@ pub fn prepare(
             (Some(why), _) => Some(why.clone()),
             (None, Route::Deliver) => judge(&rcpt.address, &mail)?,
             // Reports to us are never held back.
-            (None, Route::Bounce | Route::Feedback) => None,
+            (None, Route::Bounce | Route::Feedback | Route::Unsubscribe) => None,
         };
         match why {
             None => states.push(RcptState { index, attempts: 0, not_before: envelope.time_queued, in_doubt: false }),
@@ -441,6 +447,7 @@ fn base<'a>(kind: Kind, envelope: &'a Envelope, index: u16, now: Time) -> Event<
         vmta: &envelope.vmta,
         pool: &envelope.pool,
         job: &envelope.job,
+        list: &envelope.terms.list,
         env_id: &envelope.env_id,
         headers: envelope.headers.as_pairs(),
         ..Event::new(kind, now)

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::suppression::SuppressionCommand;
+
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
@@ -30,35 +32,48 @@ pub enum Command {
         /// The address.
         ip: std::net::IpAddr,
     },
-    /// Entries of the suppression list in the order of their keys, behind `after`.
-    SuppressList {
-        /// Start behind this key; empty is the beginning.
-        #[serde(default)]
-        after: String,
-        /// At most so many (the server caps this at 10,000).
-        limit: u32,
-    },
-    /// Is this address suppressed, and why?
-    SuppressCheck {
-        /// The address.
-        address: String,
-    },
-    /// Suppress this address by hand.
-    SuppressAdd {
-        /// The address.
-        address: String,
+    /// Start no attempt for mail of this job any more.
+    PauseJob {
+        /// Its name.
+        job: String,
         /// Why, for the record.
         reason: String,
+        /// Who, for the record.
+        #[serde(default)]
+        by: String,
     },
+    /// Let a paused job go on.
+    ResumeJob {
+        /// Its name.
+        job: String,
+        /// Who, for the record.
+        #[serde(default)]
+        by: String,
+    },
+    /// The jobs with mail in the queues, and those that are paused.
+    Jobs,
+    /// Which of these addresses are suppressed for a campaign? The answer has their places, from 0, in `suppressed`.
+    SuppressCheckMany {
+        /// At most 10,000.
+        addresses: Vec<String>,
+        /// The campaign's sender; empty when not known.
+        #[serde(default)]
+        sender: String,
+        /// Its job; empty when not known.
+        #[serde(default)]
+        job: String,
+        /// Its VirtualMTA; empty when not known.
+        #[serde(default)]
+        vmta: String,
+    },
+    /// Take back what a provider's mistaken bounces entered; a page at a time.
+    SuppressUndo(crate::accounting::feedback::undo::Undo),
+    /// About the circuit breaker of the suppression list.
+    SuppressBreaker(BreakerCommand),
+    /// About the suppression list.
+    Suppression(SuppressionCommand),
     /// About mail to report addresses that nobody understood.
     ReportQuarantine(QuarantineCommand),
-    /// Mail may go to this address again.
-    SuppressRemove {
-        /// The address.
-        address: String,
-        /// Why, for the record.
-        reason: String,
-    },
     /// Events that the ledger still holds, from `from` on, classified; some at a time.
     Events {
         /// First sequence number; 0 is the oldest kept, the largest number the end.
@@ -74,6 +89,21 @@ pub enum Command {
     Queued {
         /// The messages, by their ids.
         messages: Vec<u64>,
+    },
+}
+
+/// What can be asked about the circuit breaker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "kebab-case")]
+pub enum BreakerCommand {
+    /// Which have tripped, and what they hold.
+    List,
+    /// It is over.
+    End {
+        /// Which.
+        circuit: crate::suppress::breaker::Circuit,
+        /// What becomes of what it holds.
+        word: crate::accounting::feedback::undo::Word,
     },
 }
 
@@ -154,8 +184,8 @@ mod tests {
     fn commands_and_answers_read_back_from_their_lines() {
         for c in [
             Command::Reload,
-            Command::SuppressList { after: "a@b".into(), limit: 10 },
-            Command::SuppressAdd { address: "a@b".into(), reason: "asked".into() },
+            Command::Suppression(SuppressionCommand::Stats { after: "ab".into() }),
+            Command::Suppression(SuppressionCommand::Show { subject: "@b.example".into() }),
         ] {
             let line = serde_json::to_string(&c).unwrap();
             assert!(!line.contains('\n'));

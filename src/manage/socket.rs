@@ -15,8 +15,8 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::{Answer, Command};
 
-/// Longest request line, in bytes.
-const MAX_REQUEST: u64 = 64 * 1024;
+/// Longest request line, in bytes: some thousand rows of an import.
+const MAX_REQUEST: u64 = 4 << 20;
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long [`ask`] waits for the answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
@@ -134,7 +134,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         let _socket = CommandSocket::bind(&path, Arc::new(|_| Answer::done("no"))).unwrap();
-        for bytes in [b"hello\n".to_vec(), vec![b'x'; 200_000]] {
+        for bytes in [b"hello\n".to_vec(), vec![b'x'; 5_000_000]] {
             let mut stream = UnixStream::connect(&path).await.unwrap();
             let _ = stream.write_all(&bytes).await;
             let mut answer = String::new();

@@ -32,7 +32,7 @@ const MAX_HOSTS: usize = 50;
 /// Asks DNS; cheap to clone, the cache is shared.
 #[derive(Clone)]
 pub struct Resolver {
-    inner: TokioResolver,
+    pub(super) inner: TokioResolver,
 }
 
 impl std::fmt::Debug for Resolver {
@@ -131,7 +131,7 @@ impl RouteError {
 
 /// The outcome of one look-up that found nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Nothing {
+pub(super) enum Nothing {
     /// The name does not exist.
     NoName,
     /// The name exists, without such records.
@@ -333,6 +333,12 @@ impl Resolver {
             });
         }
         Ok(hosts.into_iter().map(|(_, host)| host).collect())
+    }
+
+    /// All addresses of a name, of both families.
+    pub(super) async fn all_addresses(&self, host: &str) -> Result<Vec<IpAddr>, Nothing> {
+        let all = RouteQuery { domain: host, smtp_hosts: &[], port: 25, need_mx: false, v4: true, v6: true, own: &[] };
+        self.addresses(host, &all).await
     }
 
     /// The host's addresses, in random order within each family, IPv6 first.

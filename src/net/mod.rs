@@ -3,4 +3,5 @@
 
 pub mod client_tls;
 pub mod dns;
+pub mod sender;
 pub mod server_tls;

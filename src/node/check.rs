@@ -49,7 +49,9 @@ fn check(config: &Config, loaded: &Loaded, rules: &RuleSets) -> Vec<Diagnostic> 
         }
     }
     let mut certificates: Vec<_> = config.listeners.iter().filter_map(|l| l.tls_certificate.as_deref()).collect();
+    certificates.extend(config.unsubscribe_listeners.iter().filter_map(|l| l.tls_certificate.as_deref()));
     certificates.extend(config.smtp_server_tls_certificate.as_deref());
+    certificates.extend(config.http.tls_certificate.as_deref());
     certificates.sort_unstable();
     certificates.dedup();
     for pem in certificates {

@@ -2,22 +2,16 @@
 
 use std::sync::PoisonError;
 
-use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 
-use super::{Inner, now, quarantine};
+use super::{Inner, now, quarantine, suppression};
 use crate::accounting::feedback::novelty;
 use crate::config::{self, QueueMode};
-use crate::event::{Scope, Time};
+use crate::event::Time;
 use crate::manage::{Answer, Command};
 use crate::queue::{Disabled, QueueStatus, is_meant};
-use crate::store::Store;
 use crate::suppress::address_file::Facts;
 use crate::suppress::address_lists::FileStatus;
-use crate::suppress::{self, Filter, Key, Listed, Mail, Suppression};
-
-/// Most entries in one answer.
-const MAX_PAGE: u32 = 10_000;
 
 /// Queues shown, those with the most recipients first.
 const MAX_QUEUES: usize = 50;
@@ -50,8 +44,32 @@ impl Inner {
                 0 => Answer::error(format!("{ip} is not disabled for {queue}: carom status shows those that are")),
                 n => Answer::done(format!("{ip} is used again by {n} queues.")),
             },
+            Command::PauseJob { job, reason, by } => self.jobs.pause(&job, &reason, &by),
+            Command::ResumeJob { job, by } => self.jobs.resume(&job, &by),
+            Command::Jobs => Answer::data(self.jobs.list()),
             Command::Events { .. } | Command::Queued { .. } => super::known::answer(&self.store, &self.stage, command),
-            other => suppression(&self.store, &self.suppression, other),
+            Command::SuppressUndo(asked) => {
+                let answer = super::mistakes::undo(&self.store, &self.suppression, &asked);
+                self.engine.look_at_holds();
+                answer
+            }
+            Command::SuppressBreaker(asked) => {
+                let answer = super::mistakes::breaker(&self.store, &self.suppression, &self.breaker, asked);
+                self.engine.look_at_holds();
+                answer
+            }
+            Command::SuppressCheckMany { addresses, sender, job, vmta } => {
+                suppression::check_many(&self.suppression, &addresses, (&sender, &job, &vmta))
+            }
+            Command::Suppression(asked) => {
+                let on = suppression::On {
+                    store: &self.store,
+                    list: &self.suppression,
+                    quarantine: &self.quarantine,
+                    block_on: &|f| tokio::runtime::Handle::current().block_on(f),
+                };
+                suppression::answer(&on, asked)
+            }
         }
     }
 
@@ -81,7 +99,7 @@ impl Inner {
             })
             .collect();
         let mut all = self.engine.status();
-        let size = |q: &QueueStatus| q.ready + q.held + q.on_hold;
+        let size = |q: &QueueStatus| q.ready + q.held + q.paused + q.on_hold;
         all.sort_by(|a, b| size(b).cmp(&size(a)).then_with(|| a.name.cmp(&b.name)));
         let queues: Vec<_> = all
             .iter()
@@ -91,6 +109,7 @@ impl Inner {
                     "queue": q.name,
                     "ready": q.ready,
                     "held": q.held,
+                    "paused": q.paused,
                     "onHold": q.on_hold,
                     "connections": q.connections,
                     "nextRetry": q.next_retry.map(text),
@@ -131,6 +150,9 @@ impl Inner {
         let kept = self.quarantine.usage();
         let reports: serde_json::Map<String, Value> =
             self.report_counters.all().into_iter().map(|(name, n)| (name.to_owned(), n.into())).collect();
+        let asked = self.unsubscribe.service.counters().all();
+        let unsubscribe: serde_json::Map<String, Value> =
+            asked.into_iter().map(|(name, n)| (name.to_owned(), n.into())).collect();
         let novelty = self.novelty();
         let config = self.live.load();
         let configuration = self.configuration.lock().unwrap_or_else(PoisonError::into_inner);
@@ -172,9 +194,13 @@ impl Inner {
                 "oldest": kept.oldest.map(text),
                 "evicted": kept.evicted,
             },
+            "unsubscribe": unsubscribe,
             "suppressedAddresses": self.suppression.len(),
             "addressFiles": self.address_files(),
+            "suppressionBreaker": super::mistakes::status(&self.breaker),
             "novelty": novelty,
+            "pausedJobs": self.jobs.paused(),
+            "jobAlarms": self.jobs.alarms(),
             "ledger": { "first": ledger.start(), "end": ledger.end() },
             "consumers": consumers,
             "outputs": outputs,
@@ -243,75 +269,4 @@ fn disabled(queue: &QueueStatus) -> Vec<Value> {
 
 pub(super) fn text(time: Time) -> String {
     time.timestamp().filter(|_| time.is_known()).map(|t| t.to_string()).unwrap_or_default()
-}
-
-/// The commands about the suppression list; the store may be that of a running server or opened for this alone.
-pub(super) fn suppression(store: &Store, list: &Suppression, command: Command) -> Answer {
-    match command {
-        Command::SuppressList { after, limit } => {
-            let after = match after.as_str() {
-                "" => None,
-                hex => match HEXLOWER.decode(hex.as_bytes()).ok().and_then(|bytes| Key::from_bytes(&bytes)) {
-                    Some(key) => Some(key),
-                    None => return Answer::error(format!("{hex:?} is no key: give the one of the page before")),
-                },
-            };
-            let filter = Filter { after, ..Filter::default() };
-            match suppress::list(store.suppression(), &filter, limit.min(MAX_PAGE) as usize) {
-                Ok(page) => Answer::data(json!({ "entries": page.entries.iter().map(entry).collect::<Vec<_>>() })),
-                Err(error) => Answer::error(error.to_string()),
-            }
-        }
-        Command::SuppressCheck { address } => {
-            let suppressed = list.check(&address, &Mail::default(), now()).is_some();
-            match suppress::show(list, store.suppression(), &address) {
-                Ok(listed) => Answer::data(json!({
-                    "address": address,
-                    "suppressed": suppressed,
-                    "entry": listed.iter().find(|l| l.entry.is_active()).map(entry),
-                })),
-                Err(error) => Answer::error(error.to_string()),
-            }
-        }
-        Command::SuppressAdd { address, reason } => {
-            match suppress::add(list, store, &address, &Scope::global(), &reason, now()) {
-                Ok(true) => Answer::done(format!("{address} is suppressed.")),
-                Ok(false) => Answer::done(format!("{address} was suppressed already.")),
-                Err(error) => Answer::error(error.to_string()),
-            }
-        }
-        Command::SuppressRemove { address, reason } => {
-            match suppress::remove(list, store, &address, &Scope::global(), &reason, now()) {
-                Ok(true) => Answer::done(format!("{address} is not suppressed any more.")),
-                Ok(false) => Answer::done(format!("{address} was not suppressed.")),
-                Err(error) => Answer::error(error.to_string()),
-            }
-        }
-        Command::Reload
-        | Command::Status
-        | Command::RotateAcct { .. }
-        | Command::ReportQuarantine(_)
-        | Command::QueueMode { .. }
-        | Command::EnableSource { .. }
-        | Command::Events { .. }
-        | Command::Queued { .. } => Answer::error("no server is running on this store"),
-    }
-}
-
-fn entry(listed: &Listed) -> Value {
-    let e = &listed.entry;
-    let (key, len) = listed.key.bytes();
-    json!({
-        "address": e.subject,
-        "key": HEXLOWER.encode(&key[..len]),
-        "scope": e.scope.to_string(),
-        "state": e.state.name(),
-        "rule": e.rule,
-        "source": e.source.name(),
-        "time": text(e.time),
-        "event": (e.by.seq != 0).then(|| e.by.to_string()),
-        "category": e.category,
-        "reply": e.reply,
-        "note": e.note,
-    })
 }

@@ -5,24 +5,31 @@
 mod check;
 mod commands;
 mod doubt;
+mod forget;
+mod http;
+mod jobs;
 mod known;
 pub mod log;
+mod mistakes;
+mod new_reply;
 mod notice;
 mod offline;
 mod quarantine;
 mod reload;
 mod rules;
+mod suppression;
+mod unsubscribe;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::accounting::feedback::{self, Running, SendIndex, novelty};
+use crate::accounting::feedback::{self, Running, SendIndex, job_guard, novelty};
 use crate::accounting::outputs::{Outputs, Settings};
 use crate::accounting::stage::Stage;
 use crate::classify::RuleSets;
@@ -33,9 +40,10 @@ use crate::event::{RuleSetId, Time};
 use crate::intake;
 use crate::intake::smtp_listener::{self, Bound, Identity};
 use crate::intake::submit::Intake;
+use crate::manage::http::HttpServer;
 use crate::manage::socket::CommandSocket;
 use crate::net::dns::Resolver;
-use crate::queue::Engine;
+use crate::queue::{Engine, Pauses};
 use crate::report::processor::{Counters, Processor};
 use crate::report::quarantine::Quarantine;
 use crate::store::{self, Store};
@@ -110,13 +118,16 @@ pub struct Node {
     suppressor: Running,
     send_index: Option<Running>,
     novelty: Running,
+    job_guard: Running,
     notices: JoinHandle<()>,
     intake: JoinHandle<()>,
     delivery: JoinHandle<()>,
     reports: JoinHandle<()>,
+    unsubscribe: unsubscribe::Endpoint,
     stop_intake: watch::Sender<bool>,
     stop_delivery: watch::Sender<bool>,
     socket: Option<CommandSocket>,
+    http: Option<HttpServer>,
 }
 
 /// What commands and reload work on; shared with the command socket.
@@ -130,6 +141,10 @@ struct Inner {
     address_lists: AddressLists,
     /// Which replies were seen, and the alarms about new ones.
     novelty: novelty::Shared,
+    /// Which jobs are paused, and what is counted of each.
+    jobs: jobs::Jobs,
+    /// The circuit breaker of the suppression list.
+    breaker: feedback::SharedBreaker,
     outputs: Arc<Outputs>,
     /// Mail to report addresses that nobody understood.
     quarantine: Quarantine,
@@ -140,6 +155,10 @@ struct Inner {
     reload: Mutex<()>,
     /// What the listeners show in TLS.
     identities: Vec<Identity>,
+    /// What the unsubscribe listeners show in TLS, and what they have been asked.
+    unsubscribe: unsubscribe::Shared,
+    /// What the management API shows.
+    http_tls: Option<Arc<ArcSwap<tokio_rustls::rustls::ServerConfig>>>,
     /// What needs a restart is as it is here.
     started_with: Arc<Config>,
     configuration: Mutex<InForce>,
@@ -172,7 +191,9 @@ impl Node {
         }
         let listeners: Vec<Bound> = smtp_listener::bind(&config)?;
         let identities = listeners.iter().map(|b| b.identity.clone()).collect();
+        let unsubscribe_listeners = unsubscribe::bind(&config)?;
         let smtp_addresses = listeners.iter().filter_map(|b| b.socket.local_addr().ok()).collect();
+        let http = http::bind(&config)?;
         let resolver = Resolver::new(&config.name_servers).map_err(other)?;
 
         // The store, with the rules that new events are stamped with.
@@ -183,8 +204,24 @@ impl Node {
         rules::put_in_force(&store, &compiled)?;
 
         // The suppression list reaches the end of the ledger before the first attempt is made.
-        let suppression = Suppression::new();
-        let mut suppressor = feedback::open(&store, &suppression, options.rules.clone())?;
+        let suppression = suppression::open(&config, &store)?;
+        let live: config::Live = Arc::new(ArcSwap::from_pointee(config.clone()));
+        // What the operator is to hear of goes through one channel; the first kind: a provider that seems to be mistaken.
+        let (told, alarms) = tokio::sync::mpsc::unbounded_channel();
+        let told: notice::Notices = told;
+        let held_mail: Arc<OnceLock<Engine>> = Arc::default();
+        let tell: feedback::Tell = {
+            let (told, held_mail) = (told.clone(), held_mail.clone());
+            Box::new(move |found| {
+                // What was held may go out now, or is held from now on.
+                if let Some(engine) = held_mail.get() {
+                    engine.look_at_holds();
+                }
+                drop(told.send(mistakes::notice(&found)));
+            })
+        };
+        let (mut suppressor, breaker) =
+            feedback::open_with(&store, &suppression, options.rules.clone(), live.clone(), tell)?;
         suppressor.catch_up()?;
         let suppressor = suppressor.spawn().map_err(other)?;
         // The operator's own lists; large files go on being read while mail that asks for them waits.
@@ -211,9 +248,11 @@ impl Node {
         let outputs = Arc::new(outputs);
 
         // The queues, filled with what the store holds.
-        let live: config::Live = Arc::new(ArcSwap::from_pointee(config));
         let started_with = live.load_full();
         let engine = Engine::new(live.clone());
+        // Set once, here.
+        let _ = held_mail.set(engine.clone());
+        let pauses = Pauses::open(&store, &engine)?;
         let unclean = opened.unclean;
         store.for_each_queued(&mut |envelope, states| {
             engine.admit(envelope, &doubt.said(envelope, states), started);
@@ -226,10 +265,17 @@ impl Node {
         }
 
         // Replies in words never seen before: the operator hears of them.
-        let (told, alarms) = tokio::sync::mpsc::unbounded_channel();
-        let tell = Box::new(move |alarm| drop(told.send(alarm)));
+        let tell = {
+            let (told, live) = (told.clone(), live.clone());
+            Box::new(move |alarm| drop(told.send(new_reply::notice(&live.load(), &alarm))))
+        };
         let (watch_replies, seen_replies) = novelty::open(&store, live.clone(), options.rules.clone(), tell)?;
         let novelty = watch_replies.spawn().map_err(other)?;
+
+        // Jobs of which too much bounces: they are paused, or the operator hears of them.
+        let act = jobs::Act::new(pauses.clone(), told, live.clone());
+        let (guard, counted) = job_guard::open(&store, live.clone(), options.rules.clone(), Box::new(act))?;
+        let job_guard = guard.spawn().map_err(other)?;
         let notices = tokio::spawn(notice::tell(alarms, store.clone(), engine.clone(), live.clone()));
 
         // Out, back in, and in.
@@ -257,6 +303,10 @@ impl Node {
         let intake = intake.reporting(report_suppressed(store.clone()));
         let intake = tokio::spawn(smtp_listener::serve(listeners, intake, intake_stopped));
 
+        let jobs = jobs::Jobs::new(engine.clone(), pauses, counted);
+        let unsubscribe = unsubscribe::Shared::new(&unsubscribe_listeners, &store, &live);
+        let unsubscribe_endpoint = unsubscribe::Endpoint::start(unsubscribe_listeners, &unsubscribe);
+
         let inner = Arc::new(Inner {
             live,
             stage: Mutex::new(Stage::new(options.rules.clone(), Vec::new())),
@@ -266,16 +316,21 @@ impl Node {
             suppression,
             address_lists,
             novelty: seen_replies,
+            jobs,
+            breaker,
             outputs: outputs.clone(),
             quarantine,
             report_counters,
             reload: Mutex::new(()),
             identities,
+            unsubscribe,
+            http_tls: http.as_ref().map(|(_, tls)| tls.clone()),
             started_with,
             configuration: Mutex::new(InForce { rules: compiled.id(), since: started, refused: None }),
             started,
         });
         let socket = bind_socket(&inner);
+        let http = http::serve(http, &inner)?;
         let node = Node {
             inner,
             smtp_addresses,
@@ -283,21 +338,37 @@ impl Node {
             suppressor,
             send_index,
             novelty,
+            job_guard,
             notices,
             intake,
             delivery,
             reports,
+            unsubscribe: unsubscribe_endpoint,
             stop_intake,
             stop_delivery,
             socket,
+            http,
         };
         tracing::info!(listeners = ?node.smtp_addresses, "running");
+        if !node.unsubscribe_addresses().is_empty() {
+            tracing::info!(listeners = ?node.unsubscribe_addresses(), "people unsubscribe here");
+        }
         Ok(node)
     }
 
     /// Where mail is taken in, with the ports that the system chose.
     pub fn smtp_addresses(&self) -> &[SocketAddr] {
         &self.smtp_addresses
+    }
+
+    /// Where people unsubscribe, with the ports that the system chose.
+    pub fn unsubscribe_addresses(&self) -> &[SocketAddr] {
+        self.unsubscribe.addresses()
+    }
+
+    /// Where the management API is, if it is.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(HttpServer::address)
     }
 
     /// The store.
@@ -332,8 +403,12 @@ impl Node {
     pub async fn stop(self) -> Result<(), NodeError> {
         tracing::info!("stopping");
         drop(self.socket);
+        if let Some(http) = self.http {
+            http.stop().await;
+        }
         self.stop_intake.send_replace(true);
         self.stop_delivery.send_replace(true);
+        self.unsubscribe.stop().await;
         join("intake", self.intake).await;
         join("delivery", self.delivery).await;
         self.inner.engine.stop();
@@ -342,13 +417,14 @@ impl Node {
         if let Err(error) = self.outputs.stop().await {
             tracing::error!("accounting files did not end in order: {error}");
         }
-        let consumers = (self.suppressor, self.send_index, self.novelty);
+        let consumers = (self.suppressor, self.send_index, self.novelty, self.job_guard);
         let ended = tokio::task::spawn_blocking(move || {
             consumers.0.stop();
             if let Some(index) = consumers.1 {
                 index.stop();
             }
             consumers.2.stop();
+            consumers.3.stop();
         });
         let _ = ended.await;
         // With the consumer its end of the channel is gone: what was raised to the end is still queued.

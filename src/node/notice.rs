@@ -1,7 +1,12 @@
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "edge: runs the operator's command")]
-//! Telling the operator of replies never seen before: by mail through our own queue, and by a command.
+//! Telling the operator: by mail through our own queue, and by a command. Whatever room raises an alarm, it comes through
+//! here as a [`Notice`], in the order in which they were raised.
+//!
+//! Mails are bounded by the hour and kind, so that no kind can drown another; the command hears of every one.
 
+use std::collections::HashMap;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,32 +14,52 @@ use std::time::{Duration, Instant};
 use mail_builder::MessageBuilder;
 use mail_builder::headers::date::Date;
 use mail_builder::headers::raw::Raw;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use super::now;
-use crate::classify::novelty::Alarm;
 use crate::config::{Config, Live};
-use crate::event::record::PairsBuf;
-use crate::event::{Address, Event, Events, Kind, MessageId, SourceType, StoreId, Time};
+use crate::event::{Address, Events, MessageId, StoreId, Time};
 use crate::queue::Engine;
-use crate::smtp::dsn::NEVER;
-use crate::store::{Envelope, Message, RcptState, Recipient, Route, Store};
+use crate::store::{Message, OwnMail, RcptState, Store};
 
 /// How long the operator's command may take.
 const COMMAND_WITHIN: Duration = Duration::from_secs(30);
-/// Most mails of this kind in an hour: with a provider's whole wording changed there may be dozens of alarms at once.
+/// Most mails of one kind in an hour: with a provider's whole wording changed there may be dozens of alarms at once.
 const MAX_MAILS_AN_HOUR: usize = 20;
+/// Longest subject, in characters.
+const MAX_SUBJECT: usize = 150;
 
-/// Carries the alarms out, one after the other, until nobody raises any more.
-pub(super) async fn tell(mut alarms: UnboundedReceiver<Alarm>, store: Store, engine: Engine, live: Live) {
-    let mut mailed: Vec<Time> = Vec::new();
-    while let Some(alarm) = alarms.recv().await {
+/// What the operator is to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Notice {
+    /// The kind of alarm, one word; part of the Message-ID.
+    pub kind: &'static str,
+    /// Subject of the mail. May hold what others said: what is not printable ASCII is left out.
+    pub subject: String,
+    /// What the mail says, its lines ended by CRLF; control characters become blanks.
+    pub text: String,
+    /// Who gets the mail; `alarm-to`, then the postmaster when nobody is named.
+    pub to: Vec<String>,
+    /// The program that hears of it; `alarm-command` when none is named.
+    pub command: Option<PathBuf>,
+    /// What the program gets on its standard input.
+    pub data: serde_json::Value,
+}
+
+/// Where notices are put; never blocks.
+pub(super) type Notices = UnboundedSender<Notice>;
+
+/// Carries the notices out, one after the other, until nobody raises any more.
+pub(super) async fn tell(mut notices: UnboundedReceiver<Notice>, store: Store, engine: Engine, live: Live) {
+    let mut mailed: HashMap<&'static str, Vec<Time>> = HashMap::new();
+    while let Some(notice) = notices.recv().await {
         let config = live.load_full();
         let this = now();
+        let mailed = mailed.entry(notice.kind).or_default();
         mailed.retain(|t| this.since(*t) < Duration::from_secs(3600));
         if mailed.len() >= MAX_MAILS_AN_HOUR {
-            tracing::warn!("no more mails about new replies in this hour; carom status shows them");
-        } else if let Some((message, received)) = notice(&config, &alarm, (store.id(), store.next_message_id()), this) {
+            tracing::warn!(kind = notice.kind, "no more mails of this kind in this hour; carom status shows them");
+        } else if let Some((message, received)) = mail(&config, &notice, (store.id(), store.next_message_id()), this) {
             mailed.push(this);
             let message = Arc::new(message);
             match store.accept(message.clone(), received).await {
@@ -44,14 +69,16 @@ pub(super) async fn tell(mut alarms: UnboundedReceiver<Alarm>, store: Store, eng
                         .collect();
                     engine.admit(&message.envelope, &states, this);
                 }
-                Err(error) => tracing::error!(%error, "the mail about a new reply could not be queued"),
+                Err(error) => {
+                    tracing::error!(%error, kind = notice.kind, "the mail about an alarm could not be queued")
+                }
             }
         }
-        if let Some(command) = config.novelty_alarm.command.clone() {
-            let input = serde_json::to_string(&alarm).unwrap_or_default();
-            let ended = tokio::task::spawn_blocking(move || run(&command, &input)).await;
+        let named = if notice.command.is_some() { &notice.command } else { &config.alarm_command };
+        if let Some(command) = named.clone() {
+            let ended = tokio::task::spawn_blocking(move || run(&command, &notice.data.to_string())).await;
             if let Ok(Err(error)) = ended {
-                tracing::error!("novelty-alarm-command: {error}");
+                tracing::error!("the command for alarms: {error}");
             }
         }
     }
@@ -87,135 +114,76 @@ fn run(command: &std::path::Path, input: &str) -> Result<(), String> {
 }
 
 /// The mail, with its `r` event; `None` when nobody is to get it.
-fn notice(config: &Config, alarm: &Alarm, (store, id): (StoreId, MessageId), now: Time) -> Option<(Message, Events)> {
-    let named = if config.novelty_alarm.to.is_empty() { &config.postmaster } else { &config.novelty_alarm.to };
-    let to: Vec<&String> = named.iter().filter(|a| a.is_ascii() && Address::parse(a).is_ok()).collect();
+fn mail(config: &Config, notice: &Notice, (store, id): (StoreId, MessageId), now: Time) -> Option<(Message, Events)> {
+    let named = [&notice.to, &config.alarm_to, &config.postmaster];
+    let named = named.into_iter().find(|list| !list.is_empty())?;
+    let to: Vec<&str> =
+        named.iter().filter(|a| a.is_ascii() && Address::parse(a).is_ok()).map(String::as_str).collect();
     if to.is_empty() {
         return None;
     }
-    let host = config.host_names.first().map_or("localhost", String::as_str).to_owned();
-    let message_id = format!("{store}.{id}.novelty@{host}");
-    let provider: String = alarm.provider.chars().filter(char::is_ascii_graphic).take(100).collect();
+    let host = config.host_names.first().map_or("localhost", String::as_str);
+    let message_id = format!("{store}.{id}.{}@{host}", notice.kind);
+    let printable = |c: &char| c.is_ascii_graphic() || *c == ' ';
+    let subject: String = notice.subject.chars().filter(printable).take(MAX_SUBJECT).collect();
+    // A reply can hold anything; in a mail it is text.
+    let plain = |c: char| if c.is_control() && !matches!(c, '\r' | '\n') { ' ' } else { c };
+    let text: String = notice.text.chars().map(plain).collect();
     let mut body = Vec::new();
     MessageBuilder::new()
         .header("From", Raw::new(format!("Carom <MAILER-DAEMON@{host}>")))
         .header("To", Raw::new(to.iter().map(|a| format!("<{a}>")).collect::<Vec<_>>().join(", ")))
-        .subject(format!("A reply never seen before, from {provider}"))
+        .subject(subject)
         .date(Date::new(now.secs()))
         .message_id(message_id.as_str())
         .header("Auto-Submitted", Raw::new("auto-generated"))
-        .text_body(text(alarm))
+        .text_body(text)
         .write_to(&mut body)
         .ok()?;
-    let envelope = Envelope {
-        id,
-        time_queued: now,
-        orig: "".into(),
-        env_id: "".into(),
-        job: "".into(),
-        vmta: "{default}".into(),
-        pool: "".into(),
-        src_type: SourceType::Internal,
-        src_mta: host.into(),
-        src_ip: None,
-        rcv_ip: None,
-        user: "".into(),
-        eight_bit: false,
-        body_len: u32::try_from(body.len()).unwrap_or(u32::MAX),
-        message_id_header: message_id.into(),
-        headers: PairsBuf::default(),
-        route: Route::Deliver,
-        terms: Default::default(),
-        no_dsn: true,
-        return_full: false,
-        ret_given: false,
-        // Nobody is to be told that the notice could not be delivered.
-        rcpts: to.iter().map(|a| Recipient { address: a.as_str().into(), orcpt: "".into(), notify: NEVER }).collect(),
-    };
-    let mut received = Events::new();
-    for (at, rcpt) in envelope.rcpts.iter().enumerate() {
-        received.push(&Event {
-            message: id,
-            rcpt_index: at as u16,
-            time_queued: now,
-            rcpt: &rcpt.address,
-            src_type: Some(SourceType::Internal),
-            src_mta: &envelope.src_mta,
-            vmta: &envelope.vmta,
-            ..Event::new(Kind::Received, now)
-        });
-    }
-    Some((Message { envelope, body: body.into() }, received))
-}
-
-/// What the mail says.
-fn text(alarm: &Alarm) -> String {
-    let mut text = format!(
-        "{} gave {} replies within {} seconds in words that this server had never seen:\r\n\r\n    {}\r\n\r\nFor example:\r\n\r\n",
-        alarm.provider, alarm.count, alarm.within_seconds, alarm.template
-    );
-    for example in &alarm.examples {
-        text.push_str(&format!("    {example}\r\n"));
-    }
-    let by =
-        if alarm.rule.is_empty() { "because nothing decides them".to_owned() } else { format!("by {}", alarm.rule) };
-    text.push_str(&format!("\r\nThey are counted as {}, {by}.\r\n", alarm.category));
-    match &alarm.proposal {
-        Some(rule) => {
-            text.push_str(
-                "\r\nNo pattern knows them. This rule would; check its category, put it into a pattern file of\r\n",
-            );
-            text.push_str("yours, and then: carom patterns apply\r\n\r\n");
-            for line in rule.lines() {
-                text.push_str(&format!("    {line}\r\n"));
-            }
-        }
-        None if alarm.by_pattern => {
-            text.push_str("\r\nIf that is not right, put a rule for them into a pattern file of yours.\r\n")
-        }
-        None => text.push_str("\r\nNo pattern knows them; their words are too few to propose one.\r\n"),
-    }
-    text.push_str("\r\n`carom patterns explain` tells more of a reply, `carom status` shows all alarms.\r\n");
-    // A reply can hold anything; in a mail it is text.
-    text.chars().map(|c| if c.is_control() && !matches!(c, '\r' | '\n') { ' ' } else { c }).collect()
+    let own = OwnMail { id, now, host, message_id: &message_id, eight_bit: false, to: &to };
+    Some(Message::own(own, body.into()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn alarm() -> Alarm {
-        Alarm {
-            time: 1,
-            provider: "big.example".into(),
-            template: "550 5.7.1 frobnicated <n>".into(),
-            count: 20,
-            within_seconds: 600,
-            category: "policy-related".into(),
-            rule: "code 5.7.1".into(),
-            by_pattern: false,
-            examples: vec!["550 5.7.1 frobnicated 7\u{7}".into()],
-            proposal: Some("# e.g. 550 5.7.1 frobnicated 7\n/frobnicated/ policy-related\n".into()),
+    fn notice() -> Notice {
+        Notice {
+            kind: "job-guard",
+            subject: "A job has paused\r\nBcc: x@y.example".into(),
+            text: "Because of 12 bounces.\u{7}\r\n".into(),
+            to: Vec::new(),
+            command: None,
+            data: serde_json::Value::Null,
         }
     }
 
+    fn config() -> Config {
+        crate::config::parse_str("t", "host-name mta.example.com\npostmaster op@example.com\n").config.unwrap()
+    }
+
     #[test]
-    fn the_mail_goes_to_the_postmaster_with_the_rule_in_it_and_nobody_hears_of_its_failure() {
-        let config = Config { postmaster: vec!["op@example.com".into()], ..config() };
-        let (message, received) = notice(&config, &alarm(), (StoreId(1), MessageId(2)), Time(1_000_000)).unwrap();
-        assert_eq!(&*message.envelope.rcpts[0].address, "op@example.com");
+    fn the_mail_goes_to_who_is_named_for_it_or_for_alarms_or_else_to_the_postmaster() {
+        let to = |config: &Config, notice: &Notice| {
+            let (message, received) = mail(config, notice, (StoreId(1), MessageId(2)), Time(1_000_000)).unwrap();
+            assert!(!received.is_empty());
+            message.envelope.rcpts[0].address.to_string()
+        };
+        assert_eq!(to(&config(), &notice()), "op@example.com");
+        let config = Config { alarm_to: vec!["alarms@example.com".into()], ..config() };
+        assert_eq!(to(&config, &notice()), "alarms@example.com");
+        assert_eq!(to(&config, &Notice { to: vec!["x@y.example".into()], ..notice() }), "x@y.example");
+    }
+
+    #[test]
+    fn what_others_said_ends_neither_a_line_of_the_header_nor_the_mail() {
+        let (message, _) = mail(&config(), &notice(), (StoreId(1), MessageId(2)), Time(1_000_000)).unwrap();
         assert!(message.envelope.no_dsn && message.envelope.orig.is_empty());
         let mail = mail_parser::MessageParser::default().parse(&message.body[..]).unwrap();
-        assert_eq!(mail.subject(), Some("A reply never seen before, from big.example"));
-        let text = mail.body_text(0).unwrap();
-        assert!(text.contains("/frobnicated/ policy-related") && !text.contains('\u{7}'), "{text}");
-        assert!(!received.is_empty());
-        let other = Config {
-            novelty_alarm: crate::config::NoveltyAlarm { to: vec!["x@y.example".into()], ..Default::default() },
-            ..config
-        };
-        let (message, _) = notice(&other, &alarm(), (StoreId(1), MessageId(2)), Time(1_000_000)).unwrap();
-        assert_eq!(&*message.envelope.rcpts[0].address, "x@y.example");
+        assert_eq!(mail.subject(), Some("A job has pausedBcc: x@y.example"));
+        assert!(mail.bcc().is_none());
+        assert!(!mail.body_text(0).unwrap().contains('\u{7}'));
     }
 
     #[test]
@@ -230,9 +198,5 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&out).unwrap(), "{\"a\":1}\n");
         std::fs::write(&script, "#!/bin/sh\nexit 3\n").unwrap();
         assert!(run(&script, "x").unwrap_err().contains("exit status: 3"));
-    }
-
-    fn config() -> Config {
-        crate::config::parse_str("t", "host-name mta.example.com\npostmaster op@example.com\n").config.unwrap()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{NodeError, Options, commands, open_store, quarantine};
+use super::{NodeError, Options, open_store, quarantine, suppression};
 use crate::accounting::feedback::SendIndex;
 use crate::accounting::stage::Stage;
 use crate::classify::RuleSets;
@@ -17,6 +17,7 @@ use crate::suppress::Suppression;
 pub struct Offline {
     store: Store,
     suppression: Suppression,
+    breaker: crate::accounting::feedback::SharedBreaker,
     quarantine: Quarantine,
     config: Arc<Config>,
     stage: std::sync::Mutex<Stage>,
@@ -32,11 +33,14 @@ impl Offline {
         let opened = open_store(config, &Options::default())?;
         // This one will end in order, and the next server must know nevertheless.
         super::doubt::Doubt::of(&opened, super::now())?;
-        let suppression = Suppression::new();
+        let suppression = suppression::open(config, &opened.store)?;
         // What the last server had not applied any more is applied now: the list is what it would be at start-up.
         let rules = RuleSets::default();
         super::rules::compile(config, &rules).map_err(NodeError::Other)?;
-        crate::accounting::feedback::open(&opened.store, &suppression, rules.clone())?.catch_up()?;
+        let live = Arc::new(arc_swap::ArcSwap::from_pointee(config.clone()));
+        let (mut suppressor, breaker) =
+            crate::accounting::feedback::open_with(&opened.store, &suppression, rules.clone(), live, Box::new(drop))?;
+        suppressor.catch_up()?;
         if config.bounce_processor.is_some() || config.feedback_loop_processor.is_some() {
             SendIndex::open(&opened.store, config.send_index_retention, config.send_index_max)?.catch_up()?;
         }
@@ -44,7 +48,7 @@ impl Offline {
         drop(_inside);
         let config = Arc::new(config.clone());
         let stage = std::sync::Mutex::new(Stage::new(rules, Vec::new()));
-        Ok(Offline { store: opened.store, suppression, stage, quarantine, config, runtime })
+        Ok(Offline { store: opened.store, suppression, breaker, stage, quarantine, config, runtime })
     }
 
     /// Carries out a command about the suppression list, the ledger, the queue or the report quarantine.
@@ -54,7 +58,30 @@ impl Offline {
                 quarantine::answer(&self.quarantine, &self.config, asked, &|f| self.runtime.block_on(f))
             }
             Command::Events { .. } | Command::Queued { .. } => super::known::answer(&self.store, &self.stage, command),
-            other => commands::suppression(&self.store, &self.suppression, other),
+            Command::SuppressUndo(asked) => super::mistakes::undo(&self.store, &self.suppression, &asked),
+            Command::SuppressBreaker(asked) => {
+                super::mistakes::breaker(&self.store, &self.suppression, &self.breaker, asked)
+            }
+            Command::SuppressCheckMany { addresses, sender, job, vmta } => {
+                suppression::check_many(&self.suppression, &addresses, (&sender, &job, &vmta))
+            }
+            Command::Suppression(asked) => {
+                let on = suppression::On {
+                    store: &self.store,
+                    list: &self.suppression,
+                    quarantine: &self.quarantine,
+                    block_on: &|f| self.runtime.block_on(f),
+                };
+                suppression::answer(&on, asked)
+            }
+            Command::Reload
+            | Command::Status
+            | Command::RotateAcct { .. }
+            | Command::QueueMode { .. }
+            | Command::EnableSource { .. }
+            | Command::PauseJob { .. }
+            | Command::ResumeJob { .. }
+            | Command::Jobs => Answer::error("no server is running on this store"),
         }
     }
 }

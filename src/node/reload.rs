@@ -82,13 +82,19 @@ impl Inner {
     /// A certificate that was renewed on disk is shown from now on; a self-signed one only changes with the name.
     fn renew_certificates(&self, config: &Config) -> Result<(), String> {
         let live = self.live.load();
+        if let Some(tls) = &self.http_tls {
+            super::http::renew(tls, config, &live)?;
+        }
         let from_files = |c: &Config| {
-            c.smtp_server_tls_certificate.is_some() || c.listeners.iter().any(|l| l.tls_certificate.is_some())
+            c.smtp_server_tls_certificate.is_some()
+                || c.listeners.iter().any(|l| l.tls_certificate.is_some())
+                || c.unsubscribe_listeners.iter().any(|l| l.tls_certificate.is_some())
         };
         if !from_files(config) && !from_files(&live) && live.host_names == config.host_names {
             return Ok(());
         }
-        self.identities.iter().try_for_each(|i| i.renew(config).map_err(|e| e.to_string()))
+        self.identities.iter().try_for_each(|i| i.renew(config).map_err(|e| e.to_string()))?;
+        self.unsubscribe.renew(config).map_err(|e| e.to_string())
     }
 
     fn change_outputs(&self, config: &Config) -> Result<(), String> {

@@ -1,5 +1,6 @@
-//! The recipients that wait in one queue: those that may be attempted, in order of arrival, those held back, by the
-//! time they become due, and those on hold, by the time they are to be looked at again.
+//! The recipients that wait in one queue: those that may be attempted, in order of arrival; those held back, by the
+//! time they become due; those on hold, by the time they are to be looked at again; and those put aside because their job
+//! is paused, by age.
 //!
 //! Promises: 24 octets per recipient (and what growing a buffer leaves over); recipients of one message that became
 //! ready together stay together; drawing costs no more than what is drawn.
@@ -11,48 +12,67 @@ use std::time::Duration;
 use crate::event::{MessageId, Time};
 use crate::store::RcptState;
 
+use super::jobs::JobId;
+
 /// One queued recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
     // The order of the fields is the order of the heap.
     not_before: Time,
-    message: MessageId,
+    /// The number of the message and, in the lowest 16 bits, that of its job. Messages are counted from 1: at a million a
+    /// second the 48 bits last for almost nine years.
+    key: u64,
     index: u16,
-    /// Attempts made; the top bit says that one of them is in doubt.
+    /// Attempts made; the top bit says that one of them is in doubt, the next that it gets a transaction of its own.
     attempts: u16,
     /// Whole seconds since the epoch, rounded down.
     queued_secs: u32,
 }
 
 const IN_DOUBT: u16 = 1 << 15;
+const ALONE: u16 = 1 << 14;
 
 impl Entry {
     /// From what the store keeps.
-    pub fn new(message: MessageId, state: &RcptState, time_queued: Time) -> Entry {
+    pub fn new(message: MessageId, job: JobId, state: &RcptState, time_queued: Time) -> Entry {
         Entry {
             not_before: state.not_before,
-            message,
+            key: message.0 << 16 | u64::from(job),
             index: state.index,
-            attempts: state.attempts.min(IN_DOUBT - 1) | if state.in_doubt { IN_DOUBT } else { 0 },
+            attempts: state.attempts.min(ALONE - 1) | if state.in_doubt { IN_DOUBT } else { 0 },
             queued_secs: u32::try_from(time_queued.secs()).unwrap_or(0),
         }
     }
 
     /// The same recipient in another state.
     pub fn with(&self, state: &RcptState) -> Entry {
-        Entry { queued_secs: self.queued_secs, ..Entry::new(self.message, state, Time::UNKNOWN) }
+        let mut other =
+            Entry { queued_secs: self.queued_secs, ..Entry::new(self.message(), self.job(), state, Time::UNKNOWN) };
+        other.attempts |= self.attempts & ALONE;
+        other
+    }
+
+    /// The same recipient, whose copy differs from the others': no transaction has it together with them.
+    #[must_use]
+    pub fn alone(self) -> Entry {
+        Entry { attempts: self.attempts | ALONE, ..self }
     }
 
     /// Which message.
     pub fn message(&self) -> MessageId {
-        self.message
+        MessageId(self.key >> 16)
+    }
+
+    /// Of which job.
+    pub fn job(&self) -> JobId {
+        self.key as JobId
     }
 
     /// As the store keeps it.
     pub fn state(&self) -> RcptState {
         RcptState {
             index: self.index,
-            attempts: self.attempts & !IN_DOUBT,
+            attempts: self.attempts & !(IN_DOUBT | ALONE),
             not_before: self.not_before,
             in_doubt: self.attempts & IN_DOUBT != 0,
         }
@@ -87,6 +107,8 @@ impl Drawn {
 pub enum Fate {
     /// Not attempted: back to the front of the queue.
     Again,
+    /// Not attempted, because its job has been paused since it was drawn.
+    Paused,
     /// It has left the spool.
     Done,
     /// Deferred.
@@ -96,11 +118,29 @@ pub enum Fate {
     Hold,
 }
 
+/// One that is put aside; the oldest comes first, since it expires first.
+#[derive(Debug, PartialEq, Eq)]
+struct Aside(Entry);
+
+impl Ord for Aside {
+    fn cmp(&self, other: &Aside) -> std::cmp::Ordering {
+        let order = |e: &Entry| (e.queued_secs, e.key, e.index);
+        order(&other.0).cmp(&order(&self.0))
+    }
+}
+
+impl PartialOrd for Aside {
+    fn partial_cmp(&self, other: &Aside) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 /// The recipients of one queue.
 #[derive(Debug, Default)]
 pub struct Backlog {
     ready: VecDeque<Entry>,
     held: BinaryHeap<Reverse<Entry>>,
+    aside: BinaryHeap<Aside>,
     on_hold: BinaryHeap<Reverse<Entry>>,
     /// No ready recipient was queued before this second.
     oldest: u32,
@@ -159,8 +199,59 @@ impl Backlog {
         self.ready.push_back(entry);
     }
 
-    /// Lets those go whose time has come.
-    pub fn release_due(&mut self, now: Time) {
+    /// A recipient of a paused job: it waits until the job goes on, or until it expires.
+    pub fn put_aside(&mut self, entry: Entry) {
+        self.aside.push(Aside(entry));
+    }
+
+    /// Puts aside all recipients of a job; how many there are.
+    pub fn pause(&mut self, job: JobId) -> usize {
+        let before = self.aside.len();
+        let aside = &mut self.aside;
+        let mut oldest = u32::MAX;
+        self.ready.retain(|entry| {
+            let stays = entry.job() != job;
+            if stays {
+                oldest = oldest.min(entry.queued_secs);
+            } else {
+                aside.push(Aside(*entry));
+            }
+            stays
+        });
+        self.oldest = if self.ready.is_empty() { 0 } else { oldest };
+        for heap in [&mut self.held, &mut self.on_hold] {
+            heap.retain(|Reverse(entry)| {
+                let stays = entry.job() != job;
+                if !stays {
+                    aside.push(Aside(*entry));
+                }
+                stays
+            });
+        }
+        self.shrink();
+        self.aside.len() - before
+    }
+
+    /// Takes back all recipients of a job that were put aside; how many there are.
+    pub fn resume(&mut self, job: JobId, bounce_after: Duration, now: Time) -> usize {
+        let (mut back, stay): (Vec<Entry>, Vec<Entry>) =
+            std::mem::take(&mut self.aside).into_iter().map(|Aside(entry)| entry).partition(|e| e.job() == job);
+        self.aside = stay.into_iter().map(Aside).collect();
+        // In order of arrival, the recipients of one message together.
+        back.sort_unstable_by_key(|e| (e.key, e.index));
+        let count = back.len();
+        for entry in back {
+            self.add(entry, bounce_after, now);
+        }
+        count
+    }
+
+    /// Lets those go whose time has come; of those put aside, the ones whose stay in the queue ends.
+    pub fn release_due(&mut self, bounce_after: Duration, now: Time) {
+        while self.aside.peek().is_some_and(|Aside(e)| e.expires(bounce_after) <= now) {
+            let Some(Aside(entry)) = self.aside.pop() else { break };
+            self.push_ready(entry);
+        }
         while self.held.peek().is_some_and(|Reverse(e)| e.not_before <= now) {
             let Some(Reverse(entry)) = self.held.pop() else { break };
             self.push_ready(entry);
@@ -170,10 +261,11 @@ impl Backlog {
         }
     }
 
-    /// The earliest time a held one becomes due, or one on hold is to be looked at.
-    pub fn next_due(&self) -> Option<Time> {
+    /// The earliest time a held one becomes due, one on hold is to be looked at, or one that is put aside expires.
+    pub fn next_due(&self, bounce_after: Duration) -> Option<Time> {
         let first = |heap: &BinaryHeap<Reverse<Entry>>| heap.peek().map(|Reverse(e)| e.not_before);
-        first(&self.held).into_iter().chain(first(&self.on_hold)).min()
+        let aside = self.aside.peek().map(|Aside(e)| e.expires(bounce_after));
+        [first(&self.held), first(&self.on_hold), aside].into_iter().flatten().min()
     }
 
     /// Draws the recipients of the first message, at most `max`. An expired one is drawn with expired ones of its
@@ -181,8 +273,9 @@ impl Backlog {
     pub fn draw(&mut self, max: usize, bounce_after: Duration, now: Time, into: &mut Vec<Drawn>) -> bool {
         let Some(first) = self.ready.front().copied() else { return false };
         let expired = first.expires(bounce_after) <= now;
+        let max = if first.attempts & ALONE == 0 { max } else { 1 };
         while let Some(next) = self.ready.front() {
-            if next.message != first.message || into.len() >= max.max(1) {
+            if next.key != first.key || into.len() >= max.max(1) {
                 break;
             }
             into.push(Drawn::of(*next));
@@ -211,12 +304,12 @@ impl Backlog {
         self.shrink();
     }
 
-    /// Takes out everybody, the recipients of one message together.
+    /// Takes out everybody but those put aside, the recipients of one message together.
     pub fn take_all(&mut self) -> Vec<Entry> {
         let mut all: Vec<Entry> = std::mem::take(&mut self.ready).into();
         let heaps = [std::mem::take(&mut self.held), std::mem::take(&mut self.on_hold)];
         all.extend(heaps.into_iter().flatten().map(|Reverse(entry)| entry));
-        all.sort_unstable_by_key(|entry| (entry.message, entry.index));
+        all.sort_unstable_by_key(|entry| (entry.key, entry.index));
         self.oldest = 0;
         all
     }
@@ -237,6 +330,11 @@ impl Backlog {
         self.held.len()
     }
 
+    /// How many are put aside.
+    pub fn aside(&self) -> usize {
+        self.aside.len()
+    }
+
     /// How many are on hold.
     pub fn on_hold(&self) -> usize {
         self.on_hold.len()
@@ -244,12 +342,13 @@ impl Backlog {
 
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
-        self.ready.is_empty() && self.held.is_empty() && self.on_hold.is_empty()
+        self.ready.is_empty() && self.held.is_empty() && self.on_hold.is_empty() && self.aside.is_empty()
     }
 
     /// Octets in memory.
     pub fn memory(&self) -> usize {
-        (self.ready.capacity() + self.held.capacity() + self.on_hold.capacity()) * size_of::<Entry>()
+        let heaps = self.held.capacity() + self.on_hold.capacity() + self.aside.capacity();
+        (self.ready.capacity() + heaps) * size_of::<Entry>()
     }
 }
 
@@ -261,7 +360,7 @@ mod tests {
 
     fn entry(message: u64, index: u16, not_before: i64) -> Entry {
         let state = RcptState { index, attempts: 3, not_before: Time::from_secs(not_before), in_doubt: index == 1 };
-        Entry::new(MessageId(message), &state, Time::from_secs(1000))
+        Entry::new(MessageId(message), (message % 10) as JobId, &state, Time::from_secs(1000))
     }
 
     #[test]
@@ -290,15 +389,36 @@ mod tests {
     }
 
     #[test]
+    fn who_gets_a_copy_of_his_own_is_drawn_alone_also_when_he_is_tried_again() {
+        let mut b = Backlog::default();
+        let now = Time::from_secs(2000);
+        for index in 0..3 {
+            b.add(entry(1, index, 0).alone(), DAY, now);
+        }
+        let mut drawn = Vec::new();
+        b.draw(usize::MAX, DAY, now, &mut drawn);
+        assert_eq!(drawn.len(), 1);
+        let later = RcptState { attempts: 4, ..drawn[0].entry.state() };
+        assert_eq!(later.attempts, drawn[0].entry.state().attempts + 1, "the mark is no attempt");
+        b.add(drawn[0].entry.with(&later), DAY, now);
+        for _ in 0..3 {
+            drawn.clear();
+            b.draw(usize::MAX, DAY, now, &mut drawn);
+            assert_eq!(drawn.len(), 1);
+        }
+        assert_eq!(drawn[0].entry.state(), later);
+    }
+
+    #[test]
     fn held_recipients_become_due_in_order_and_no_later_than_they_expire() {
         let mut b = Backlog::default();
         let now = Time::from_secs(2000);
         b.add(entry(1, 0, 5000), DAY, now);
         b.add(entry(2, 0, 3000), DAY, now);
         b.add(entry(3, 0, 900_000), DAY, now);
-        assert_eq!((b.ready(), b.held(), b.next_due()), (0, 3, Some(Time::from_secs(3000))));
-        b.release_due(Time::from_secs(5000));
-        assert_eq!((b.ready(), b.next_due()), (2, Some(Time::from_secs(1001 + 86_400))));
+        assert_eq!((b.ready(), b.held(), b.next_due(DAY)), (0, 3, Some(Time::from_secs(3000))));
+        b.release_due(DAY, Time::from_secs(5000));
+        assert_eq!((b.ready(), b.next_due(DAY)), (2, Some(Time::from_secs(1001 + 86_400))));
     }
 
     #[test]
@@ -308,13 +428,13 @@ mod tests {
         b.hold(entry(1, 0, 0), at(5000), DAY);
         b.hold(entry(2, 0, 0), at(3000), DAY);
         b.hold(entry(3, 0, 0), at(900_000), DAY);
-        b.release_due(at(1_000_000));
+        b.release_due(DAY, at(1_000_000));
         assert_eq!((b.ready(), b.held(), b.on_hold(), b.is_empty()), (0, 0, 3, false));
-        assert_eq!(b.next_due(), Some(at(3000)));
+        assert_eq!(b.next_due(DAY), Some(at(3000)));
         let mut drawn = Vec::new();
         b.draw_on_hold(9, at(5000), &mut drawn);
-        assert_eq!(drawn.iter().map(|d| d.entry.message.0).collect::<Vec<_>>(), [2, 1]);
-        assert_eq!(b.next_due(), Some(at(1001 + 86_400)), "no later than it expires");
+        assert_eq!(drawn.iter().map(|d| d.entry.message().0).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(b.next_due(DAY), Some(at(1001 + 86_400)), "no later than it expires");
         b.look_now(at(6000));
         assert!(b.look_is_due(at(6000)));
         assert_eq!(b.take_all().len(), 1);
@@ -325,14 +445,36 @@ mod tests {
         let mut b = Backlog::default();
         let now = Time::from_secs(1001 + 86_400);
         let young = RcptState { index: 0, attempts: 0, not_before: Time::UNKNOWN, in_doubt: false };
-        b.add(Entry::new(MessageId(9), &young, Time::from_secs(80_000)), DAY, now);
+        b.add(Entry::new(MessageId(9), 0, &young, Time::from_secs(80_000)), DAY, now);
         b.add(entry(1, 0, 0), DAY, now);
         let mut drawn = Vec::new();
         b.draw_expired(10, DAY, Time(now.0 - 1), &mut drawn);
         assert!(drawn.is_empty(), "nobody is bounced before bounce-after");
         b.draw_expired(10, DAY, now, &mut drawn);
-        assert_eq!(drawn.iter().map(|d| d.entry.message.0).collect::<Vec<_>>(), [1]);
+        assert_eq!(drawn.iter().map(|d| d.entry.message().0).collect::<Vec<_>>(), [1]);
         assert_eq!(b.ready(), 1);
+    }
+
+    #[test]
+    fn a_paused_job_waits_aside_until_it_goes_on_and_no_longer_than_it_may() {
+        let mut b = Backlog::default();
+        let now = Time::from_secs(2000);
+        for e in [entry(1, 0, 0), entry(2, 0, 0), entry(12, 0, 5000), entry(11, 1, 0)] {
+            b.add(e, DAY, now);
+        }
+        assert_eq!((b.pause(2), b.ready(), b.held(), b.aside()), (2, 2, 0, 2));
+        b.put_aside(entry(22, 0, 0));
+        let end = Time::from_secs(1001 + 86_400);
+        assert_eq!(b.next_due(DAY), Some(end));
+        b.release_due(DAY, Time(end.0 - 1));
+        assert_eq!((b.ready(), b.aside()), (2, 3));
+        assert_eq!(b.resume(1, DAY, now), 0);
+        assert_eq!((b.resume(2, DAY, now), b.ready(), b.held(), b.aside()), (3, 4, 1, 0));
+        b.pause(2);
+        b.release_due(DAY, end);
+        assert_eq!((b.ready(), b.aside()), (5, 0), "their time is over");
+        let mut drawn = Vec::new();
+        assert!(b.draw(9, DAY, end, &mut drawn));
     }
 
     #[test]

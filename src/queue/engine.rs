@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use arc_swap::ArcSwap;
+use hashbrown::HashSet;
 use tokio::sync::Notify;
 
 use crate::config::QueueMode;
@@ -19,9 +20,10 @@ use crate::event::{MessageId, Time};
 use crate::store::{Envelope, RcptState, Route};
 
 use super::backlog::{Drawn, Fate};
+use super::jobs::JobStatus;
 use super::key::QueueName;
 use super::limits::Limits;
-use super::machine::{Machine, News, Next, Purpose, QueueStatus, SessionId, Steer};
+use super::machine::{Machine, Mail, News, Next, Purpose, QueueStatus, SessionId, Steer};
 
 /// How long recipients are left alone whose session panicked.
 const AFTER_PANIC: std::time::Duration = std::time::Duration::from_secs(60);
@@ -39,6 +41,8 @@ struct Shared {
     reports: Mutex<VecDeque<MessageId>>,
     reports_came: Notify,
     stopping: AtomicBool,
+    /// The machine's paused jobs, for those who look without its lock.
+    paused_jobs: ArcSwap<HashSet<Box<str>>>,
 }
 
 struct State {
@@ -74,6 +78,7 @@ impl Engine {
             reports: Mutex::new(VecDeque::new()),
             reports_came: Notify::new(),
             stopping: AtomicBool::new(false),
+            paused_jobs: ArcSwap::default(),
         }))
     }
 
@@ -139,11 +144,15 @@ impl Engine {
             self.0.reports_came.notify_one();
             return;
         }
+        let Envelope { id: message, time_queued, vmta, job, .. } = envelope;
+        // Each copy has an unsubscribe link of its own.
+        let alone = envelope.terms.unsubscribe.is_some();
+        let mail = Mail { message: *message, time_queued: *time_queued, vmta, job, alone };
         let mut state = self.lock();
         for rcpt in states {
             // A state whose recipient is not there is damage that the store has to report; it can't be delivered.
             let Some(recipient) = envelope.rcpts.get(usize::from(rcpt.index)) else { continue };
-            state.machine.admit(envelope.id, envelope.time_queued, &recipient.address, &envelope.vmta, rcpt, now);
+            state.machine.admit(&mail, &recipient.address, rcpt, now);
         }
         self.wake(state);
     }
@@ -177,6 +186,33 @@ impl Engine {
     /// All queues, for `show`.
     pub fn status(&self) -> Vec<QueueStatus> {
         self.lock().machine.status(now())
+    }
+
+    /// Pauses a job: no attempt for its mail begins any more, those under way go on. How many recipients were put aside;
+    /// `None` when it is paused already.
+    pub fn pause_job(&self, job: &str) -> Option<u64> {
+        let mut state = self.lock();
+        let count = state.machine.pause_job(job);
+        self.publish_pauses(state);
+        count
+    }
+
+    /// Lets a paused job go on; how many recipients had been put aside. `None` when it is not paused.
+    pub fn resume_job(&self, job: &str) -> Option<u64> {
+        let mut state = self.lock();
+        let count = state.machine.resume_job(job, now());
+        self.publish_pauses(state);
+        count
+    }
+
+    fn publish_pauses(&self, state: MutexGuard<'_, State>) {
+        self.0.paused_jobs.store(Arc::new(state.machine.paused_jobs().clone()));
+        self.wake(state);
+    }
+
+    /// The jobs with mail in the queues, and those that are paused; in no order.
+    pub fn jobs(&self) -> Vec<JobStatus> {
+        self.lock().machine.jobs()
     }
 
     /// Has a queue run now, though it sleeps. `false` when there is none of this name (`domain/vmta`).
@@ -305,6 +341,12 @@ impl Permit {
     /// The queue's settings as of the last [`Permit::next`].
     pub fn settings(&self) -> &Arc<QueueSettings> {
         &self.settings
+    }
+
+    /// Whether this job is paused: what was drawn before it was is not to be attempted. Takes no lock.
+    pub fn pauses(&self, job: &str) -> bool {
+        let paused = self.engine.0.paused_jobs.load();
+        !paused.is_empty() && paused.contains(job)
     }
 
     /// Settles what was drawn and draws the next transaction, under one lock.

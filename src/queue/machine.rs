@@ -7,10 +7,12 @@
 //! - a queue opens connections as it needs them: one more for each [`READY_PER_SESSION`] recipients ready;
 //! - a queue-level failure puts the queue to sleep once, however many sessions saw it, and ends no recipient before
 //!   `bounce-after`;
-//! - new limits hold from the next decision on.
+//! - new limits hold from the next decision on;
+//! - a recipient of a paused job is drawn by nobody but to be ended when `bounce-after` has passed.
 //!
 //! All that must wait for a time stands in one timer heap; [`Machine::next_deadline`] is its top.
 
+mod pause;
 mod sessions;
 mod steer;
 #[cfg(test)]
@@ -30,6 +32,7 @@ use crate::event::{MessageId, Time};
 use crate::store::RcptState;
 
 use super::backlog::{Backlog, Entry};
+use super::jobs::{JobId, JobStatus, Jobs};
 use super::key::{QueueName, destination};
 use super::limits::Limits;
 use super::mode::Mode;
@@ -97,6 +100,8 @@ pub struct QueueStatus {
     pub ready: u64,
     /// Recipients held back until a later time.
     pub held: u64,
+    /// Recipients put aside, since their job is paused.
+    pub paused: u64,
     /// Recipients on hold: the suppression list holds their entries back.
     pub on_hold: u64,
     /// Open connections.
@@ -188,6 +193,21 @@ struct Session {
     condemned: Vec<Entry>,
 }
 
+/// A message, as far as the queues know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mail<'a> {
+    /// Its id.
+    pub message: MessageId,
+    /// When it was accepted.
+    pub time_queued: Time,
+    /// Its VirtualMTA.
+    pub vmta: &'a str,
+    /// Its job; empty when it has none.
+    pub job: &'a str,
+    /// Each recipient's copy differs, so that no transaction has two of them.
+    pub alone: bool,
+}
+
 /// The queues.
 pub struct Machine {
     limits: Arc<dyn Limits>,
@@ -208,6 +228,7 @@ pub struct Machine {
     wakes: Vec<SessionId>,
     news: Vec<(Arc<QueueName>, News)>,
     recipients: u64,
+    jobs: Jobs,
     key: String,
 }
 
@@ -242,6 +263,7 @@ impl Machine {
             wakes: Vec::new(),
             news: Vec::new(),
             recipients: 0,
+            jobs: Jobs::default(),
             key: String::new(),
         }
     }
@@ -304,27 +326,25 @@ impl Machine {
     }
 
     /// Takes a recipient in.
-    pub fn admit(
-        &mut self,
-        message: MessageId,
-        time_queued: Time,
-        rcpt: &str,
-        vmta: &str,
-        state: &RcptState,
-        now: Time,
-    ) {
-        let id = self.queue_of(&destination(rcpt), vmta);
+    pub fn admit(&mut self, mail: &Mail<'_>, rcpt: &str, state: &RcptState, now: Time) {
+        let id = self.queue_of(&destination(rcpt), mail.vmta);
         self.recipients += 1;
+        let job = self.jobs.enter(mail.job);
         let Some(queue) = self.queues[id as usize].as_mut() else { return };
         queue.quiet = None;
-        queue.backlog.add(Entry::new(message, state, time_queued), queue.settings.bounce_after, now);
+        let entry = Entry::new(mail.message, job, state, mail.time_queued);
+        let entry = if mail.alone { entry.alone() } else { entry };
+        match self.jobs.is_paused(job) {
+            true => queue.backlog.put_aside(entry),
+            false => queue.backlog.add(entry, queue.settings.bounce_after, now),
+        }
         self.ready_grew(id, now);
     }
 
     /// Recipients became ready or were held: wakes a session, asks for a new one, or sets the timer.
     fn ready_grew(&mut self, id: QueueId, now: Time) {
         let Some(queue) = self.queues[id as usize].as_mut() else { return };
-        if let Some(due) = queue.backlog.next_due().filter(|due| *due > now) {
+        if let Some(due) = queue.backlog.next_due(queue.settings.bounce_after).filter(|due| *due > now) {
             self.arm(id, due);
         }
         let Some(queue) = self.queues[id as usize].as_mut() else { return };
@@ -480,8 +500,8 @@ impl Machine {
     fn consider(&mut self, id: QueueId, now: Time) -> Option<Grant> {
         self.refresh(id, now);
         let queue = self.queues[id as usize].as_mut()?;
-        queue.backlog.release_due(now);
-        let next_due = queue.backlog.next_due();
+        queue.backlog.release_due(queue.settings.bounce_after, now);
+        let next_due = queue.backlog.next_due(queue.settings.bounce_after);
         let look = queue.backlog.look_is_due(now);
         if look && queue.connections > 0 {
             // Sessions at work look before their next transaction.
@@ -697,6 +717,7 @@ impl Machine {
                 name: q.name.as_str().to_owned(),
                 ready: q.backlog.ready() as u64 + u64::from(q.in_flight) + condemned.get(q.name.as_str()).unwrap_or(&0),
                 held: q.backlog.held() as u64,
+                paused: q.backlog.aside() as u64,
                 on_hold: q.backlog.on_hold() as u64,
                 connections: q.connections,
                 last_error: q.last_error.to_string(),

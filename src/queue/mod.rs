@@ -6,18 +6,22 @@
 
 pub mod backlog;
 pub mod engine;
+pub mod jobs;
 pub mod key;
 pub mod limits;
 pub mod machine;
 pub mod mode;
+pub mod pauses;
 pub mod retry;
 pub mod sources;
 pub mod throttle;
 
 pub use backlog::{Drawn, Fate};
 pub use engine::{Engine, Permit};
+pub use jobs::JobStatus;
 pub use key::{QueueName, destination, is_meant};
 pub use limits::Limits;
-pub use machine::{Next, Purpose, QueueStatus, Steer};
+pub use machine::{Mail, Next, Purpose, QueueStatus, Steer};
 pub use mode::Mode;
+pub use pauses::Pauses;
 pub use sources::Disabled;

@@ -22,6 +22,7 @@
 //!
 //! Everything else is recorded with an empty `attributed_by`.
 
+use crate::event::unsubscribe_token::Unsubscription;
 use crate::event::{AddressKey, MessageId, SendEntry, Time};
 
 use super::kind::{Original, RcptResult, Recognised, ReportKind};
@@ -46,6 +47,8 @@ pub struct Sent {
     pub pool: String,
     /// ENVID.
     pub env_id: String,
+    /// Mailing list.
+    pub list: String,
     /// When it was spooled.
     pub time_sent: Time,
 }
@@ -61,6 +64,7 @@ impl From<SendEntry<'_>> for Sent {
             vmta: e.vmta.into(),
             pool: e.pool.into(),
             env_id: e.env_id.into(),
+            list: e.list.into(),
             time_sent: e.time_queued,
         }
     }
@@ -72,6 +76,10 @@ pub trait Evidence {
     fn token(&self, address: &str) -> Option<(MessageId, u16)>;
     /// The message and recipient that a signed header field of the returned message names.
     fn header_token(&self, _original: &Original) -> Option<(MessageId, u16)> {
+        None
+    }
+    /// What the token of an unsubscribe link says; `None` when it was not made by us.
+    fn unsubscription(&self, _token: &str) -> Option<Unsubscription> {
         None
     }
     /// The send of this recipient of this message.
@@ -249,6 +257,7 @@ mod tests {
             vmta: "v1".into(),
             pool: String::new(),
             env_id: String::new(),
+            list: String::new(),
             time_sent: Time::from_secs(1),
         }
     }

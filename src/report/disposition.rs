@@ -8,6 +8,7 @@
 //! | no report | none | `forward-unmatched-to` | with `deliver-unmatched-email` |
 //! | declares itself a report and can't be read | none | `forward-errors-to` | yes |
 //! | a copy of ours that came back | none | none | no |
+//! | mail to an unsubscribe address with a token of ours | yes | none | no |
 //!
 //! "Delivered" means the normal queue of the address's domain, and only where the configuration says where that queue
 //! leads (`smtp-hosts`, `type discard`): by its MX records mail for a report address comes to this very server again.
@@ -24,15 +25,15 @@ use bytes::{Bytes, BytesMut};
 use crate::config::Entries;
 use crate::config::model::{Config, Processor};
 use crate::event::address::canonical_domain;
-use crate::event::record::PairsBuf;
-use crate::event::{Address, Event, Events, Kind, MessageId, SourceType, StoreId, Time};
-use crate::store::{Envelope, Message, Recipient, Route};
+use crate::event::{Address, Event, Events, MessageId, StoreId, Time};
+use crate::store::{Envelope, Message, OwnMail, Route};
 
 use super::attribute::{Attribution, Evidence, attribute};
 use super::body_pattern;
 use super::fields::Fields;
 use super::kind::{Recognised, ReportKind, recognise_mail};
 use super::to_event::{self, Arrival};
+use super::unsubscribe;
 
 /// The header field that marks a copy which was passed on.
 const FORWARDED_MARK: &str = "X-Carom-Report-Copy";
@@ -95,6 +96,7 @@ impl<'a> Settings<'a> {
     pub fn of(config: &'a Config, envelope: &Envelope, store: StoreId) -> Settings<'a> {
         let processor = match envelope.route {
             Route::Feedback => config.feedback_loop_processor.as_ref(),
+            Route::Unsubscribe => None,
             _ => config.bounce_processor.as_ref(),
         };
         let has_way_on = envelope.rcpts.iter().all(|r| {
@@ -120,6 +122,9 @@ pub fn dispose(
     emit: &mut dyn FnMut(&Event<'_>),
 ) -> Disposition {
     let envelope = &message.envelope;
+    if envelope.route == Route::Unsubscribe {
+        return unsubscribe::dispose(message, settings.store, evidence, now, emit);
+    }
     let mut report = recognise_mail(&message.body, envelope.orig.is_empty());
     let mut matched = None;
     if matches!(report.kind, ReportKind::None | ReportKind::AutoReply)
@@ -229,45 +234,19 @@ pub fn forwarded(report: &Message, to: &[String], by: PassedOn<'_>) -> (Arc<Mess
     body.extend_from_slice(mark.as_bytes());
     body.extend_from_slice(&report.body);
     let body: Bytes = body.freeze();
-    let envelope = Envelope {
-        id,
-        time_queued: now,
-        orig: "".into(),
-        env_id: "".into(),
-        job: "".into(),
-        vmta: "{default}".into(),
-        pool: "".into(),
-        src_type: SourceType::Internal,
-        src_mta: host_name.into(),
-        src_ip: None,
-        rcv_ip: None,
-        user: "".into(),
-        eight_bit: report.envelope.eight_bit,
-        body_len: u32::try_from(body.len()).unwrap_or(u32::MAX),
-        message_id_header: report.envelope.message_id_header.clone(),
-        headers: PairsBuf::default(),
-        route: Route::Deliver,
-        terms: Default::default(),
-        no_dsn: true,
-        return_full: false,
-        ret_given: false,
-        // NOTIFY=NEVER (RFC 3461, 4.1): the next hop is not to report on it either.
-        rcpts: to.iter().map(|a| Recipient { address: a.as_str().into(), orcpt: "".into(), notify: 1 }).collect(),
-    };
-    let mut received = Events::new();
-    for (index, rcpt) in envelope.rcpts.iter().enumerate() {
-        received.push(&Event {
-            message: id,
-            rcpt_index: index as u16,
-            time_queued: now,
-            rcpt: &rcpt.address,
-            src_type: Some(SourceType::Internal),
-            src_mta: &envelope.src_mta,
-            vmta: &envelope.vmta,
-            ..Event::new(Kind::Received, now)
-        });
-    }
-    (Arc::new(Message { envelope, body }), received)
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    let (message, received) = Message::own(
+        OwnMail {
+            id,
+            now,
+            host: host_name,
+            message_id: &report.envelope.message_id_header,
+            eight_bit: report.envelope.eight_bit,
+            to: &to,
+        },
+        body,
+    );
+    (Arc::new(message), received)
 }
 
 /// What of the configuration would not do what it seems to say; one readable line each. For start-up, reload and a check

@@ -4,7 +4,8 @@
 use crate::config::Config;
 use crate::event::return_path::{self, TokenKeys};
 use crate::event::send_entry::{SendEntry, env_id_key, is_own_key, token_key};
-use crate::event::{AddressKey, MessageId, Time, header_token};
+use crate::event::unsubscribe_token::Unsubscription;
+use crate::event::{AddressKey, MessageId, Time, header_token, unsubscribe_token};
 use crate::store::Store;
 
 use super::attribute::{Evidence, Sent};
@@ -52,6 +53,11 @@ impl Evidence for StoreEvidence<'_> {
         // Mail that was passed on may have several; ours verifies.
         let mut values = original.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).take(8);
         values.find_map(|(_, value)| header_token::verify(&token.keys, self.now, self.store.id(), value))
+    }
+
+    fn unsubscription(&self, token: &str) -> Option<Unsubscription> {
+        let keys = &self.config.return_path_token.as_ref()?.keys;
+        unsubscribe_token::verify(keys, self.now, token)
     }
 
     fn send_of(&self, message: MessageId, rcpt_index: u16) -> Option<Sent> {

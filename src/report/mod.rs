@@ -33,6 +33,7 @@ mod mdn;
 mod mime;
 mod returned;
 mod signs;
+mod unsubscribe;
 mod values;
 mod words;
 

@@ -35,6 +35,8 @@ pub struct Counters {
     pub bounce_processed: AtomicU64,
     /// `feedbackLoopProcessed`: mails to feedback addresses.
     pub feedback_processed: AtomicU64,
+    /// `unsubscribeProcessed`: mails to unsubscribe addresses, whatever they were.
+    pub unsubscribe_processed: AtomicU64,
     /// Events made.
     pub events: AtomicU64,
     /// Results tied to a send by proof.
@@ -57,10 +59,11 @@ pub struct Counters {
 
 impl Counters {
     /// Names, as the status has them, and values.
-    pub fn all(&self) -> [(&'static str, u64); 11] {
+    pub fn all(&self) -> [(&'static str, u64); 12] {
         [
             ("bounceProcessed", &self.bounce_processed),
             ("feedbackLoopProcessed", &self.feedback_processed),
+            ("unsubscribeProcessed", &self.unsubscribe_processed),
             ("events", &self.events),
             ("attributed", &self.attributed),
             ("autoReplies", &self.auto_replies),
@@ -278,7 +281,12 @@ impl Processor {
     fn count(&self, message: &Message, disposition: &Disposition, kept: bool) {
         let add = |counter: &AtomicU64, n: usize| counter.fetch_add(n as u64, Ordering::Relaxed);
         let c = &self.counters;
-        add(if message.envelope.route == Route::Feedback { &c.feedback_processed } else { &c.bounce_processed }, 1);
+        let of_route = match message.envelope.route {
+            Route::Feedback => &c.feedback_processed,
+            Route::Unsubscribe => &c.unsubscribe_processed,
+            _ => &c.bounce_processed,
+        };
+        add(of_route, 1);
         match disposition.outcome {
             Outcome::Recorded(events) => {
                 add(&c.events, events);
@@ -297,8 +305,7 @@ impl Processor {
 
 /// The reserved queues whose `log-messages` holds for mail to the processors (directives.md, 1.10).
 fn log_messages(config: &Config, route: Route) -> bool {
-    let names: &[&str] =
-        if route == Route::Feedback { &["{feedbackLoop}"] } else { &["{bounce}", "{bounceProcessor}"] };
+    let names: &[&str] = if route == Route::Bounce { &["{bounce}", "{bounceProcessor}"] } else { &["{feedbackLoop}"] };
     names.iter().any(|name| config.queue_settings(name, "{default}").log_messages)
 }
 

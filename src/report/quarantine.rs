@@ -60,6 +60,8 @@ pub enum Which {
     Bounce,
     /// `<feedback-loop-processor>`
     Feedback,
+    /// The reader of mail to unsubscribe addresses.
+    Unsubscribe,
 }
 
 /// Why a mail was not understood.
@@ -81,7 +83,11 @@ impl Entry {
         let cut = |text: &str| text[..text.floor_char_boundary(MAX_TEXT)].to_owned();
         Entry {
             time: envelope.time_queued.0,
-            processor: if envelope.route == Route::Feedback { Which::Feedback } else { Which::Bounce },
+            processor: match envelope.route {
+                Route::Feedback => Which::Feedback,
+                Route::Unsubscribe => Which::Unsubscribe,
+                _ => Which::Bounce,
+            },
             why: if outcome == Outcome::Unreadable { Why::Unreadable } else { Why::Unmatched },
             from: cut(&envelope.orig),
             to: cut(envelope.rcpts.first().map_or("", |r| &r.address)),
@@ -283,6 +289,15 @@ impl Quarantine {
             Err(LoadError::Gone(_)) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether a mail names this address (in lower case): in its envelope, or anywhere in its content, also where that is
+    /// encoded. Blocks.
+    pub fn names(&self, id: MessageId, address: &str) -> Result<bool, LoadError> {
+        let Some((_, message)) = self.show(id)? else { return Ok(false) };
+        let is = |text: &str| crate::event::AddressKey::of(text).as_str() == address;
+        let envelope = &message.envelope;
+        Ok(is(&envelope.orig) || envelope.rcpts.iter().any(|r| is(&r.address)) || mime::names(&message.body, address))
     }
 
     /// Ends a mail without events; `false` when it is not in the quarantine.

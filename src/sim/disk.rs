@@ -86,6 +86,8 @@ struct State {
     /// Counts power cuts: handles of an earlier life are dead.
     life: u64,
     operations: u64,
+    /// What the last of them was, and with what.
+    last: Option<(&'static str, PathBuf)>,
     cut_at: Option<u64>,
     faults: Vec<Fault>,
     limit: u64,
@@ -110,6 +112,7 @@ impl SimDisk {
             locks: BTreeMap::new(),
             life: 0,
             operations: 0,
+            last: None,
             cut_at: None,
             faults: Vec::new(),
             limit: u64::MAX,
@@ -130,6 +133,12 @@ impl SimDisk {
     /// Operations so far that changed something (writes, syncs, creations, renames, removals, lengths).
     pub fn operations(&self) -> u64 {
         self.state().operations
+    }
+
+    /// The last operation that changed something (`create`, `write`, `sync`, `length`, `rename`, `remove`, `sync-dir`), with
+    /// the file, its new name, or the folder: when the power is gone, the one it went after.
+    pub fn last_operation(&self) -> Option<(&'static str, PathBuf)> {
+        self.state().last.clone()
     }
 
     /// After `n` more operations the power goes: all further ones fail until [`SimDisk::power_cut`].
@@ -254,10 +263,16 @@ impl Inode {
 
 impl State {
     /// Counts an operation; fails when the power is gone or the caller belongs to an earlier life.
-    fn operate(&mut self, life: u64) -> io::Result<()> {
+    fn operate(&mut self, life: u64, what: &'static str, path: &Path) -> io::Result<()> {
         self.powered(life)?;
         self.operations += 1;
+        self.last = Some((what, path.to_owned()));
         Ok(())
+    }
+
+    fn operate_on(&mut self, life: u64, what: &'static str, inode: usize) -> io::Result<()> {
+        let path = self.names.iter().find(|(_, i)| **i == inode).map(|(path, _)| path.clone()).unwrap_or_default();
+        self.operate(life, what, &path)
     }
 
     fn powered(&self, life: u64) -> io::Result<()> {
@@ -337,7 +352,7 @@ impl File for SimFile {
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.disk.state();
-        state.operate(self.life)?;
+        state.operate_on(self.life, "write", self.inode)?;
         state.fault(false)?;
         let from = offset as usize;
         state.grow(self.inode, from + buf.len())?;
@@ -349,7 +364,7 @@ impl File for SimFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.state();
-        state.operate(self.life)?;
+        state.operate_on(self.life, "sync", self.inode)?;
         state.fault(true)?;
         state.inode(self.inode)?.sync();
         Ok(())
@@ -371,7 +386,7 @@ impl File for SimFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.disk.state();
-        state.operate(self.life)?;
+        state.operate_on(self.life, "length", self.inode)?;
         state.grow(self.inode, len as usize)?;
         let inode = state.inode(self.inode)?;
         inode.volatile.truncate(len as usize);
@@ -380,7 +395,7 @@ impl File for SimFile {
 
     fn allocate(&self, len: u64) -> io::Result<()> {
         let mut state = self.disk.state();
-        state.operate(self.life)?;
+        state.operate_on(self.life, "length", self.inode)?;
         state.grow(self.inode, len as usize)
     }
 }
@@ -394,7 +409,12 @@ impl SimDisk {
     fn change(&self, change: Change) -> io::Result<()> {
         let mut state = self.state();
         let life = state.life;
-        state.operate(life)?;
+        let (what, named) = match &change {
+            Change::Rename(_, to) => ("rename", to),
+            Change::Remove(path) => ("remove", path),
+            Change::Create(path, _) => ("create", path),
+        };
+        state.operate(life, what, named)?;
         if let Change::Rename(path, _) | Change::Remove(path) = &change
             && !state.names.contains_key(path)
         {
@@ -410,7 +430,7 @@ impl Disk for SimDisk {
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let mut state = self.state();
         let life = state.life;
-        state.operate(life)?;
+        state.operate(life, "create", path)?;
         if state.names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -469,7 +489,7 @@ impl Disk for SimDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let state = &mut *self.state();
-        state.operate(state.life)?;
+        state.operate(state.life, "sync-dir", dir)?;
         state.fault(true)?;
         let (now, later) = std::mem::take(&mut state.changes).into_iter().partition(|c| c.dir() == dir);
         state.changes = later;
@@ -559,6 +579,7 @@ mod tests {
         let file = disk.create_new(Path::new("a")).unwrap();
         disk.cut_after(1);
         file.write_all_at(b"x", 0).unwrap();
+        assert_eq!(disk.last_operation(), Some(("write", "a".into())));
         assert!(file.sync_data().is_err() && file.len().is_err() && disk.create_new(Path::new("b")).is_err());
         disk.power_cut(1);
         disk.create_new(Path::new("c")).unwrap();

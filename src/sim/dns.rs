@@ -12,7 +12,7 @@ use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfi
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_server::net::runtime::Time;
 use hickory_server::proto::op::{MessageType, Metadata, ResponseCode};
-use hickory_server::proto::rr::rdata::{A, AAAA, MX, SOA};
+use hickory_server::proto::rr::rdata::{A, AAAA, MX, PTR, SOA, TXT};
 use hickory_server::proto::rr::{Name, RData, Record, RecordType};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
@@ -95,6 +95,8 @@ impl Authority {
             RecordType::MX => Question::Mx,
             RecordType::A => Question::A,
             RecordType::AAAA => Question::Aaaa,
+            RecordType::TXT => Question::Txt,
+            RecordType::PTR => Question::Ptr,
             _ => Question::Other,
         };
         let record = |data| Record::from_rdata(name.clone(), TTL, data);
@@ -114,6 +116,21 @@ impl Authority {
                     IpAddr::V6(a) => record(RData::AAAA(AAAA(a))),
                 })
                 .collect()),
+            Answer::Txt(texts) => Ok(texts
+                .iter()
+                .map(|text| {
+                    // A string holds 255 octets at most (RFC 1035, 3.3); readers put them together again.
+                    let strings: Vec<&[u8]> = text.as_bytes().chunks(255).collect();
+                    record(RData::TXT(TXT::from_bytes(strings)))
+                })
+                .collect()),
+            Answer::Ptr(names) => names
+                .iter()
+                .map(|name| {
+                    let name = Name::from_str(&format!("{}.", name.trim_end_matches('.')));
+                    name.map(|n| record(RData::PTR(PTR(n)))).map_err(|_| ResponseCode::ServFail)
+                })
+                .collect(),
             Answer::NoData => Ok(Vec::new()),
             Answer::NxDomain => Err(ResponseCode::NXDomain),
             Answer::ServFail => Err(ResponseCode::ServFail),

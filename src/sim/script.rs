@@ -83,14 +83,29 @@ impl Behaviour {
         }
     }
 
-    /// Whether the outcome, a later report included, says that the address is not to be mailed again.
+    /// Whether no server ever hears of the recipient: DNS knows of none.
+    pub const fn is_nowhere(self) -> bool {
+        matches!(self, Behaviour::NullMx | Behaviour::NoDomain | Behaviour::ServFail)
+    }
+
+    /// From which campaign on an address may be suppressed because it could not be reached that often (the rules `full`
+    /// and `unreach` count distinct messages, the one under way included).
+    pub const fn suppresses_from(self) -> Option<u32> {
+        match self {
+            Behaviour::MailboxFull | Behaviour::OverQuota => Some(5),
+            Behaviour::Refusing | Behaviour::ServFail => Some(8),
+            _ => None,
+        }
+    }
+
+    /// Whether the outcome, a later report included, says that the address is not to be mailed again. A domain that does
+    /// not exist is one that was not found three times in an hour, which is longer than this play.
     pub const fn suppresses(self) -> bool {
         matches!(
             self,
             Behaviour::UnknownUser
                 | Behaviour::Disabled
                 | Behaviour::NullMx
-                | Behaviour::NoDomain
                 | Behaviour::LaterBounce
                 | Behaviour::Complaint
         )
@@ -211,7 +226,7 @@ mod tests {
         for b in Behaviour::ALL {
             if let Ending::Bounced(categories) = b.ending() {
                 let dead = categories.iter().all(|c| crate::event::Category::by_name(c).unwrap().dead_address);
-                assert_eq!(b.suppresses(), dead, "{b:?}");
+                assert_eq!(b.suppresses() || *b == Behaviour::NoDomain, dead, "{b:?}");
             }
         }
     }

@@ -12,6 +12,10 @@ pub struct Entry {
     pub mx: Vec<(u16, String)>,
     /// A and AAAA records.
     pub addresses: Vec<IpAddr>,
+    /// TXT records.
+    pub txt: Vec<String>,
+    /// PTR records.
+    pub ptr: Vec<String>,
     /// Every question about the name is answered SERVFAIL.
     pub broken: bool,
 }
@@ -31,6 +35,10 @@ pub enum Question {
     A,
     /// IPv6 addresses.
     Aaaa,
+    /// Texts.
+    Txt,
+    /// The names of an address.
+    Ptr,
     /// Anything else; no name has it.
     Other,
 }
@@ -42,6 +50,10 @@ pub enum Answer {
     Mx(Vec<(u16, String)>),
     /// Addresses.
     Addresses(Vec<IpAddr>),
+    /// Texts.
+    Txt(Vec<String>),
+    /// The names of an address.
+    Ptr(Vec<String>),
     /// The name exists, but has no such record.
     NoData,
     /// The name does not exist.
@@ -103,6 +115,18 @@ impl Zones {
         self
     }
 
+    /// Adds a text to a name.
+    pub fn txt(&mut self, name: &str, text: &str) -> &mut Zones {
+        self.entry(name).txt.push(text.to_owned());
+        self
+    }
+
+    /// Gives an address a name, in reverse DNS (RFC 1035, 3.5; RFC 3596, 2.5).
+    pub fn ptr(&mut self, address: IpAddr, name: &str) -> &mut Zones {
+        self.entry(&reverse(address)).ptr.push(name.to_owned());
+        self
+    }
+
     /// Makes every question about a name fail.
     pub fn broken(&mut self, name: &str) -> &mut Zones {
         self.entry(name).broken = true;
@@ -130,14 +154,29 @@ impl Zones {
             Question::Mx => Answer::Mx(entry.mx.clone()),
             Question::A => Answer::Addresses(of(true)),
             Question::Aaaa => Answer::Addresses(of(false)),
+            Question::Txt => Answer::Txt(entry.txt.clone()),
+            Question::Ptr => Answer::Ptr(entry.ptr.clone()),
             Question::Other => Answer::NoData,
         };
         match found {
             Answer::Mx(v) if v.is_empty() => Answer::NoData,
             Answer::Addresses(v) if v.is_empty() => Answer::NoData,
+            Answer::Txt(v) | Answer::Ptr(v) if v.is_empty() => Answer::NoData,
             found => found,
         }
     }
+}
+
+/// The name that reverse DNS has for an address.
+fn reverse(address: IpAddr) -> String {
+    let (labels, zone): (Vec<String>, _) = match address {
+        IpAddr::V4(v4) => (v4.octets().iter().rev().map(u8::to_string).collect(), "in-addr.arpa"),
+        IpAddr::V6(v6) => {
+            let nibbles = v6.octets().into_iter().rev().flat_map(|b| [b & 15, b >> 4]);
+            (nibbles.map(|n| format!("{n:x}")).collect(), "ip6.arpa")
+        }
+    };
+    format!("{}.{zone}", labels.join("."))
 }
 
 fn key(name: &str) -> String {
@@ -167,6 +206,18 @@ mod tests {
         assert_eq!(zones.answer(world::NO_MX, Question::Aaaa), Answer::NoData);
         let Answer::Mx(mx) = zones.answer(world::DEAD_FIRST_MX, Question::Mx) else { panic!("no MX") };
         assert_eq!(mx.len(), 2);
+    }
+
+    #[test]
+    fn texts_and_names_of_addresses_are_found() {
+        let mut zones = Zones::new();
+        zones.txt("a.example", "v=spf1 -all").ptr("192.0.2.7".parse().unwrap(), "mx.a.example");
+        zones.ptr("2001:db8::1".parse().unwrap(), "mx.a.example");
+        assert_eq!(zones.answer("a.example.", Question::Txt), Answer::Txt(vec!["v=spf1 -all".into()]));
+        assert_eq!(zones.answer("7.2.0.192.in-addr.arpa", Question::Ptr), Answer::Ptr(vec!["mx.a.example".into()]));
+        let v6 = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa";
+        assert!(matches!(zones.answer(v6, Question::Ptr), Answer::Ptr(_)));
+        assert_eq!(zones.answer("a.example", Question::Ptr), Answer::NoData);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::message::{Envelope, Recipient, Route, SuppressionTerms};
+use super::message::{Envelope, Recipient, Route, SuppressionTerms, UnsubscribeLink};
 use crate::event::{MessageId, Pairs, ScopeKinds, SourceType, Time, record::PairsBuf};
 
 const VERSION: u8 = 1;
@@ -84,6 +84,10 @@ pub(super) fn encode(out: &mut Vec<u8>, e: &Envelope) {
         put_str(out, &terms.list);
         out.push(terms.exempt_scopes.0);
         put_str(out, &terms.exempt_rules);
+        if let Some(link) = &terms.unsubscribe {
+            put_str(out, &link.url);
+            put_str(out, &link.mailto);
+        }
     }
 }
 
@@ -123,6 +127,7 @@ pub(super) fn decode(id: MessageId, body_len: u32, mut bytes: &[u8]) -> Option<E
         1 => Route::Deliver,
         2 => Route::Bounce,
         3 => Route::Feedback,
+        4 => Route::Unsubscribe,
         _ => return None,
     };
     let (time, rest) = b.split_first_chunk::<8>()?;
@@ -176,6 +181,10 @@ fn take_terms(b: &mut &[u8]) -> Option<SuppressionTerms> {
         list: take_str(b)?,
         exempt_scopes: ScopeKinds(take_byte(b)?),
         exempt_rules: take_str(b)?,
+        unsubscribe: match b.is_empty() {
+            true => None,
+            false => Some(Box::new(UnsubscribeLink { url: take_str(b)?, mailto: take_str(b)? })),
+        },
     })
 }
 
@@ -195,10 +204,10 @@ mod tests {
                 src_ip: ip.map(|ip| if v4 { IpAddr::from([ip[0], 1, 2, 3]) } else { IpAddr::from(ip) }),
                 rcv_ip: ip.map(|ip| IpAddr::from([9, 8, 7, ip[1]])),
                 user: b.as_str().into(), eight_bit: flags & 1 != 0, body_len: 77, message_id_header: a.as_str().into(), headers,
-                route: [Route::Deliver, Route::Bounce, Route::Feedback][n % 3], no_dsn: flags & 2 != 0,
+                route: [Route::Deliver, Route::Bounce, Route::Feedback, Route::Unsubscribe][n % 4], no_dsn: flags & 2 != 0,
                 return_full: flags & 4 != 0, ret_given: flags & 8 != 0,
                 rcpts: (0..n).map(|i| Recipient { address: format!("{a}{i}").into(), orcpt: b.as_str().into(), notify: i as u8 }).collect(),
-                terms: match n { 0 => SuppressionTerms::default(), _ => SuppressionTerms { source: a.as_str().into(), list: b.as_str().into(), exempt_scopes: ScopeKinds(flags), exempt_rules: "x".into() } },
+                terms: match n { 0 => SuppressionTerms::default(), _ => SuppressionTerms { source: a.as_str().into(), list: b.as_str().into(), exempt_scopes: ScopeKinds(flags), exempt_rules: "x".into(), unsubscribe: (n > 2).then(|| Box::new(UnsubscribeLink { url: a.as_str().into(), mailto: b.as_str().into() })) } },
             };
             let mut bytes = Vec::new();
             encode(&mut bytes, &e);

@@ -166,7 +166,7 @@ impl Reader {
                 self.scan = None;
             }
         }
-        Chunk::new(bytes.into(), parts, self.position)
+        Chunk::new(vec![(bytes.into(), parts)], self.position)
             .ok_or_else(|| StoreError::Other(format!("ledger: no events from {} on", self.position)))
     }
 
@@ -227,18 +227,21 @@ impl Part {
     }
 }
 
+/// The events of one commit, or of one reading of the disk: their bytes, and where in them those of each record stand.
+pub(crate) type Piece = (Bytes, Vec<Part>);
+
 /// Events of some consecutive records; owns its bytes.
 #[derive(Debug)]
 pub struct Chunk {
     store: StoreId,
-    bytes: Bytes,
-    /// Never empty.
-    parts: Vec<Part>,
+    /// Never empty, nor are the parts of any.
+    pieces: Vec<Piece>,
 }
 
 impl Chunk {
-    /// The events of `parts` from `from` on; `None` when there are none.
-    pub(crate) fn new(bytes: Bytes, mut parts: Vec<Part>, from: u64) -> Option<Chunk> {
+    /// The events of `pieces` from `from` on; `None` when there are none. No piece is without parts.
+    pub(crate) fn new(mut pieces: Vec<Piece>, from: u64) -> Option<Chunk> {
+        let (bytes, parts) = pieces.first_mut()?;
         let first = parts.first_mut()?;
         if from >= first.end_seq() {
             return None;
@@ -255,28 +258,30 @@ impl Chunk {
             skip -= 1;
         }
         first.start += (all.len() - rest.len()) as u32;
-        Some(Chunk { store: StoreId(0), bytes, parts })
+        Some(Chunk { store: StoreId(0), pieces })
     }
 
     /// Sequence number of the first event.
     pub fn first(&self) -> u64 {
-        self.parts.first().map_or(0, |p| p.first_seq)
+        self.pieces.first().and_then(|(_, parts)| parts.first()).map_or(0, |p| p.first_seq)
     }
 
     /// Sequence number of the last event.
     pub fn last(&self) -> u64 {
-        self.parts.last().map_or(0, |p| p.end_seq() - 1)
+        self.pieces.last().and_then(|(_, parts)| parts.last()).map_or(0, |p| p.end_seq() - 1)
     }
 
     /// The events, record by record. Sequence numbers between two batches are missing only where a repair has given up
     /// events that were damaged on disk.
     pub fn batches(&self) -> impl Iterator<Item = EventBatch<'_>> {
-        self.parts.iter().filter(|p| p.start < p.end).map(|p| EventBatch {
-            store: self.store,
-            first_seq: p.first_seq,
-            rules: p.rules,
-            count: p.count,
-            bytes: self.bytes.get(p.start as usize..p.end as usize).unwrap_or_default(),
+        self.pieces.iter().flat_map(|(bytes, parts)| {
+            parts.iter().filter(|p| p.start < p.end).map(|p| EventBatch {
+                store: self.store,
+                first_seq: p.first_seq,
+                rules: p.rules,
+                count: p.count,
+                bytes: bytes.get(p.start as usize..p.end as usize).unwrap_or_default(),
+            })
         })
     }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 
-use crate::event::{MessageId, ScopeKinds, SourceType, Time, record::PairsBuf};
+use crate::event::{Event, Events, Kind, MessageId, ScopeKinds, SourceType, Time, record::PairsBuf};
 
 /// A queued message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +75,85 @@ pub struct SuppressionTerms {
     pub exempt_scopes: ScopeKinds,
     /// Rules whose entries do not count, separated by commas (`suppression-exempt-rules`).
     pub exempt_rules: Box<str>,
+    /// Where its recipients leave the list, when the fields that say so are to be added to each one's copy.
+    pub unsubscribe: Option<Box<UnsubscribeLink>>,
 }
+
+/// Where people unsubscribe (`list-unsubscribe-url`, `list-unsubscribe-mailto`); either may be empty.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UnsubscribeLink {
+    /// What stands before the slash and the token.
+    pub url: Box<str>,
+    /// The address of the mail.
+    pub mailto: Box<str>,
+}
+
+/// Mail that Carom writes or passes on itself: what differs from one to the next.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnMail<'a> {
+    /// Its id in the store.
+    pub id: MessageId,
+    /// When it was made.
+    pub now: Time,
+    /// Our name.
+    pub host: &'a str,
+    /// Its Message-ID without angle brackets.
+    pub message_id: &'a str,
+    /// It has octets above 127.
+    pub eight_bit: bool,
+    /// Who gets it.
+    pub to: &'a [&'a str],
+}
+
+impl Message {
+    /// A mail of ours with its `r` events: from the null sender, through the default VirtualMTA; nobody is told when it
+    /// can't be delivered, neither by us nor by the next hop (RFC 3461, 4.1).
+    pub fn own(mail: OwnMail<'_>, body: Bytes) -> (Message, Events) {
+        let OwnMail { id, now, host, message_id, eight_bit, to } = mail;
+        let rcpt = |a: &&str| Recipient { address: (*a).into(), orcpt: "".into(), notify: NOTIFY_NEVER };
+        let envelope = Envelope {
+            id,
+            time_queued: now,
+            orig: "".into(),
+            env_id: "".into(),
+            job: "".into(),
+            vmta: "{default}".into(),
+            pool: "".into(),
+            src_type: SourceType::Internal,
+            src_mta: host.into(),
+            src_ip: None,
+            rcv_ip: None,
+            user: "".into(),
+            eight_bit,
+            body_len: u32::try_from(body.len()).unwrap_or(u32::MAX),
+            message_id_header: message_id.into(),
+            headers: PairsBuf::default(),
+            route: Route::Deliver,
+            no_dsn: true,
+            return_full: false,
+            ret_given: false,
+            rcpts: to.iter().map(rcpt).collect(),
+            terms: SuppressionTerms::default(),
+        };
+        let mut received = Events::new();
+        for (index, rcpt) in envelope.rcpts.iter().enumerate() {
+            received.push(&Event {
+                message: id,
+                rcpt_index: index as u16,
+                time_queued: now,
+                rcpt: &rcpt.address,
+                src_type: Some(SourceType::Internal),
+                src_mta: &envelope.src_mta,
+                vmta: &envelope.vmta,
+                ..Event::new(Kind::Received, now)
+            });
+        }
+        (Message { envelope, body }, received)
+    }
+}
+
+/// The bit of [`Recipient::notify`] for NEVER.
+const NOTIFY_NEVER: u8 = 1;
 
 /// What is to be done with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +165,8 @@ pub enum Route {
     Bounce = 2,
     /// It came to a feedback address: the feedback-loop processor reads it (queue `{feedbackLoop}`).
     Feedback = 3,
+    /// It came to an unsubscribe address: the report room reads who leaves which list (queue `{feedbackLoop}`).
+    Unsubscribe = 4,
 }
 
 /// One recipient of a message.

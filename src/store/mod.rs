@@ -12,6 +12,7 @@
 //!
 //! The rules of the journal stand in [`journal`]; why memory may run ahead of the disk in [`spool`].
 
+mod alone;
 mod backend;
 mod cache;
 mod counters;
@@ -20,6 +21,7 @@ mod envelope;
 mod error;
 mod finish;
 mod index;
+mod jobs;
 mod journal;
 mod ledger;
 mod load;
@@ -38,6 +40,7 @@ mod templates;
 #[cfg(test)]
 mod tests;
 pub mod verify;
+mod work_files;
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -45,14 +48,17 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+pub use alone::{Alone, Rows};
 pub use cursors::ConsumerRow;
 pub use error::{LoadError, StoreError};
 pub use finish::Finish;
+pub use jobs::JobPause;
 pub use ledger::{Chunk, Ledger, Reader};
-pub use message::{Envelope, Message, RcptState, Recipient, Route};
+pub use message::{Envelope, Message, OwnMail, RcptState, Recipient, Route};
 pub use send_index::SendKey;
 pub use suppression::SuppressTable;
-pub use tables::{Tables, Tx};
+pub use tables::{Tables, Tx, WeakTables};
+pub use work_files::WorkFiles;
 
 use crate::disk::{DirLock, Disk};
 use crate::event::{Events, MessageId, RuleSetId, StoreId};

@@ -12,7 +12,7 @@ use super::error::StoreError;
 pub(super) type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 /// The tables; a number is how the overlay names one.
-pub(super) const TABLES: [Definition; 16] = [
+pub(super) const TABLES: [Definition; 17] = [
     TableDefinition::new("meta"),
     TableDefinition::new("consumers"),
     TableDefinition::new("rule sets"),
@@ -29,6 +29,7 @@ pub(super) const TABLES: [Definition; 16] = [
     TableDefinition::new("facts"),
     TableDefinition::new("fresh"),
     TableDefinition::new("filters"),
+    TableDefinition::new("jobs"),
 ];
 
 /// Those of `tables.redb`.
@@ -42,6 +43,7 @@ pub(super) const MAIN: &[Table] = &[
     Table::Counters,
     Table::Quarantine,
     Table::Templates,
+    Table::Jobs,
 ];
 
 /// Those of `suppress.redb`.
@@ -77,6 +79,7 @@ pub(super) enum Table {
     Facts = 13,
     Fresh = 14,
     Filters = 15,
+    Jobs = 16,
 }
 
 impl Table {

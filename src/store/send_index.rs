@@ -96,6 +96,65 @@ impl Tables {
     }
 }
 
+/// What a search found: rows of a table, and where the next piece of it begins.
+type Found = (Vec<(Vec<u8>, Vec<u8>)>, Option<Vec<u8>>);
+
+impl Tables {
+    /// Deletes the sends for whose entry `is_theirs` holds, of at most `most` rows behind the row `after` (empty is the
+    /// beginning): their number, and where the next piece begins. Blocks, for as long as reading so many rows takes.
+    pub fn forget_sends(
+        &self,
+        after: &[u8],
+        most: usize,
+        is_theirs: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<(u64, Option<Vec<u8>>), StoreError> {
+        let (rows, next) = self.sends_behind(after, most, is_theirs)?;
+        if rows.is_empty() {
+            return Ok((0, next));
+        }
+        self.write(|tx| {
+            for (first, value) in &rows {
+                // It may have been replaced since: by a send of somebody else, which stays.
+                if tx.find(Table::Sends, first)?.as_ref() != Some(value) {
+                    continue;
+                }
+                let time_key = time_key(&value[..TIME], first);
+                let further = tx.find(Table::SendTimes, &time_key)?.unwrap_or_default();
+                tx.remove(Table::SendTimes, &time_key);
+                tx.remove(Table::Sends, first);
+                for key in further.chunks_exact(KEY) {
+                    if tx.find(Table::Sends, key)?.is_some_and(|v| leads_to(&v) == Some(first)) {
+                        tx.remove(Table::Sends, key);
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        Ok((rows.len() as u64, next))
+    }
+
+    fn sends_behind(&self, after: &[u8], most: usize, is_theirs: &dyn Fn(&[u8]) -> bool) -> Result<Found, StoreError> {
+        let (mut rows, mut next, mut last, mut looked_at) = (Vec::new(), None, Vec::new(), 0);
+        self.for_each(Table::Sends, after, &mut |key, value| {
+            if !after.is_empty() && key <= after {
+                return true;
+            }
+            if looked_at == most || rows.len() == TRIM_AT_ONCE {
+                next = Some(std::mem::take(&mut last));
+                return false;
+            }
+            looked_at += 1;
+            last.clear();
+            last.extend_from_slice(key);
+            if leads_to(value).is_none() && value.get(TIME..).is_some_and(is_theirs) {
+                rows.push((key.to_vec(), value.to_vec()));
+            }
+            true
+        })?;
+        Ok((rows, next))
+    }
+}
+
 impl Tx<'_> {
     /// Enters a send under its first key and its further ones; `now` is what [`Tx::trim_sends`] goes by. What stood under
     /// one of the keys before is replaced.

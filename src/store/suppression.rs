@@ -28,7 +28,7 @@ pub enum SuppressTable {
 }
 
 impl SuppressTable {
-    fn table(self) -> Table {
+    pub(super) fn table(self) -> Table {
         match self {
             SuppressTable::Entries => Table::Entries,
             SuppressTable::Expiries => Table::Expiries,
@@ -84,11 +84,20 @@ impl Tx<'_> {
 impl Tables {
     /// Calls `f` with each entry, by key; a key that is no text is skipped.
     pub fn for_each_suppressed(&self, f: &mut dyn FnMut(&str, &[u8])) -> Result<(), StoreError> {
-        self.for_each(Table::Suppressed, b"", &mut |key, value| {
-            if let Ok(key) = std::str::from_utf8(key) {
-                f(key, value);
-            }
+        self.for_each_suppressed_from("", &mut |key, row| {
+            f(key, row);
             true
+        })
+    }
+
+    /// As [`Tables::for_each_suppressed`], from a key on, until `f` returns `false`.
+    pub fn for_each_suppressed_from(
+        &self,
+        from: &str,
+        f: &mut dyn FnMut(&str, &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        self.for_each(Table::Suppressed, from.as_bytes(), &mut |key, value| {
+            std::str::from_utf8(key).map_or(true, |key| f(key, value))
         })
     }
 }

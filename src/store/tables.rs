@@ -1,5 +1,5 @@
 //! What has been derived from the journal and is looked up by key: two `redb` files. What stands in each table is told in
-//! the file named for it: `cursors`, `rule_sets`, `send_index`, `counters`, `templates`; and for the second file in
+//! the file named for it: `cursors`, `rule_sets`, `send_index`, `counters`, `templates`, `jobs`; and for the second file in
 //! `suppression`.
 //!
 //! Commits are shared: those who come while a commit is under way run one after the other in the next transaction, and
@@ -8,10 +8,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use redb::{Database, ReadableDatabase, WriteTransaction};
 
+use super::alone::Alone;
 use super::backend::Backend;
 use super::error::StoreError;
 pub use super::overlay::Tx;
@@ -44,9 +46,23 @@ const VERSION: u32 = 1;
 /// Closures in one transaction, at most.
 const SHARE: usize = 64;
 
+/// Longest wait of one who writes alone for those who share a transaction, before it looks again whether they are through.
+const STEP_ASIDE: Duration = Duration::from_millis(2);
+
 /// The tables. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Tables(Arc<Shared>);
+
+/// The tables for as long as somebody else keeps them open: so a reader does not keep the folder locked.
+#[derive(Clone, Debug)]
+pub struct WeakTables(Weak<Shared>);
+
+impl WeakTables {
+    /// The tables, while the store is open.
+    pub fn upgrade(&self) -> Option<Tables> {
+        self.0.upgrade().map(Tables)
+    }
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -285,6 +301,46 @@ impl Tables {
             Some(Err(e)) => Err(e.clone()),
             _ => Ok(value),
         }
+    }
+
+    /// To read from for as long as the store is open.
+    pub fn downgrade(&self) -> WeakTables {
+        WeakTables(Arc::downgrade(&self.0))
+    }
+
+    /// Runs `f` in a transaction of its own, which is not kept in memory before it is written, and commits durably: for
+    /// very many rows. Others wait for its end; those who wait already go first. An error takes all back. Blocks.
+    pub fn write_alone<T>(&self, f: impl FnOnce(&Alone<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let shared = &*self.0;
+        let mut group = lock(&shared.group);
+        while group.committing || group.open.is_some() || shared.waiting.load(Ordering::Acquire) > 0 {
+            group = shared.changed.wait_timeout(group, STEP_ASIDE).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if let Some(e) = &group.failed {
+            return Err(e.clone());
+        }
+        group.committing = true;
+        drop(group);
+        let mut broken = None;
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let base = guarded(|| self.begin())?;
+            // An error drops the transaction, which takes it back.
+            let value = f(&Alone::over(&base))?;
+            if let Err(e) = guarded(|| base.commit().map_err(failed)) {
+                broken = Some(e.clone());
+                return Err(e);
+            }
+            Ok(value)
+        }));
+        let mut group = lock(&shared.group);
+        group.committing = false;
+        if let Some(e) = broken {
+            self.raise_alarm(&e);
+            group.failed = Some(e);
+        }
+        shared.changed.notify_all();
+        drop(group);
+        outcome.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// Commits for all who ran in the open transaction, and tells them.

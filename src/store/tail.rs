@@ -32,21 +32,25 @@ impl Tail {
         }
     }
 
-    /// Events from `from` on, about `max` of them, all of one commit; `None` when they are not kept here.
+    /// Events from `from` on, about `max` of them; `None` when they are not kept here.
     pub(crate) fn chunk(&self, from: u64, max: usize) -> Option<Chunk> {
         let next = self.commits.partition_point(|(_, parts)| parts.first().is_some_and(|p| p.first_seq <= from));
-        let (bytes, parts) = self.commits.get(next.checked_sub(1)?)?;
-        let start = parts.partition_point(|p| p.end_seq() <= from);
-        let mut count = 0;
-        let taken: Vec<Part> = parts[start..]
-            .iter()
-            .take_while(|p| {
+        let (mut pieces, mut count) = (Vec::new(), 0);
+        for (bytes, parts) in self.commits.range(next.checked_sub(1)?..) {
+            let start = parts.partition_point(|p| p.end_seq() <= from);
+            let more = |p: &&Part| {
                 let more = count < max;
                 count += p.count as usize;
                 more
-            })
-            .cloned()
-            .collect();
-        Chunk::new(bytes.clone(), taken, from)
+            };
+            let taken: Vec<Part> = parts[start..].iter().take_while(more).cloned().collect();
+            if !taken.is_empty() {
+                pieces.push((bytes.clone(), taken));
+            }
+            if count >= max {
+                break;
+            }
+        }
+        Chunk::new(pieces, from)
     }
 }

@@ -6,8 +6,9 @@
 use crate::event::{Scope, Time};
 use crate::store::{StoreError, SuppressTable, Tx};
 
-use super::entry::{Entry, State};
+use super::entry::{Entry, Source, State};
 use super::key::Key;
+use super::storage::{keeps_hashes_only, redacted};
 
 /// What was done to an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,7 +92,8 @@ pub fn find(tx: &mut Tx<'_>, key: &Key) -> Result<Option<Entry>, StoreError> {
     Ok(row.and_then(|row| Entry::decode(&row).ok()))
 }
 
-/// Puts `entry` under `key`, whatever stood there, with a line of history. `who` and `why` are for that line.
+/// Puts `entry` under `key`, whatever stood there, with a line of history. `who` and `why` are for that line. Where only
+/// hashes are kept (`suppression-storage hashed`), this is where subject and reply are left out, of both.
 pub fn put(
     tx: &mut Tx<'_>,
     key: &Key,
@@ -99,17 +101,82 @@ pub fn put(
     (change, time): (Change, Time),
     (who, why): (&str, &str),
 ) -> Result<(), StoreError> {
+    let hashed = keeps_hashes_only(tx)?;
+    let nameless;
+    let (entry, why) = match hashed {
+        true => {
+            // What an event says of itself is a reply; what an operator says stays.
+            let own_words = matches!(entry.source, Source::Manual | Source::Import) || change != Change::Enter;
+            let why = if own_words { redacted(why, &entry.subject) } else { String::new() };
+            nameless = (entry.nameless(), why);
+            (&nameless.0, nameless.1.as_str())
+        }
+        false => (entry, why),
+    };
+    replace(tx, key, Some(entry))?;
+    write_line(tx, &line_of(key, entry, (change, time), (who, why)))
+}
+
+/// As [`put`], without a line of history: an import has one for all of its entries.
+pub fn put_silently(tx: &mut Tx<'_>, key: &Key, entry: &Entry) -> Result<(), StoreError> {
+    match keeps_hashes_only(tx)? {
+        true => replace(tx, key, Some(&entry.nameless())).map(drop),
+        false => replace(tx, key, Some(entry)).map(drop),
+    }
+}
+
+/// Deletes the entry of `key` for good, without a line of history: who deletes many writes one for all.
+pub fn delete(tx: &mut Tx<'_>, key: &Key) -> Result<(), StoreError> {
+    replace(tx, key, None).map(drop)
+}
+
+/// Deletes the entry of a key with all that belongs to it, and writes a line of history; returns it, or `None` when there
+/// was none. Nothing then keeps events that the consumer has not yet passed from entering the subject again.
+pub fn erase(
+    tx: &mut Tx<'_>,
+    key: &Key,
+    (change, time): (Change, Time),
+    (who, why): (&str, &str),
+) -> Result<Option<Entry>, StoreError> {
+    let Some(entry) = replace(tx, key, None)? else { return Ok(None) };
+    write_line(tx, &line_of(key, &entry, (change, time), (who, why)))?;
+    Ok(Some(entry))
+}
+
+/// Deletes the entry of a key whose time was over by `now`, with a line of history; whether there was one.
+pub fn expire(tx: &mut Tx<'_>, key: &Key, now: Time) -> Result<bool, StoreError> {
+    let Some(entry) = find(tx, key)?.filter(|entry| entry.is_expired(now)) else { return Ok(false) };
+    erase(tx, key, (Change::Expire, entry.expires), (&entry.rule, "its time was over")).map(|gone| gone.is_some())
+}
+
+/// Replaces what stands under `key`, with all that goes by it but the history; returns what stood there.
+fn replace(tx: &mut Tx<'_>, key: &Key, entry: Option<&Entry>) -> Result<Option<Entry>, StoreError> {
     let before = find(tx, key)?;
-    count(tx, before.as_ref().map(|e| e.state), Some(entry.state))?;
+    count(tx, before.as_ref().map(|e| e.state), entry.map(|e| (e.state, key)))?;
     let (bytes, len) = key.bytes();
-    if let Some(before) = before.filter(|b| b.expires.is_known()) {
+    // What suppressed before is known to a filter, or fresh already; see `upkeep`.
+    match (before.as_ref().is_some_and(Entry::is_active), entry.is_some_and(Entry::is_active)) {
+        (_, false) => tx.remove_suppress_row(SuppressTable::Fresh, &bytes[..len]),
+        (false, true) => tx.put_suppress_row(SuppressTable::Fresh, &bytes[..len], Vec::new()),
+        (true, true) => {}
+    }
+    if let Some(before) = before.as_ref().filter(|b| b.expires.is_known()) {
         tx.remove_suppress_row(SuppressTable::Expiries, &expiry_key(before.expires, key));
     }
-    if entry.expires.is_known() {
-        tx.put_suppress_row(SuppressTable::Expiries, &expiry_key(entry.expires, key), Vec::new());
+    match entry {
+        Some(entry) => {
+            if entry.expires.is_known() {
+                tx.put_suppress_row(SuppressTable::Expiries, &expiry_key(entry.expires, key), Vec::new());
+            }
+            tx.put_suppress_row(SuppressTable::Entries, &bytes[..len], entry.encode());
+        }
+        None => tx.remove_suppress_row(SuppressTable::Entries, &bytes[..len]),
     }
-    tx.put_suppress_row(SuppressTable::Entries, &bytes[..len], entry.encode());
-    let line = Line {
+    Ok(before)
+}
+
+fn line_of(key: &Key, entry: &Entry, (change, time): (Change, Time), (who, why): (&str, &str)) -> Line {
+    Line {
         time,
         change,
         key: Some(*key),
@@ -118,8 +185,7 @@ pub fn put(
         who: who.into(),
         provider: entry.provider.clone(),
         why: why.into(),
-    };
-    write_line(tx, &line)
+    }
 }
 
 /// How many entries there are in each state.
@@ -127,7 +193,7 @@ pub fn counts(tx: &mut Tx<'_>) -> Result<[u64; 3], StoreError> {
     Ok(tx.suppress_row(SuppressTable::Facts, COUNTS)?.map(|row| read_counts(&row)).unwrap_or_default())
 }
 
-/// Row of the facts that holds the counts.
+/// Row of the facts that holds the counts, and which scopes any entry has ever had.
 pub const COUNTS: &[u8] = b"counts";
 
 /// Reads the row of counts: active, held, removed.
@@ -139,24 +205,42 @@ pub fn read_counts(row: &[u8]) -> [u64; 3] {
     counts
 }
 
-fn count(tx: &mut Tx<'_>, before: Option<State>, after: Option<State>) -> Result<(), StoreError> {
-    if before == after {
-        return Ok(());
-    }
-    let mut counts = counts(tx)?;
+/// Reads from the row of counts which scopes any entry has ever had, a bit each.
+pub(super) fn read_kinds(row: &[u8]) -> u8 {
+    // Without that byte, all may be.
+    row.get(24).copied().unwrap_or(u8::MAX)
+}
+
+fn count(tx: &mut Tx<'_>, before: Option<State>, after: Option<(State, &Key)>) -> Result<(), StoreError> {
+    let mut change = [0; 3];
     let slot = |state: State| state as usize - 1;
     if let Some(before) = before {
-        counts[slot(before)] = counts[slot(before)].saturating_sub(1);
+        change[slot(before)] -= 1;
     }
-    if let Some(after) = after {
-        counts[slot(after)] += 1;
+    let mut kinds = 0;
+    if let Some((after, key)) = after {
+        change[slot(after)] += 1;
+        kinds = 1 << key.scope_kind() as u8;
     }
-    let row = counts.iter().flat_map(|n| n.to_le_bytes()).collect();
-    tx.put_suppress_row(SuppressTable::Facts, COUNTS, row);
+    adjust(tx, change, kinds)
+}
+
+/// Adds to the counts of each state, and to the scopes that any entry has.
+pub(super) fn adjust(tx: &mut Tx<'_>, change: [i64; 3], kinds: u8) -> Result<(), StoreError> {
+    let before = tx.suppress_row(SuppressTable::Facts, COUNTS)?;
+    let mut counts = before.as_deref().map(read_counts).unwrap_or_default();
+    for (count, change) in counts.iter_mut().zip(change) {
+        *count = count.saturating_add_signed(change);
+    }
+    let kinds = before.as_deref().map_or(0, read_kinds) | kinds;
+    let row: Vec<u8> = counts.iter().flat_map(|n| n.to_le_bytes()).chain([kinds]).collect();
+    if before.as_ref() != Some(&row) {
+        tx.put_suppress_row(SuppressTable::Facts, COUNTS, row);
+    }
     Ok(())
 }
 
-fn expiry_key(time: Time, key: &Key) -> Vec<u8> {
+pub(super) fn expiry_key(time: Time, key: &Key) -> Vec<u8> {
     let (bytes, len) = key.bytes();
     // Flipped, so that times before 1970 come first.
     let mut row = ((time.0 as u64) ^ (1 << 63)).to_be_bytes().to_vec();
@@ -164,9 +248,15 @@ fn expiry_key(time: Time, key: &Key) -> Vec<u8> {
     row
 }
 
+/// Reads a key of the expiries: when, and which entry.
+pub fn read_expiry_key(row: &[u8]) -> Option<(Time, Key)> {
+    let (time, key) = row.split_first_chunk()?;
+    Some((Time((u64::from_be_bytes(*time) ^ (1 << 63)) as i64), Key::from_bytes(key)?))
+}
+
 /// Adds a line to the history.
 pub fn write_line(tx: &mut Tx<'_>, line: &Line) -> Result<(), StoreError> {
-    let mut row = ((line.time.0 as u64) ^ (1 << 63)).to_be_bytes().to_vec();
+    let mut row = line_from(line.time);
     if let Some(key) = &line.key {
         let (bytes, len) = key.bytes();
         row.extend_from_slice(&bytes[..len]);
@@ -175,6 +265,17 @@ pub fn write_line(tx: &mut Tx<'_>, line: &Line) -> Result<(), StoreError> {
     while tx.suppress_row(SuppressTable::History, &row)?.is_some() {
         row.push(0);
     }
+    tx.put_suppress_row(SuppressTable::History, &row, line_value(line));
+    Ok(())
+}
+
+/// Where the lines of this time begin.
+pub fn line_from(time: Time) -> Vec<u8> {
+    ((time.0 as u64) ^ (1 << 63)).to_be_bytes().to_vec()
+}
+
+/// A line's row without its key, as [`read_line`] reads it.
+pub fn line_value(line: &Line) -> Vec<u8> {
     let texts = [&*line.subject, &line.scope.to_string(), &line.who, &line.provider, &line.why];
     let mut value = vec![1, line.change as u8, line.key.map_or(0, |key| key.bytes().1 as u8)];
     for text in texts {
@@ -182,8 +283,7 @@ pub fn write_line(tx: &mut Tx<'_>, line: &Line) -> Result<(), StoreError> {
         value.extend_from_slice(&(text.len() as u16).to_le_bytes());
         value.extend_from_slice(text.as_bytes());
     }
-    tx.put_suppress_row(SuppressTable::History, &row, value);
-    Ok(())
+    value
 }
 
 /// Reads a row of the history.

@@ -151,10 +151,34 @@ impl Entry {
         self.is_active() || seq <= self.by.seq
     }
 
+    /// Whether a row is that of an entry that was taken off; `false` for one that can't be read.
+    pub(super) fn is_removed(row: &[u8]) -> bool {
+        matches!(row, [VERSION, _, state, ..] if *state == State::Removed as u8)
+    }
+
+    /// When a row of this version ends, without a look at the rest.
+    pub(super) fn expiry(row: &[u8]) -> Time {
+        match row.get(12..20).and_then(|bytes| bytes.try_into().ok()) {
+            Some(bytes) if row[0] == VERSION => Time(i64::from_le_bytes(bytes)),
+            _ => Time::UNKNOWN,
+        }
+    }
+
     /// What replies and records call the list that it stands on: `auto:hard` for what rules entered, `manual`, `import`,
     /// `unsubscribe`.
     pub fn list(&self) -> String {
         list_name(self.source, &self.rule)
+    }
+
+    /// Without anything that names the subject: its text and the reply are left out, and it is taken out of the note.
+    #[must_use]
+    pub fn nameless(&self) -> Entry {
+        Entry {
+            note: super::storage::redacted(&self.note, &self.subject).into(),
+            subject: "".into(),
+            reply: "".into(),
+            ..self.clone()
+        }
     }
 
     /// The row's bytes; texts that are too long are cut.

@@ -8,14 +8,17 @@
 //! That two subjects share 128 bits is not expected in the life of any list.
 
 use std::fmt;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use ring::{digest, hmac};
 
+use super::fold::Folding;
 use crate::event::{AddressKey, Scope, ScopeKind};
 
-/// Turns subjects into keys.
+/// Turns subjects into keys. Clones share how mailboxes are folded.
 #[derive(Clone, Default)]
-pub struct Hasher(Option<hmac::Key>);
+pub struct Hasher(Option<hmac::Key>, Arc<ArcSwap<Folding>>);
 
 /// The hashed subject: an address or a domain, whatever the scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,7 +36,27 @@ pub struct Key {
 impl Hasher {
     /// Keyed with the operator's `suppression-hash-key`.
     pub fn keyed(secret: &[u8]) -> Hasher {
-        Hasher(Some(hmac::Key::new(hmac::HMAC_SHA256, secret)))
+        Hasher(Some(hmac::Key::new(hmac::HMAC_SHA256, secret)), Arc::default())
+    }
+
+    /// Folds mailboxes so from now on.
+    pub fn set_folding(&self, folding: Folding) {
+        if **self.1.load() != folding {
+            self.1.store(Arc::new(folding));
+        }
+    }
+
+    /// Under what all may stand that is about this mailbox: as it is spelt, as its provider folds it, its domain.
+    pub fn subjects(&self, address: &AddressKey) -> impl Iterator<Item = SubjectKey> + Clone + use<> {
+        let folded = self.1.load().fold(address);
+        [Some(self.address(address)), folded.map(|f| self.address(&f)), Some(self.domain(address.domain()))]
+            .into_iter()
+            .flatten()
+    }
+
+    /// The mailbox that is meant, where its provider folds another spelling to it.
+    pub fn fold(&self, address: &AddressKey) -> Option<AddressKey> {
+        self.1.load().fold(address)
     }
 
     /// Of one mailbox.
@@ -55,6 +78,19 @@ impl Hasher {
             None => first(digest::digest(&digest::SHA256, subject.as_bytes()).as_ref()),
             Some(key) => first(hmac::sign(key, subject.as_bytes()).as_ref()),
         })
+    }
+}
+
+impl Hasher {
+    /// Tells one hash key from another without giving anything of it away; plain hashing has one too.
+    pub fn fingerprint(&self) -> [u8; 8] {
+        // No subject ends with its "@".
+        first_chunk(&self.subject("carom suppression-hash-key@").0)
+    }
+
+    /// Whether there is a hash key: plain SHA-256 sums from elsewhere then mean nothing.
+    pub const fn is_keyed(&self) -> bool {
+        self.0.is_some()
     }
 }
 

@@ -48,7 +48,7 @@ impl Suppressed {
 impl<'a> Mail<'a> {
     /// All that is known of a mail that was accepted.
     pub fn of(envelope: &'a Envelope) -> Mail<'a> {
-        let SuppressionTerms { source, list, exempt_scopes, exempt_rules } = &envelope.terms;
+        let SuppressionTerms { source, list, exempt_scopes, exempt_rules, .. } = &envelope.terms;
         Mail {
             sender_domain: domain(&envelope.orig),
             source,

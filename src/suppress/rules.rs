@@ -1,179 +1,19 @@
-//! Which events take an address off the list: a table of rules, the first that applies decides.
+//! Which events put whom on the suppression list.
 //!
-//! Promised whatever the table says: a 4xx never suppresses, however often it came; what was not attempted because it
-//! was suppressed never counts; a report suppresses only when it was tied to mail we sent, because anyone may mail a
-//! report that names anyone. Refusals for spam, policy or content are about the sender and suppress nobody.
+//! [`Engine`] counts: failures of distinct messages within a window, by rule, subject and scope, as `<auto-suppression>`
+//! says; what it has to remember goes through [`State`], so that the consumer of the ledger and a simulation over history
+//! share it. [`decide`] asks whether one event alone suppresses, for those who explain patterns.
+//!
+//! Promised whatever the rules say: a 4xx never counts as a dead address, however often it came; what was not attempted
+//! because it was suppressed never counts; a report counts only when it was tied to mail we sent, because anyone may mail a
+//! report that names anyone.
 
-use crate::event::{Event, Kind, Stage, category};
+mod engine;
+mod evidence;
+mod once;
+mod strikes;
 
-/// Name of the rule that stands for "entered by hand".
-pub const MANUAL: &str = "manual";
-
-/// One way in which an event suppresses its recipient. All parts must hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rule {
-    /// What the entry and the record name as the reason.
-    pub name: &'static str,
-    /// The record type.
-    pub kind: Kind,
-    /// What the event must say.
-    pub says: Says,
-    /// The event must have been tied to its send by proof (`attributed_by`).
-    pub attributed: bool,
-}
-
-/// What an event must say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Says {
-    /// A permanent failure that was judged to say that the address is dead.
-    DeadAddress,
-    /// A complaint of one of these feedback types (RFC 5965, 7.3).
-    Complaint(&'static [&'static str]),
-}
-
-/// The rules in force.
-pub const RULES: &[Rule] = &[
-    Rule { name: "hard", kind: Kind::Bounced, says: Says::DeadAddress, attributed: false },
-    Rule { name: "hard", kind: Kind::RemoteBounce, says: Says::DeadAddress, attributed: true },
-    Rule {
-        name: "complaint",
-        kind: Kind::Feedback,
-        says: Says::Complaint(&["abuse", "fraud", "virus"]),
-        attributed: true,
-    },
-];
-
-/// The rule by which `event`, classified as `category`, suppresses its recipient. `hard` is the verdict on it: the address
-/// is dead, because of its category or because the deciding rule says `kind=hard`; one that says `kind=soft` or
-/// `kind=block` is not hard whatever the category.
-pub fn decide(event: &Event<'_>, category: &str, hard: bool) -> Option<&'static Rule> {
-    if event.rcpt.is_empty() || category.eq_ignore_ascii_case(category::SUPPRESSED) {
-        return None;
-    }
-    RULES.iter().find(|rule| rule.applies(event, hard))
-}
-
-impl Rule {
-    fn applies(&self, event: &Event<'_>, hard: bool) -> bool {
-        event.kind == self.kind
-            && (!self.attributed || event.is_proved())
-            && match self.says {
-                Says::DeadAddress => hard && event.is_permanent_failure() && is_about_the_recipient(event),
-                Says::Complaint(types) => types.iter().any(|t| event.feedback_type.eq_ignore_ascii_case(t)),
-            }
-    }
-}
-
-/// A server that refuses the connection, our greeting or the sender has not heard of the recipient, whatever words it
-/// uses ("550 5.1.2 domain does not exist" after MAIL is about the sender's). And a report whose status says "temporary"
-/// (RFC 3463, class 4) contradicts a 5xx in its diagnostic: then it is not certain that the address is dead.
-fn is_about_the_recipient(event: &Event<'_>) -> bool {
-    match event.kind {
-        Kind::Bounced => {
-            event.reply_code().is_none() || !matches!(event.stage, Some(Stage::Connect | Stage::Ehlo | Stage::Mail))
-        }
-        _ => event.status.is_none_or(|status| status.class == 5),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event::Time;
-    use proptest::prelude::*;
-
-    fn bounce<'a>(kind: Kind, diag: &'a str) -> Event<'a> {
-        Event { rcpt: "ann@example.net", diag, ..Event::new(kind, Time(1)) }
-    }
-
-    fn rule(event: &Event<'_>, category: &str) -> Option<&'static str> {
-        let dead = crate::event::Category::by_name(category).is_some_and(|c| c.dead_address);
-        decide(event, category, dead).map(|rule| rule.name)
-    }
-
-    #[test]
-    fn a_permanent_refusal_of_a_dead_address_suppresses_at_once() {
-        let event = bounce(Kind::Bounced, "smtp;550 5.1.1 no such user");
-        for dead in ["bad-mailbox", "inactive-mailbox", "bad-domain"] {
-            assert_eq!(rule(&event, dead), Some("hard"));
-        }
-        for alive in ["spam-related", "policy-related", "content-related", "quota-issues", "other", "our-own", ""] {
-            assert_eq!(rule(&event, alive), None, "{alive}");
-        }
-    }
-
-    #[test]
-    fn what_a_rule_says_of_the_kind_counts_and_not_the_category() {
-        let refused = bounce(Kind::Bounced, "smtp;550 5.4.4 unrouteable");
-        assert_eq!(decide(&refused, "routing-errors", true).map(|r| r.name), Some("hard"));
-        assert_eq!(decide(&refused, "bad-mailbox", false), None);
-        assert_eq!(decide(&bounce(Kind::Bounced, "smtp;450 4.4.4 unrouteable"), "routing-errors", true), None);
-    }
-
-    #[test]
-    fn a_temporary_failure_never_suppresses_even_when_it_ends_in_a_bounce() {
-        assert_eq!(rule(&bounce(Kind::Transient, "smtp;550 no such user"), "bad-mailbox"), None);
-        assert_eq!(rule(&bounce(Kind::Bounced, "smtp;450 4.1.1 no such user"), "bad-mailbox"), None);
-        assert_eq!(rule(&bounce(Kind::TransientQueue, "smtp;550 no such user"), "bad-mailbox"), None);
-    }
-
-    #[test]
-    fn a_refusal_before_the_recipient_was_named_is_not_about_it() {
-        let reply = bounce(Kind::Bounced, "smtp;550 5.1.2 domain does not exist");
-        for stage in [Stage::Connect, Stage::Ehlo, Stage::Mail] {
-            assert_eq!(rule(&Event { stage: Some(stage), ..reply }, "bad-domain"), None, "{stage:?}");
-        }
-        for stage in [Stage::Rcpt, Stage::Data, Stage::Eod] {
-            assert_eq!(rule(&Event { stage: Some(stage), ..reply }, "bad-domain"), Some("hard"), "{stage:?}");
-        }
-        let status = "5.1.2".parse().ok();
-        let dns = Event { stage: Some(Stage::Connect), status, ..bounce(Kind::Bounced, "no such domain") };
-        assert_eq!(rule(&dns, "bad-domain"), Some("hard"), "DNS speaks of the recipient's domain");
-    }
-
-    #[test]
-    fn a_report_that_contradicts_itself_about_being_permanent_suppresses_nobody() {
-        let report =
-            Event { attributed_by: "return-path", ..bounce(Kind::RemoteBounce, "smtp;550 5.1.1 no such user") };
-        for (status, expected) in [("4.4.7", None), ("4.1.1", None), ("2.0.0", None), ("5.1.1", Some("hard"))] {
-            assert_eq!(rule(&Event { status: status.parse().ok(), ..report }, "bad-mailbox"), expected, "{status}");
-        }
-        let words = Event { attributed_by: "return-path", ..bounce(Kind::RemoteBounce, "smtp;550 5.1.1 no such user") };
-        assert_eq!(rule(&words, "bad-mailbox"), Some("hard"));
-    }
-
-    #[test]
-    fn a_suppressed_recipient_is_no_new_strike() {
-        assert_eq!(rule(&bounce(Kind::Bounced, "smtp;550 5.1.1 x"), "suppressed"), None);
-    }
-
-    #[test]
-    fn a_report_counts_only_when_it_is_about_mail_we_sent() {
-        let forged = bounce(Kind::RemoteBounce, "smtp;550 5.1.1 no such user");
-        assert_eq!(rule(&forged, "bad-mailbox"), None);
-        assert_eq!(rule(&Event { attributed_by: "return-path", ..forged }, "bad-mailbox"), Some("hard"));
-        let complaint = Event { feedback_type: "abuse", ..bounce(Kind::Feedback, "") };
-        assert_eq!(rule(&complaint, ""), None);
-        assert_eq!(rule(&Event { attributed_by: "message-id", ..complaint }, ""), Some("complaint"));
-    }
-
-    #[test]
-    fn taking_a_complaint_back_suppresses_nobody() {
-        for harmless in ["not-spam", "auth-failure", "other", "opt-out-not", ""] {
-            let event = Event { feedback_type: harmless, attributed_by: "message-id", ..bounce(Kind::Feedback, "") };
-            assert_eq!(rule(&event, ""), None, "{harmless}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_4xx_reply_suppresses_whatever_else_an_event_says(
-            kind in prop::sample::select(Kind::ALL), code in 400u16..500, text in "[ -~]{0,30}",
-            category in prop::sample::select(crate::event::category::CATEGORIES), by in "[a-z]{0,3}", hard: bool,
-        ) {
-            let diag = format!("smtp;{code} {text}");
-            let event = Event { attributed_by: &by, status: "5.1.1".parse().ok(), ..bounce(kind, &diag) };
-            prop_assert_eq!(decide(&event, category.name, hard), None);
-        }
-    }
-}
+pub use engine::{Decision, Engine, Standing, State};
+pub use evidence::{Judged, Wants};
+pub use once::{MANUAL, RULES, Rule, Says, decide};
+pub use strikes::{Strike, StrikeKey, Strikes};

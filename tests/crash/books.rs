@@ -11,6 +11,7 @@ use carom::store::{Options, Store};
 use carom::suppress::{self, Filter};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use super::endpoint::{Endpoint, Request};
 use super::peers::{Sink, number};
 
 /// (record type, recipient number) by event id.
@@ -23,14 +24,23 @@ pub struct Books {
     parquet: Book,
     /// By event id, whatever came twice counted once: a pipe is promised at least once.
     piped: Book,
+    /// The same of a webhook.
+    pushed: Book,
     wrong: Vec<String>,
 }
 
 impl Books {
-    pub fn read(dir: &Path) -> Books {
-        let mut books =
-            Books { csv: Book::new(), moved: Book::new(), parquet: Book::new(), piped: Book::new(), wrong: Vec::new() };
+    pub fn read(dir: &Path, endpoint: &Endpoint) -> Books {
+        let mut books = Books {
+            csv: Book::new(),
+            moved: Book::new(),
+            parquet: Book::new(),
+            piped: Book::new(),
+            pushed: Book::new(),
+            wrong: Vec::new(),
+        };
         books.read_pipes(dir);
+        books.read_requests(endpoint);
         let mut files = Vec::new();
         walk(&dir.join("acct"), &mut files);
         for file in &files {
@@ -95,6 +105,18 @@ impl Books {
         }
     }
 
+    /// What the webhook was told: everything, and of no event two different things.
+    fn read_requests(&mut self, endpoint: &Endpoint) {
+        for told in endpoint.requests().iter().filter(|r| r.accepted).flat_map(Request::records) {
+            let text = |name: &str| told[name].as_str().unwrap_or_default().to_owned();
+            let record = (text("type"), number(&text("rcpt")));
+            let before = self.pushed.insert(text("eventId"), record.clone());
+            if before.is_some_and(|b| b != record) {
+                self.wrong.push(format!("the webhook was told another record of event {}", text("eventId")));
+            }
+        }
+    }
+
     fn read_parquet(&mut self, file: &Path) {
         let open = || -> Result<Vec<RecordBatch>, String> {
             let f = std::fs::File::open(file).map_err(|e| e.to_string())?;
@@ -149,6 +171,11 @@ impl Books {
             let missing: Vec<_> = self.csv.keys().filter(|k| !self.piped.contains_key(*k)).take(5).collect();
             let (a, b) = (self.csv.len(), self.piped.len());
             self.wrong.push(format!("{a} events in CSV, {b} through the pipe; missing there: {missing:?}"));
+        }
+        if self.csv != self.pushed {
+            let missing: Vec<_> = self.csv.keys().filter(|k| !self.pushed.contains_key(*k)).take(5).collect();
+            let (a, b) = (self.csv.len(), self.pushed.len());
+            self.wrong.push(format!("{a} events in CSV, {b} to the webhook; missing there: {missing:?}"));
         }
         self.check_sequence();
         let mut terminal: BTreeMap<u64, Vec<&str>> = BTreeMap::new();

@@ -18,7 +18,7 @@ fn free_port() -> u16 {
 }
 
 impl Server {
-    pub fn write_config(dir: &Path, sink_port: u16) -> PathBuf {
+    pub fn write_config(dir: &Path, sink_port: u16, webhook: &str) -> PathBuf {
         let port = free_port();
         let config = dir.join("carom.conf");
         let text = format!(
@@ -30,7 +30,9 @@ impl Server {
              <acct-file acct/growing/moves.csv>\n    records d,b,t,tq,r\n    max-size 1M\n    \
              move-to acct/moved\n    move-interval 1s\n</acct-file>\n\
              <acct-file acct/acct.parquet>\n    records d,b,t,tq,r\n    close-rows 400\n    close-after 1s\n</acct-file>\n\
-             <acct-file |/bin/sh {pipe}>\n    records d,b,t,tq,r\n    retry-interval 1s\n</acct-file>\n",
+             <acct-file |/bin/sh {pipe}>\n    records d,b,t,tq,r\n    retry-interval 1s\n</acct-file>\n\
+             <acct-webhook {webhook}>\n    records d,b,t,tq,r\n    batch-interval 0s\n    batch-format lines\n    \
+             retry-interval 1s\n</acct-webhook>\n",
             pipe = dir.join("reader.sh").display(),
         );
         // Whatever it has read is on its disk before it reads on; a record that it had not whole comes again.
@@ -41,6 +43,11 @@ impl Server {
     }
 
     pub fn start(dir: &Path, config: &Path, kill_at: Option<&str>) -> Server {
+        Server::start_at(dir, config, kill_at, None)
+    }
+
+    /// The same, by a clock that can be put back.
+    pub fn start_at(dir: &Path, config: &Path, kill_at: Option<&str>, clock: Option<&Clock>) -> Server {
         let text = std::fs::read_to_string(config).unwrap();
         let port =
             text.split("smtp-listener 127.0.0.1:").nth(1).unwrap().lines().next().unwrap().trim().parse().unwrap();
@@ -50,6 +57,9 @@ impl Server {
             command.args(["--kill-at", step]);
         }
         let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
+        if let Some(clock) = clock {
+            clock.rules(&mut command);
+        }
         let child = command.env("CAROM_LOG", "warn").stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let mut server = Server { child, dir: dir.to_owned(), config: config.to_owned(), port };
         if kill_at.is_none() {
@@ -170,6 +180,20 @@ impl Server {
         panic!("still not drained: {last}\n{}", self.log());
     }
 
+    /// Until every output has written, and the webhook been told, all there is.
+    pub fn wait_told(&self, patience: Duration) {
+        let end = Instant::now() + patience;
+        loop {
+            let outputs = self.status("outputs");
+            let lags = outputs.as_array().into_iter().flatten().map(|o| o["lag"].as_u64().unwrap_or(1));
+            if outputs.is_array() && lags.sum::<u64>() == 0 {
+                return;
+            }
+            assert!(Instant::now() < end, "the outputs are behind: {outputs}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     /// SIGTERM; it must leave in order.
     pub fn terminate(&mut self) {
         let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
@@ -184,6 +208,41 @@ impl Server {
             std::thread::sleep(Duration::from_millis(20));
         }
         panic!("does not stop:\n{}", self.log());
+    }
+}
+
+/// A clock of the server's own (Debian's package `libfaketime`), so many seconds from the real one.
+pub struct Clock {
+    library: PathBuf,
+    offset: PathBuf,
+}
+
+impl Clock {
+    /// `None`, said aloud, where the library is not installed.
+    pub fn new(dir: &Path) -> Option<Clock> {
+        let places = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"];
+        let library = places.map(|p| Path::new(p).join("faketime/libfaketimeMT.so.1")).into_iter().find(|p| p.exists());
+        if library.is_none() {
+            eprintln!("SKIPPED: libfaketime is not installed (package libfaketime)");
+        }
+        let clock = Clock { library: library?, offset: dir.join("clock") };
+        clock.set(0);
+        Some(clock)
+    }
+
+    /// At once, also for servers that run.
+    pub fn set(&self, seconds: i64) {
+        let new = self.offset.with_extension("new");
+        std::fs::write(&new, format!("{seconds:+}\n")).unwrap();
+        std::fs::rename(new, &self.offset).unwrap();
+    }
+
+    fn rules(&self, command: &mut Command) {
+        command
+            .env("LD_PRELOAD", &self.library)
+            .env("FAKETIME_TIMESTAMP_FILE", &self.offset)
+            .env("FAKETIME_NO_CACHE", "1")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     }
 }
 

@@ -11,6 +11,7 @@ use carom::event::record::PairsBuf;
 use carom::event::{AddressKey, Event, EventId, Events, Kind, MessageId, Scope, SourceType, StoreId, Time};
 use carom::net::dns::Resolver;
 use carom::queue::Engine;
+use carom::store::message::SuppressionTerms;
 use carom::store::{Envelope, Message, Options, RcptState, Recipient, Route, Store};
 use carom::suppress::{Entry, Suppression};
 use tokio::sync::watch;
@@ -132,8 +133,19 @@ impl World {
     }
 
     pub async fn send_at(&self, orig: &str, rcpts: &[&str], body: &[u8], queued: Time) -> MessageId {
+        self.send_under(orig, rcpts, body, queued, SuppressionTerms::default()).await
+    }
+
+    pub async fn send_under(
+        &self,
+        orig: &str,
+        rcpts: &[&str],
+        body: &[u8],
+        queued: Time,
+        terms: SuppressionTerms,
+    ) -> MessageId {
         let id = self.store.next_message_id();
-        let envelope = Envelope { time_queued: queued, ..World::envelope(id, orig, rcpts, body.len()) };
+        let envelope = Envelope { time_queued: queued, terms, ..World::envelope(id, orig, rcpts, body.len()) };
         let message = Arc::new(Message { envelope, body: body.to_vec().into() });
         self.store.accept(message.clone(), Events::new()).await.unwrap();
         self.engine.admit(&message.envelope, &World::states(rcpts.len()), Time::from(jiff::Timestamp::now()));

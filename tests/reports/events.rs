@@ -21,6 +21,7 @@ pub fn sent(rcpt: &str) -> Sent {
         vmta: "v1".into(),
         pool: "p1".into(),
         env_id: "our-env".into(),
+        list: "weekly".into(),
         time_sent: Time::from_secs(1_700_000_000),
     }
 }

@@ -59,6 +59,17 @@ impl Client {
         self.mail_with(&format!("<{from}>"), &format!("<{to}>"), content)
     }
 
+    #[allow(dead_code)] // tests/running.rs sends to one at a time.
+    /// As [`Client::mail`], to several.
+    pub fn mail_to(&mut self, from: &str, to: &[&str], content: &str) -> u16 {
+        assert_eq!(self.say(&format!("MAIL FROM:<{from}>")), 250);
+        for rcpt in to {
+            assert_eq!(self.say(&format!("RCPT TO:<{rcpt}>")), 250);
+        }
+        assert_eq!(self.say("DATA"), 354);
+        self.say(&format!("{content}."))
+    }
+
     /// As [`Client::mail`], with paths and parameters as they stand in the commands.
     pub fn mail_with(&mut self, from: &str, to: &str, content: &str) -> u16 {
         assert_eq!(self.say(&format!("MAIL FROM:{from}")), 250);

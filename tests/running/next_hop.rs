@@ -1,4 +1,5 @@
-//! A next hop that takes everything, but puts off whoever is called `later...` until it is told to forgive.
+//! A next hop that takes everything, but puts off whoever is called `later...` until it is told to forgive, and knows
+//! nobody called `gone...`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -101,6 +102,8 @@ fn serve(stream: &TcpStream, book: &Book) -> std::io::Result<()> {
                 book.attempts.lock().unwrap().push(address.clone());
                 if address.starts_with("later") && !book.forgiven.load(Ordering::SeqCst) {
                     out.write_all(b"451 4.2.0 later\r\n")?;
+                } else if address.starts_with("gone") {
+                    out.write_all(b"550 5.1.1 no such user\r\n")?;
                 } else {
                     rcpts.push(address);
                     out.write_all(b"250 2.1.5 ok\r\n")?;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::event::Event;
+use crate::event::{Event, Kinds};
 use crate::store::{ConsumerRow, Ledger, Reader, Store, StoreError, Tables, Tx};
 
 /// From the first effect to its commit, less the time the commit takes.
@@ -34,6 +34,13 @@ pub trait Effect: Send + 'static {
     fn tables(store: &Store) -> &Tables {
         store.tables()
     }
+
+    /// How long events may gather before they are applied: for what nobody waits for. A thread that is woken by each
+    /// commit of the store costs more than what it does.
+    const GATHER: Duration = Duration::ZERO;
+
+    /// The record types that are applied; the others are passed over.
+    const KINDS: Kinds = Kinds::ALL;
 
     /// Takes one event in, in memory. An error means that it was not taken; it will come again.
     fn apply(&mut self, event: &Event<'_>) -> Result<(), StoreError>;
@@ -144,6 +151,9 @@ impl<E: Effect> Follower<E> {
                         // The store is closing: nothing more will come.
                         break;
                     }
+                    if !E::GATHER.is_zero() {
+                        tokio::select! { biased; () = stop.notified() => break, () = tokio::time::sleep(E::GATHER) => {} }
+                    }
                 }
                 () = tokio::time::sleep(wait) => {}
             }
@@ -189,7 +199,7 @@ impl<E: Effect> Follower<E> {
             return Ok(false);
         };
         for batch in chunk.batches() {
-            for event in batch.iter() {
+            for event in batch.iter_of(E::KINDS) {
                 match event {
                     // A record may begin before the place we start from.
                     Ok(event) if event.seq < self.next => {}

@@ -5,12 +5,13 @@
 //! and `carom status` still shows it.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::follow::{Effect, Follower, Urgency};
 use crate::classify::RuleSets;
 use crate::classify::novelty::{Alarm, Circumstance, Novelty, Seen, Threshold};
 use crate::config::Live;
-use crate::event::{Event, Kind};
+use crate::event::{Event, Kind, Kinds};
 use crate::store::{Store, StoreError, Tables, Tx};
 
 /// The name of the consumer in the tables.
@@ -61,12 +62,12 @@ pub fn open(
 
 impl Effect for NoveltyAlarm {
     const NAME: &'static str = CONSUMER;
+    const GATHER: Duration = Duration::from_millis(300);
+    const KINDS: Kinds = Kinds::of(&[Kind::Bounced, Kind::Transient, Kind::TransientQueue, Kind::RemoteBounce]);
 
     fn apply(&mut self, event: &Event<'_>) -> Result<(), StoreError> {
-        let concerns =
-            matches!(event.kind, Kind::Bounced | Kind::Transient | Kind::TransientQueue | Kind::RemoteBounce);
         // What is no reply is our own wording; what its producer decided was not said by the provider either.
-        if !concerns || !event.category.is_empty() || event.reply_code().is_none() {
+        if !event.category.is_empty() || event.reply_code().is_none() {
             return Ok(());
         }
         let Some(rules) = self.rules.of(event.rules, || self.tables.rule_set(event.rules))? else { return Ok(()) };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::follow::{Effect, Follower, Urgency};
 use crate::event::send_entry::{env_id_key, is_own_key, token_key};
-use crate::event::{AddressKey, Event, Kind, MessageId, SendEntry, Time};
+use crate::event::{AddressKey, Event, Kind, Kinds, MessageId, SendEntry, Time};
 use crate::store::{Store, StoreError, Tx};
 
 /// The name of the consumer in the tables.
@@ -51,9 +51,11 @@ impl SendIndex {
 
 impl Effect for SendIndex {
     const NAME: &'static str = CONSUMER;
+    const GATHER: Duration = Duration::from_millis(100);
+    const KINDS: Kinds = Kinds::of(&[Kind::Delivered]);
 
     fn apply(&mut self, event: &Event<'_>) -> Result<(), StoreError> {
-        if event.kind != Kind::Delivered || event.rcpt.is_empty() {
+        if event.rcpt.is_empty() {
             return Ok(());
         }
         self.now = self.now.max(event.time);

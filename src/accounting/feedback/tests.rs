@@ -1,6 +1,8 @@
 //! The suppression consumer over a real store on a simulated disk that loses what was not synced.
 #![expect(clippy::disallowed_methods, reason = "edge: waits for the consumer's thread")]
 
+mod strikes;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};

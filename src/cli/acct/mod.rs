@@ -7,7 +7,7 @@ mod tail;
 mod verify;
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -57,28 +57,8 @@ fn progress(unit: &str) -> ProgressBar {
     bar
 }
 
-/// The accounting files that are meant by files, folders (with all below) and patterns; unfinished ones, whose names
-/// begin with a dot, are left out. `Err` is a sentence for the user.
+/// The accounting files that are meant by files, folders (with all below) and patterns, as everywhere. `Err` is a sentence
+/// for the user.
 fn files(places: &[String]) -> Result<Vec<PathBuf>, String> {
-    let mut all = Vec::new();
-    for place in places {
-        let path = Path::new(place);
-        let before = all.len();
-        if path.is_dir() {
-            let found = crate::history::find(path).map_err(|e| e.to_string())?;
-            all.extend(found.csv.into_iter().chain(found.parquet));
-        } else if path.exists() {
-            all.push(path.to_owned());
-        } else {
-            let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
-            let matches = glob::glob_with(place, options).map_err(|e| format!("{place}: {e}"))?;
-            all.extend(matches.filter_map(Result::ok).filter(|p| p.is_file()));
-        }
-        if all.len() == before {
-            return Err(format!("{place}: no accounting file is there"));
-        }
-    }
-    all.sort();
-    all.dedup();
-    Ok(all)
+    crate::history::files(places).map_err(|e| e.to_string())
 }

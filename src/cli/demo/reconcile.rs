@@ -336,6 +336,11 @@ fn judge(
             format!("{}: attempted {} times although it was dead or complained before", who(), story.seen_lines)
         });
     }
+    if behaviour.is_nowhere() {
+        found.check(story.seen_lines == 0, || {
+            format!("{}: attempted {} times although its domain has no mail host", who(), story.seen_lines)
+        });
+    }
     let (rb, f) = match behaviour {
         _ if suppressed => (0, 0),
         Behaviour::LaterBounce => (1, 0),
@@ -350,24 +355,33 @@ fn judge(
     let category = categories.get(end.event_id.as_str()).copied().unwrap_or("");
     let expected = match behaviour.ending() {
         _ if suppressed => Ending::Bounced(&["suppressed"]),
+        // The first mail to the domain suppresses all of it: those behind it in the same campaign, too.
+        Ending::Bounced(_) if behaviour == Behaviour::NullMx => Ending::Bounced(&["bad-domain", "suppressed"]),
         ending => ending,
     };
     let agrees = match expected {
         Ending::Delivered => end.kind == "d",
-        Ending::Bounced(allowed) => end.kind == "b" && allowed.contains(&category),
+        Ending::Bounced(allowed) => {
+            let counted = behaviour.suppresses_from().is_some_and(|from| campaign >= from);
+            end.kind == "b" && (allowed.contains(&category) || counted && category == "suppressed")
+        }
     };
     found.check(agrees, || {
         format!("{}: ended as {} {category:?} ({}), expected {expected:?}", who(), end.kind, end.diag)
     });
 }
 
-/// A suppressed recipient names the event that suppressed it, and that event is about the same address.
+/// A suppressed recipient names the event that suppressed it, and that event is about the same address; or about its
+/// domain, when that takes no mail at all.
 fn suppressed_for_a_reason(ledger: &[Record], found: &mut Reconciled) {
     let by_seq: HashMap<&str, &Record> =
         ledger.iter().filter_map(|r| Some((r.event_id.rsplit_once('-')?.1, r))).collect();
     for r in ledger.iter().filter(|r| r.category == "suppressed") {
         let cause = r.suppressed_by.rsplit('-').next().and_then(|seq| by_seq.get(seq));
-        let agrees = cause.is_some_and(|c| c.rcpt == r.rcpt && matches!(&*c.kind, "b" | "rb" | "f"));
+        let domain = |rcpt: &str| rcpt.rsplit_once('@').map(|(_, domain)| domain.to_ascii_lowercase());
+        let is_of_domain = |c: &Record| c.status == "5.1.10" && domain(&c.rcpt) == domain(&r.rcpt);
+        let agrees =
+            cause.is_some_and(|c| (c.rcpt == r.rcpt || is_of_domain(c)) && matches!(&*c.kind, "b" | "rb" | "f" | "t"));
         found.check(agrees, || {
             format!(
                 "event {}: {} is suppressed by {:?}, which is no bounce or complaint of it",

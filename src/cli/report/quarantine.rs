@@ -71,7 +71,7 @@ enum Sub {
 #[derive(Debug, Clone, clap::Args)]
 struct FilterArgs {
     /// Came to this processor
-    #[arg(long, value_name = "bounce|feedback", value_parser = processor)]
+    #[arg(long, value_name = "bounce|feedback|unsubscribe", value_parser = processor)]
     processor: Option<Which>,
     /// Is here because it is no report of a known form, or one that can't be read
     #[arg(long, value_name = "unmatched|unreadable", value_parser = why)]
@@ -106,7 +106,7 @@ struct WhichArgs {
 }
 
 fn processor(text: &str) -> Result<Which, String> {
-    serde_json::from_value(json!(text)).map_err(|_| "write bounce or feedback".to_owned())
+    serde_json::from_value(json!(text)).map_err(|_| "write bounce, feedback or unsubscribe".to_owned())
 }
 
 fn why(text: &str) -> Result<Why, String> {

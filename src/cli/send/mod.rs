@@ -10,6 +10,7 @@
 pub mod client;
 pub mod message;
 pub mod post;
+mod preflight;
 pub mod recipients;
 pub mod state;
 pub mod template;
@@ -27,7 +28,7 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::Failure;
+use super::{Failure, ServerArgs};
 use crate::event::{Address, Time};
 use client::{Server, TlsUse};
 use message::{Composer, Eml, Source};
@@ -45,7 +46,11 @@ const LISTED: usize = 20;
     after_help = "The CSV has a header line. {{column}} in subject, body and template stands for the row's value.\n\
 While sending, what has been done is kept in a state file beside the CSV. After an interruption --resume goes on from it \
 without sending twice; rows of which nobody knows whether they arrived are listed, and sent only with --retry-in-doubt.\n\
-Exit code: 0 all rows were taken; 1 some were not."
+--preflight needs the server's configuration (--config) for the addresses that mail leaves from and the name servers, \
+and asks the running server, or its store, who is suppressed. What DNS does not say \
+in time is shown as not known.\n\
+Exit code: 0 all rows were taken; 1 some were not. With --preflight: 0 fine; 1 problems that would hurt, or something \
+could not be found out; 2 the arguments or the configuration are wrong."
 )]
 pub struct Args {
     /// CSV file with the recipients
@@ -111,6 +116,15 @@ pub struct Args {
     /// Check CSV and template, print the first message, send nothing
     #[arg(long)]
     dry_run: bool,
+    /// Check sender, message and list before the campaign, send nothing: SPF, DKIM, DMARC, reverse DNS, unsubscribe
+    /// headers, who is suppressed
+    #[arg(long, conflicts_with_all = ["dry_run", "resume"])]
+    preflight: bool,
+    /// With --preflight: longest time to wait for name servers
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=300))]
+    dns_timeout: u64,
+    #[command(flatten)]
+    peer: ServerArgs,
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -124,6 +138,9 @@ fn rate(text: &str) -> Result<f64, String> {
 
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let mut composer = composer(&args)?;
+    if args.preflight {
+        return preflight::run(&args, &composer);
+    }
     if args.dry_run {
         return rehearse(&args, &composer);
     }

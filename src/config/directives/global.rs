@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Directive;
+use super::http;
 use super::set::{Change, Reference, Set};
 use super::virtual_mta::{SourceHost, read_source_hosts};
 use crate::config::lexer::{Args, Span};
-use crate::config::model::{DomainPattern, Listener, NoveltyAlarm, PatternFile};
+use crate::config::model::{DomainPattern, HttpMgmt, Listener, NoveltyAlarm, PatternFile};
 use crate::config::pattern_file;
-use crate::config::push;
+use crate::config::push::{self, Secret};
 use crate::config::tree::Reading;
 use crate::config::values::{self, ValueError};
 
@@ -69,8 +70,18 @@ pub struct Global {
     pub send_index_max: u64,
     /// `report-quarantine-size`
     pub report_quarantine_size: u64,
+    /// `alarm-to`
+    pub alarm_to: Vec<String>,
+    /// `alarm-command`
+    pub alarm_command: Option<PathBuf>,
     /// `novelty-alarm-...`
     pub novelty_alarm: NoveltyAlarm,
+    /// `suppression-storage`
+    pub suppression_hashed: bool,
+    /// `suppression-hash-key`
+    pub suppression_hash_key: Option<Secret>,
+    /// `http-...`
+    pub http: HttpMgmt,
     /// `command-socket`
     pub command_socket: Option<PathBuf>,
     /// `source=NAME` of listener lines
@@ -103,7 +114,12 @@ impl Default for Global {
             send_index_retention: Duration::from_secs(30 * DAY),
             send_index_max: 50_000_000,
             report_quarantine_size: 64 << 20,
+            alarm_to: Vec::new(),
+            alarm_command: None,
             novelty_alarm: NoveltyAlarm::default(),
+            suppression_hashed: false,
+            suppression_hash_key: None,
+            http: HttpMgmt::default(),
             command_socket: None,
             references: Vec::new(),
         }
@@ -240,6 +256,17 @@ pub const GLOBAL: &[G] = &[
         "64M",
         "How much mail to report addresses is kept that nobody understood; the oldest goes first; 0 keeps none",
     ),
+    G::many(
+        "alarm-to",
+        Set::Email(|g, v| g.alarm_to.push(v)),
+        "Who gets a mail when something needs an operator; the postmaster if not given",
+    ),
+    G::one(
+        "alarm-command",
+        Set::Path(|g, v| g.alarm_command = Some(v)),
+        "",
+        "A program that gets each alarm as one JSON object on its standard input",
+    ),
     G::one(
         "novelty-alarm-count",
         Set::Int(0, 10_000, |g, v| g.novelty_alarm.count = small(v)),
@@ -255,13 +282,69 @@ pub const GLOBAL: &[G] = &[
     G::many(
         "novelty-alarm-to",
         Set::Email(|g, v| g.novelty_alarm.to.push(v)),
-        "Who gets a mail about replies in words never seen before; the postmaster if not given",
+        "Who gets a mail about replies in words never seen before; who alarm-to names if not given",
     ),
     G::one(
         "novelty-alarm-command",
         Set::Path(|g, v| g.novelty_alarm.command = Some(v)),
         "",
-        "A program that gets each such alarm as one JSON object on its standard input",
+        "A program that gets each such alarm as one JSON object on its standard input; alarm-command if not given",
+    ),
+    G::one(
+        "suppression-storage",
+        Set::Other("plain or hashed", "hashed", http::suppression_storage),
+        "plain",
+        "Whether the suppression list keeps addresses and replies, or only hashes that go on suppressing",
+    )
+    .restart(),
+    G::one(
+        "suppression-hash-key",
+        Set::Other("STR", "0123456789abcdef", http::suppression_hash_key),
+        "",
+        "Secret under which the hashes of the suppression list are made, so that nobody can look addresses up in a stolen one",
+    )
+    .restart(),
+    G::one(
+        "http-mgmt-port",
+        Set::Int(0, 65_535, |g, v| g.http.port = u16::try_from(v).unwrap_or(0)),
+        "0",
+        "Port of the management API over HTTP; 0 is off",
+    )
+    .restart(),
+    G::one(
+        "http-mgmt-address",
+        Set::Other("IP", "127.0.0.1", http::address),
+        "",
+        "Address that the management API listens on; all of them when http-access lets other machines in, else 127.0.0.1",
+    )
+    .restart(),
+    G::many(
+        "http-access",
+        Set::Other("CIDR none, monitor, operator or admin", "127.0.0.1 admin", http::access),
+        "What may be done over HTTP from these addresses; the first line that matches holds, and none lets nobody in",
+    ),
+    G::one(
+        "http-mgmt-password",
+        Set::Other("STR", "secret-password", http::password),
+        "",
+        "Password of the management API (HTTP Basic, with any name, which goes into the record of what is changed)",
+    ),
+    G::one(
+        "http-mgmt-password-hash",
+        Set::Other("HASH", http::SAMPLE_HASH, http::password_hash),
+        "",
+        "The same as a hash, made by carom http-password",
+    ),
+    G::many(
+        "http-api-key",
+        Set::Other("STR", "0123456789abcdef0123456789abcdef", http::api_key),
+        "Value of the header X-API-Key that opens the management API as admin; 32 to 128 letters, digits and underscores",
+    ),
+    G::one(
+        "http-tls-certificate",
+        Set::Other("FILE", "/etc/carom/tls.pem", http::certificate),
+        "",
+        "PEM file with certificate chain and key of the management API; without it a self-signed one is made",
     ),
     G::one(
         "command-socket",
@@ -303,7 +386,7 @@ fn name_server(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<Global
 }
 
 /// `FILE [PASSWORD]`, the password never repeated in a message.
-fn read_certificate(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<PathBuf, ValueError> {
+pub(super) fn read_certificate(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<PathBuf, ValueError> {
     let Some(file) = args.word() else {
         return Err(ValueError { message: "no file is named".into(), help: "write the path of a PEM file".into() });
     };

@@ -7,13 +7,17 @@
 
 pub mod acct_file;
 pub mod address_list;
+pub mod auto_suppression;
 pub mod domain;
 pub mod global;
+mod http;
+pub mod job_guard;
 pub mod push;
 pub mod report;
 pub mod set;
 pub mod source;
 pub mod source_suppression;
+pub mod unsubscribe;
 pub mod virtual_mta;
 
 pub use set::{Change, Reference, Set, Setting};
@@ -55,6 +59,12 @@ pub enum Scope {
     EmailPatterns,
     /// `<return-path-token>`
     Token,
+    /// `<job-guard PATTERN>`
+    JobGuard,
+    /// `<unsubscribe-listener ADDRESS:PORT>`
+    UnsubscribeListener,
+    /// `<auto-suppression>`
+    AutoSuppression,
 }
 
 impl Scope {
@@ -77,6 +87,9 @@ impl Scope {
         Scope::SuppressionList,
         Scope::EmailPatterns,
         Scope::Token,
+        Scope::JobGuard,
+        Scope::UnsubscribeListener,
+        Scope::AutoSuppression,
     ];
 
     /// As it is called in messages.
@@ -99,6 +112,9 @@ impl Scope {
             Scope::SuppressionList => "<address-list>",
             Scope::EmailPatterns => "<email-patterns>",
             Scope::Token => "<return-path-token>",
+            Scope::JobGuard => "<job-guard>",
+            Scope::UnsubscribeListener => "<unsubscribe-listener>",
+            Scope::AutoSuppression => "<auto-suppression>",
         }
     }
 
@@ -224,6 +240,9 @@ pub fn all() -> Vec<Row> {
         .chain(rows(Scope::SuppressionList, address_list::SUPPRESSION_LIST))
         .chain(rows(Scope::EmailPatterns, report::EMAIL_PATTERNS))
         .chain(rows(Scope::Token, report::TOKEN))
+        .chain(rows(Scope::JobGuard, job_guard::JOB_GUARD))
+        .chain(rows(Scope::UnsubscribeListener, unsubscribe::UNSUBSCRIBE_LISTENER))
+        .chain(rows(Scope::AutoSuppression, auto_suppression::AUTO_SUPPRESSION))
         .collect()
 }
 
@@ -245,6 +264,9 @@ pub const BLOCKS: &[(&str, &str, &[Scope])] = &[
     ("address-list", "", &[Scope::Global, Scope::Processor]),
     ("email-patterns", "", &[Scope::Processor]),
     ("return-path-token", "", &[Scope::Global]),
+    ("job-guard", "PATTERN", &[Scope::Global]),
+    ("unsubscribe-listener", "ADDRESS:PORT", &[Scope::Global]),
+    ("auto-suppression", "", &[Scope::Global]),
     ("smtp-pattern-list", "NAME", &[Scope::Global]),
     ("smtp-pattern", "NAME", &[Scope::Global]),
 ];

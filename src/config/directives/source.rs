@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Directive;
 use super::set::{Change, Set};
 use super::source_suppression as suppression;
+use super::unsubscribe;
 use crate::config::lexer::Args;
 use crate::config::model::{DsnReturn, Source};
 use crate::config::tree::Reading;
@@ -132,6 +133,10 @@ pub const SOURCE: &[S] = &[
         "system",
         "What reports about mail of this source return of it: its header (also system) or all of it",
     ),
+    unsubscribe::ADD,
+    unsubscribe::URL,
+    unsubscribe::MAILTO,
+    unsubscribe::DEFAULT_LIST,
     S::one("smtp-command-timeout", Set::Time(1, DAY, |s, v| s.smtp_command_timeout = v), "10m", "Wait for a command"),
     S::one("smtp-data-timeout", Set::Time(1, DAY, |s, v| s.smtp_data_timeout = v), "10m", "Wait for content"),
     S::one("log-connections", Set::Bool(|s, v| s.log_connections = v), "no", "Log when sessions begin and end"),

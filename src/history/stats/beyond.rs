@@ -5,6 +5,7 @@ use super::bounded::Bounded;
 use super::page::{Datum, Table, percent};
 use super::record::{Record, or_none};
 use crate::event::Kind;
+use crate::event::unsubscribe_token::FEEDBACK_TYPE;
 
 /// Which of the three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +60,9 @@ impl Counts {
             self.delivered += n;
             *self.delivered_by_domain.at(&record.domain_key()) += n;
         }
-        if record.kind != wanted {
+        // Who leaves a list by its link does not complain.
+        let left = self.what == Beyond::Complaints && record.feedback.0.eq_ignore_ascii_case(FEEDBACK_TYPE);
+        if record.kind != wanted || left {
             return;
         }
         self.all += n;

@@ -19,10 +19,6 @@ const THROTTLE_WAIT: Duration = Duration::from_secs(5);
 /// How long no connection is opened after one failed while others of the queue work.
 const OPEN_PAUSE: Duration = Duration::from_secs(10);
 
-/// Recipients on hold are looked at no faster than one in this time, all those of a queue together: each look reads the
-/// message.
-const HOLD_PACE: Duration = Duration::from_millis(5);
-
 /// Recipients of one draw of those on hold.
 const LOOKS_AT_ONCE: usize = 100;
 
@@ -43,24 +39,12 @@ impl Machine {
         let id = s.queue;
         let Some(queue) = self.queues[id as usize].as_mut() else { return };
         queue.in_flight = queue.in_flight.saturating_sub(drawn.len() as u32);
-        let mut held = false;
-        for one in drawn.iter() {
-            match one.fate {
-                Fate::Again => {}
-                Fate::Done => self.recipients = self.recipients.saturating_sub(1),
-                Fate::Retry(state) => {
-                    held = true;
-                    queue.backlog.add(one.entry.with(&state), queue.settings.bounce_after, now);
-                }
-                Fate::Hold => {
-                    held = true;
-                    let pace = HOLD_PACE * u32::try_from(queue.backlog.on_hold()).unwrap_or(u32::MAX);
-                    let until = now + queue.settings.suppression_hold_retry.max(pace);
-                    queue.backlog.hold(one.entry, until, queue.settings.bounce_after);
-                }
-            }
+        for one in drawn.iter().filter(|one| one.fate == Fate::Done) {
+            self.recipients = self.recipients.saturating_sub(1);
+            self.jobs.leave(one.entry.job());
         }
-        queue.backlog.put_back(drawn.iter().filter(|d| d.fate == Fate::Again).map(|d| d.entry));
+        self.take_back(id, drawn, now);
+        let Some(queue) = self.queues[id as usize].as_mut() else { return };
         drawn.clear();
         if delivered {
             // One that was put to sleep on purpose sleeps on.
@@ -73,10 +57,6 @@ impl Machine {
             if queue.mode.delivered(&queue.normal, now) {
                 self.mode_changed(id, now);
             }
-        }
-        let Some(queue) = self.queues[id as usize].as_mut() else { return };
-        if held && let Some(due) = queue.backlog.next_due() {
-            self.arm(id, due);
         }
     }
 
@@ -107,7 +87,7 @@ impl Machine {
         if self.stopping {
             return Next::Close;
         }
-        queue.backlog.release_due(now);
+        queue.backlog.release_due(queue.settings.bounce_after, now);
         if newly_connected && (queue.connections as usize) < wanted(queue) {
             // What a rate limit held back while this one was opening may be opened now.
             self.run(id);
@@ -208,7 +188,7 @@ impl Machine {
     pub fn next_expired(&mut self, session: SessionId, drawn: &mut Vec<Drawn>, now: Time) {
         let Some(Some(s)) = self.sessions.get(session.0 as usize) else { return };
         let Some(queue) = self.queues[s.queue as usize].as_mut() else { return };
-        queue.backlog.release_due(now);
+        queue.backlog.release_due(queue.settings.bounce_after, now);
         queue.backlog.draw_expired(EXPIRED_AT_ONCE, queue.settings.bounce_after, now, drawn);
         queue.in_flight += drawn.len() as u32;
     }
@@ -272,8 +252,8 @@ impl Machine {
         let Some(s) = self.sessions.get_mut(session.0 as usize).and_then(Option::take) else { return };
         self.free_sessions.push(session.0);
         self.connections -= 1;
+        self.put_back(s.queue, &s.condemned);
         let Some(queue) = self.queues[s.queue as usize].as_mut() else { return };
-        queue.backlog.put_back(s.condemned.iter().copied());
         queue.connections -= 1;
         queue.connected -= u32::from(s.connected);
         match s.doing {

@@ -1,6 +1,7 @@
 //! Limits, retry, expiry and fairness, with a clock of their own.
 
 mod hold;
+mod pause;
 mod steer;
 
 use super::sessions::LINGER;
@@ -62,11 +63,16 @@ impl World {
 
     /// A message to `rcpts` recipients `rN@domain`.
     fn mail(&mut self, domain: &str, vmta: &str, rcpts: u16) -> MessageId {
+        self.mail_of("", domain, vmta, rcpts)
+    }
+
+    fn mail_of(&mut self, job: &str, domain: &str, vmta: &str, rcpts: u16) -> MessageId {
         self.message += 1;
         let id = MessageId(self.message);
         for index in 0..rcpts {
             let state = RcptState { index, attempts: 0, not_before: Time::UNKNOWN, in_doubt: false };
-            self.machine.admit(id, self.now, &format!("r{index}@{domain}"), vmta, &state, self.now);
+            let mail = Mail { message: id, time_queued: self.now, vmta, job, alone: false };
+            self.machine.admit(&mail, &format!("r{index}@{domain}"), &state, self.now);
         }
         id
     }

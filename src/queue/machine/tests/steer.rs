@@ -242,7 +242,8 @@ fn the_condemned_are_all_there_were_and_what_comes_later_is_not_among_them() {
     let mut w = World::of(slow());
     w.mail("a.example", "v", 3);
     let held = RcptState { index: 0, attempts: 1, not_before: w.now + secs(3600), in_doubt: false };
-    w.machine.admit(MessageId(77), w.now, "later@a.example", "v", &held, w.now);
+    let mail = Mail { message: MessageId(77), time_queued: w.now, vmta: "v", job: "", alone: false };
+    w.machine.admit(&mail, "later@a.example", &held, w.now);
     w.mail("b.example", "v", 1);
     let session = w.open_all().into_iter().find(|g| g.queue.domain() == "a.example").unwrap().session;
     assert_eq!(w.machine.condemn(session, "p:4: 550 go away"), 4);
