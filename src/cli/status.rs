@@ -176,6 +176,19 @@ fn report_line(status: &Value) -> String {
     )
 }
 
+/// The state of an address file that is being read says how far that is.
+fn with_progress(mut file: Value) -> Value {
+    let number = |name: &str| file.get(name).and_then(Value::as_u64);
+    if let (Some(read), Some(all)) = (number("bytesRead"), number("bytesToRead")) {
+        file["state"] = format!("reading, {} %", read * 100 / all.max(1)).into();
+    }
+    file["lists"] = file
+        .get("lists")
+        .and_then(Value::as_array)
+        .map_or(Value::Null, |names| names.iter().map(shown).collect::<Vec<_>>().join(", ").into());
+    file
+}
+
 /// Who has left a list since the start; `None` when nobody has asked.
 fn unsubscribe_line(status: &Value) -> Option<String> {
     let n = |path: &str| status.pointer(path).and_then(Value::as_u64).unwrap_or(0);
@@ -193,19 +206,6 @@ fn unsubscribe_line(status: &Value) -> Option<String> {
         text.push_str(&format!("; {} COULD NOT BE RECORDED, the log says why", of("failed")));
     }
     (asked || mails > 0).then_some(text)
-}
-
-/// The state of an address file that is being read says how far that is.
-fn with_progress(mut file: Value) -> Value {
-    let number = |name: &str| file.get(name).and_then(Value::as_u64);
-    if let (Some(read), Some(all)) = (number("bytesRead"), number("bytesToRead")) {
-        file["state"] = format!("reading, {} %", read * 100 / all.max(1)).into();
-    }
-    file["lists"] = file
-        .get("lists")
-        .and_then(Value::as_array)
-        .map_or(Value::Null, |names| names.iter().map(shown).collect::<Vec<_>>().join(", ").into());
-    file
 }
 
 /// Of the proposed rule the examples are left out.
@@ -351,12 +351,12 @@ mod tests {
             "given up at its backtrack limit 3 times",
             "3.0 MiB",
             "no space",
-            "1 jobs with 40 recipients",
-            "11 of 101 mails",
             "7 recipients (their suppression entries",
             "L, M",
             "reading, 25 %",
             "it can't be read: gone",
+            "1 jobs with 40 recipients",
+            "11 of 101 mails",
             "/etc/c:7: 421 slow",
             "without 192.0.2.1",
             "for good",
