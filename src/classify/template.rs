@@ -166,7 +166,8 @@ fn is_core(c: char) -> bool {
 
 fn mask_word(word: &str, out: &mut String) {
     if let Some(at) = word.find("://") {
-        let scheme = word[..at].rfind(|c: char| !c.is_ascii_alphanumeric()).map_or(0, |n| word.ceil_char_boundary(n + 1));
+        let scheme =
+            word[..at].rfind(|c: char| !c.is_ascii_alphanumeric()).map_or(0, |n| word.ceil_char_boundary(n + 1));
         if scheme > 0 {
             mask_word(&word[..scheme], out);
         }

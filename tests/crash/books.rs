@@ -216,7 +216,7 @@ impl Books {
         self.check_strikes(&opened.store);
         for line in list.entries.into_iter().filter(|line| !line.entry.subject.starts_with("full")) {
             let by = line.entry.by.to_string();
-            match (number(&*line.entry.subject), self.csv.get(&by)) {
+            match (number(&line.entry.subject), self.csv.get(&by)) {
                 (Some(n), Some((kind, of))) if kind == "b" && *of == Some(n) => {
                     listed.insert(n);
                 }

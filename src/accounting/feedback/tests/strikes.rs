@@ -87,8 +87,11 @@ fn a_delivery_takes_strikes_back_and_costs_nothing_where_there_are_none() {
     assert_eq!(strikes(&store).len(), 1);
 }
 
+/// Strikes by their keys, entries by subject, and the events in words.
+type Outcome = (BTreeMap<Vec<u8>, Strikes>, BTreeMap<String, (u64, Time)>, Vec<String>);
+
 /// What the events of the ledger come to when nothing ever crashes.
-fn without_crashes(store: &Store) -> (BTreeMap<Vec<u8>, Strikes>, BTreeMap<String, (u64, Time)>, Vec<String>) {
+fn without_crashes(store: &Store) -> Outcome {
     let disk = SimDisk::new();
     let fresh = open_store(&disk).unwrap();
     let mut reader = store.ledger().reader(store.ledger().start()).unwrap();
