@@ -100,7 +100,7 @@ impl Client {
 
 /// Takes any certificate and remembers it.
 #[derive(Debug, Default)]
-struct Seen(Mutex<Vec<u8>>);
+pub struct Seen(Mutex<Vec<u8>>);
 
 impl ServerCertVerifier for Seen {
     fn verify_server_cert(
