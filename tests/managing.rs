@@ -207,6 +207,85 @@ fn an_import_whose_server_was_killed_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn a_large_list_is_merged_as_a_whole_suppresses_at_once_and_is_taken_back() {
+    let place = Place::new(&NextHop::start(), "");
+    let mut list: String = (0..19_900).map(|n| format!("u{n}@there.example\n")).collect();
+    (0..100).for_each(|n| list.push_str(&format!("U{n}@There.Example\n")));
+    std::fs::write(place.path("list"), list + "nonsense\n").unwrap();
+    let mut server = place.start();
+    ok(&place, &["suppress", "add", "u7@there.example", "--reason", "phone"]);
+    ok(&place, &["suppress", "add", "carl@there.example", "--expire", "1s", "--reason", "soon over"]);
+
+    let (code, said) = place.carom(&["suppress", "import", "list", "--bulk", "--json", "--reason", "moved"]);
+    assert_eq!(code, 1, "a line was set aside: {said}");
+    let done = json_of(&said);
+    assert_eq!((&done["batch"], &done["phase"], &done["rows"]), (&json!(1), &json!("done"), &json!(20_000)), "{said}");
+    // u7 came twice: of each key the first row counts, and that one was on the list.
+    assert_eq!((&done["entered"], &done["already"], &done["doubles"]), (&json!(19_899), &json!(1), &json!(100)));
+    assert_eq!(Client::connect(place.smtp_port()).rcpt("u19899@there.example"), 550);
+    assert_eq!(Client::connect(place.smtp_port()).rcpt("u19900@there.example"), 250);
+    let said = ok(&place, &["suppress", "history", "--since", "1h"]);
+    assert!(said.contains("batch 1: 19899 entries of 20000 rows from list: moved"), "{said}");
+    let said = ok(&place, &["suppress", "stats"]);
+    assert!(said.contains("LARGE IMPORT") && said.contains("list: moved"), "{said}");
+
+    let purge = ["suppress", "purge", "--batch", "1", "--reason", "test", "--json"];
+    assert_eq!(json_of(&ok(&place, &purge))["entries"], 19_899);
+    assert_eq!(Client::connect(place.smtp_port()).rcpt("u19899@there.example"), 250);
+    assert_eq!(Client::connect(place.smtp_port()).rcpt("u7@there.example"), 550, "by hand, not by the list");
+    server.signal("TERM");
+    assert_eq!(server.wait(STOPS_WITHIN), 0);
+
+    // Without a server the command itself stays until all is in.
+    let said = place.carom(&["suppress", "import", "list", "--bulk", "--json"]).1;
+    assert_eq!((&json_of(&said)["batch"], &json_of(&said)["entered"]), (&json!(2), &json!(19_899)), "{said}");
+    let mut server = place.start();
+    assert_eq!(Client::connect(place.smtp_port()).rcpt("u1@there.example"), 550);
+    let end = std::time::Instant::now() + Duration::from_secs(10);
+    while !ok(&place, &["suppress", "history", "carl@there.example"]).contains("expire") {
+        assert!(std::time::Instant::now() < end, "what has ended is deleted: {}", place.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    server.signal("TERM");
+    assert_eq!(server.wait(STOPS_WITHIN), 0);
+}
+
+#[test]
+fn a_large_list_whose_server_was_killed_while_it_was_merged_is_finished_by_the_next_one() {
+    let place = Place::new(&NextHop::start(), "");
+    let list: String = (0..120_000).map(|n| format!("u{n}@there.example\n")).collect();
+    std::fs::write(place.path("list"), list).unwrap();
+    let mut server = place.start();
+    let mut importing = std::process::Command::new(env!("CARGO_BIN_EXE_carom"))
+        .args(["suppress", "import", "list", "--bulk", "--config", "carom.conf", "--root", "."])
+        .current_dir(place.path("."))
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    let import = || json_of(&ok(&place, &["suppress", "stats", "--json"]))["bulkImports"][0].clone();
+    while import()["phase"] != "merging" {
+        assert!(std::time::Instant::now() < end && import()["phase"] != "done", "{}", import());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    server.signal("KILL");
+    server.wait(STOPS_WITHIN);
+    assert!(!importing.wait().unwrap().success(), "who waits for it hears that it has not ended");
+    let mut server = place.start();
+    while import()["phase"] != "done" {
+        assert!(std::time::Instant::now() < end, "{}", import());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let done = import();
+    assert_eq!((&done["merged"], &done["entered"]), (&json!(120_000), &json!(120_000)), "each once");
+    assert!(place.log().contains("an import goes on"), "{}", place.log());
+    assert_eq!(Client::connect(place.smtp_port()).rcpt("u119999@there.example"), 550);
+    server.signal("TERM");
+    assert_eq!(server.wait(STOPS_WITHIN), 0);
+}
+
+#[test]
 fn who_is_forgotten_stays_suppressed_and_is_named_nowhere() {
     let place = Place::new(&NextHop::start(), "");
     let mut server = place.start();

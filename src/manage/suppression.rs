@@ -130,6 +130,35 @@ pub enum SuppressionCommand {
         #[serde(default)]
         rejected: u64,
     },
+    /// A large import begins, whose entries are sorted and then merged: the answer holds its `batch`. Nothing is entered
+    /// before its end; one that is not ended is begun again.
+    BulkBegin {
+        /// About all of it; `identity` and `anew` do not count.
+        info: ImportInfo,
+    },
+    /// Some rows of a large import.
+    BulkRows {
+        /// Which one.
+        batch: u32,
+        /// At most 10,000. One that is wrong ends the import.
+        rows: Vec<ImportRow>,
+    },
+    /// All rows of a large import were sent: they are merged from now on. Answers at once.
+    BulkEnd {
+        /// Which one.
+        batch: u32,
+        /// Records that are on no list: they say why themselves.
+        #[serde(default)]
+        skipped: u64,
+        /// Records that could not be read.
+        #[serde(default)]
+        rejected: u64,
+    },
+    /// How far a large import is.
+    BulkStatus {
+        /// Which one.
+        batch: u32,
+    },
     /// Delete everything about a person but a hash that goes on suppressing. In pieces.
     Forget {
         /// The address.

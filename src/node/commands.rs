@@ -69,6 +69,7 @@ impl Inner {
                     quarantine: &self.quarantine,
                     config: &self.live.load_full(),
                     block_on: &|f| tokio::runtime::Handle::current().block_on(f),
+                    bulk: &self.bulk,
                 };
                 let answer = suppression::answer(&on, asked);
                 // Mail on hold for an entry that is gone goes out.

@@ -2,6 +2,7 @@
 //! [`Node::stop`] top to bottom for the tour of the house. There are no statics: two nodes can live in one process.
 #![expect(clippy::disallowed_methods, reason = "edge: starts the tasks of the house, reads the clock")]
 
+mod bulk_import;
 mod check;
 mod commands;
 mod doubt;
@@ -19,6 +20,7 @@ mod reload;
 mod rules;
 mod suppression;
 mod unsubscribe;
+mod upkeep;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -120,6 +122,7 @@ pub struct Node {
     novelty: Running,
     job_guard: Running,
     notices: JoinHandle<()>,
+    upkeep: upkeep::Upkeep,
     intake: JoinHandle<()>,
     delivery: JoinHandle<()>,
     reports: JoinHandle<()>,
@@ -139,6 +142,8 @@ struct Inner {
     engine: Engine,
     suppression: Suppression,
     address_lists: AddressLists,
+    /// Large lists on their way into the suppression list.
+    bulk: bulk_import::BulkImports,
     /// Which replies were seen, and the alarms about new ones.
     novelty: novelty::Shared,
     /// Which jobs are paused, and what is counted of each.
@@ -315,6 +320,7 @@ impl Node {
             engine,
             suppression,
             address_lists,
+            bulk: Default::default(),
             novelty: seen_replies,
             jobs,
             breaker,
@@ -329,6 +335,7 @@ impl Node {
             configuration: Mutex::new(InForce { rules: compiled.id(), since: started, refused: None }),
             started,
         });
+        let upkeep = upkeep::Upkeep::start(&inner.store, &inner.suppression, &inner.bulk);
         let socket = bind_socket(&inner);
         let http = http::serve(http, &inner)?;
         let node = Node {
@@ -340,6 +347,7 @@ impl Node {
             novelty,
             job_guard,
             notices,
+            upkeep,
             intake,
             delivery,
             reports,
@@ -413,6 +421,7 @@ impl Node {
         join("delivery", self.delivery).await;
         self.inner.engine.stop();
         join("reports", self.reports).await;
+        self.upkeep.stop().await;
         self.inner.store.flush().await?;
         if let Err(error) = self.outputs.stop().await {
             tracing::error!("accounting files did not end in order: {error}");

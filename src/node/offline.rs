@@ -1,4 +1,5 @@
 //! A store opened for a few commands while no server runs on it.
+#![expect(clippy::disallowed_methods, reason = "edge: waits for imports to end")]
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ pub struct Offline {
     store: Store,
     suppression: Suppression,
     breaker: crate::accounting::feedback::SharedBreaker,
+    bulk: super::bulk_import::BulkImports,
     quarantine: Quarantine,
     config: Arc<Config>,
     stage: std::sync::Mutex<Stage>,
@@ -48,7 +50,8 @@ impl Offline {
         drop(_inside);
         let config = Arc::new(config.clone());
         let stage = std::sync::Mutex::new(Stage::new(rules, Vec::new()));
-        Ok(Offline { store: opened.store, suppression, breaker, stage, quarantine, config, runtime })
+        let bulk = super::bulk_import::BulkImports::default();
+        Ok(Offline { store: opened.store, suppression, breaker, bulk, stage, quarantine, config, runtime })
     }
 
     /// Carries out a command about the suppression list, the ledger, the queue or the report quarantine.
@@ -72,6 +75,7 @@ impl Offline {
                     quarantine: &self.quarantine,
                     config: &self.config,
                     block_on: &|f| self.runtime.block_on(f),
+                    bulk: &self.bulk,
                 };
                 suppression::answer(&on, asked)
             }
@@ -89,6 +93,11 @@ impl Offline {
 
 impl Drop for Offline {
     fn drop(&mut self) {
+        // Who asked has waited for the end, as a rule; what has none yet goes on when a server starts.
+        self.bulk.stop(&self.suppression);
+        while self.bulk.is_busy() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
         if let Err(error) = self.runtime.block_on(self.store.close()) {
             eprintln!("carom: the store did not close in order: {error}");
         }

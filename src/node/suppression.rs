@@ -3,6 +3,7 @@
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 
+use super::bulk_import::BulkImports;
 use super::commands::text;
 use super::quarantine::BlockOn;
 use super::{NodeError, forget, now};
@@ -31,6 +32,7 @@ pub(super) struct On<'a> {
     pub(super) quarantine: &'a Quarantine,
     pub(super) config: &'a Config,
     pub(super) block_on: BlockOn<'a>,
+    pub(super) bulk: &'a BulkImports,
 }
 
 /// The list of this store, empty yet, with keys as the configuration makes them; fails when it was made with others.
@@ -55,14 +57,14 @@ pub(super) fn check_many(list: &Suppression, addresses: &[String], about: (&str,
 }
 
 /// Why there is no answer, in words.
-type Said<T> = Result<T, String>;
+pub(super) type Said<T> = Result<T, String>;
 
 /// Carries the command out. Blocks.
 pub(super) fn answer(on: &On<'_>, command: SuppressionCommand) -> Answer {
     carry_out(on, command).unwrap_or_else(Answer::error)
 }
 
-fn words(error: impl std::fmt::Display) -> String {
+pub(super) fn words(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
@@ -108,6 +110,7 @@ fn carry_out(on: &On<'_>, command: SuppressionCommand) -> Said<Answer> {
             value["next"] = json!(next.map(hex));
             if after.is_empty() {
                 value["imports"] = json!(incoming::all(tables).map_err(words)?);
+                value["bulkImports"] = json!(on.bulk.all(store)?);
             }
             Answer::data(value)
         }
@@ -138,13 +141,17 @@ fn carry_out(on: &On<'_>, command: SuppressionCommand) -> Said<Answer> {
             tracing::info!(batch = batch.batch, entries = batch.entered, who = batch.who, "suppression list imported");
             Answer::data(json!(batch))
         }
+        SuppressionCommand::BulkBegin { info } => on.bulk.begin(on, info)?,
+        SuppressionCommand::BulkRows { batch, rows } => on.bulk.rows(on, batch, &rows)?,
+        SuppressionCommand::BulkEnd { batch, skipped, rejected } => on.bulk.end(on, batch, (skipped, rejected))?,
+        SuppressionCommand::BulkStatus { batch } => on.bulk.status(store, batch)?,
         SuppressionCommand::Forget { address, who, after } => {
             forget::forget(on, &address, named(&who), &after).map(Answer::data)?
         }
     })
 }
 
-fn few(n: usize) -> Said<()> {
+pub(super) fn few(n: usize) -> Said<()> {
     match n {
         0..=MAX_PAGE => Ok(()),
         _ => Err(format!("at most {MAX_PAGE} at once")),
@@ -170,7 +177,7 @@ fn hex(key: Key) -> String {
     HEXLOWER.encode(&bytes[..len])
 }
 
-fn scope_of(scope: &str) -> Said<Scope> {
+pub(super) fn scope_of(scope: &str) -> Said<Scope> {
     if scope.trim().is_empty() { Ok(Scope::global()) } else { scope.parse().map_err(words) }
 }
 
@@ -365,7 +372,7 @@ fn check(on: &On<'_>, subject: &str, mail: &MailFacts, hashed: bool) -> Said<Val
 }
 
 /// A SHA-256 sum that others gave, or the first half of one, as the list keeps it.
-fn hash_of(on: &On<'_>, text: &str) -> Said<SubjectKey> {
+pub(super) fn hash_of(on: &On<'_>, text: &str) -> Said<SubjectKey> {
     if on.list.hasher().is_keyed() {
         return Err("this list is kept with a suppression-hash-key, so plain sums can't be looked up in it".to_owned());
     }
@@ -394,6 +401,18 @@ fn purge(on: &On<'_>, which: PurgeFilter, dry_run: bool, reason: &str, who: &str
     }
     if !dry_run && reason.trim().is_empty() {
         return Err("say why: deleting needs a reason".to_owned());
+    }
+    // A whole import, and nothing else said: the large ones are taken back in the order of the table.
+    if let Some(number) = which.batch.filter(|_| !dry_run) {
+        let whole = Purge { batch: Some(number), ..Purge::default() };
+        if which == whole
+            && let Some(answer) = on.bulk.take_back(on, number, (who, reason.trim()), after)
+        {
+            return answer;
+        }
+        if on.bulk.is_running(number) {
+            return Err(format!("import {number} is being merged or taken back: wait for its end"));
+        }
     }
     let given = described.as_object().into_iter().flatten().filter(|(_, v)| !v.is_null() && **v != json!(false));
     let given: Vec<String> = given.map(|(name, v)| format!("{name}={v}")).collect();

@@ -18,7 +18,7 @@ pub struct Standing {
     pub who: Box<str>,
     /// Why.
     pub why: Box<str>,
-    /// When it began, in milliseconds since 1970.
+    /// When it began, in microseconds since 1970.
     pub began: i64,
     /// How far it is.
     pub phase: Phase,
@@ -32,6 +32,12 @@ pub struct Standing {
     pub kept: u64,
     /// Rows that came more than once.
     pub doubles: u64,
+    /// Records that are on no list.
+    #[serde(default)]
+    pub skipped: u64,
+    /// Records that could not be read.
+    #[serde(default)]
+    pub rejected: u64,
     /// Entries taken back.
     pub undone: u64,
     /// Where merging goes on: work file, byte in it.

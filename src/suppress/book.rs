@@ -143,12 +143,6 @@ pub fn erase(
     Ok(Some(entry))
 }
 
-/// Deletes the entry of a key whose time was over by `now`, with a line of history; whether there was one.
-pub fn expire(tx: &mut Tx<'_>, key: &Key, now: Time) -> Result<bool, StoreError> {
-    let Some(entry) = find(tx, key)?.filter(|entry| entry.is_expired(now)) else { return Ok(false) };
-    erase(tx, key, (Change::Expire, entry.expires), (&entry.rule, "its time was over")).map(|gone| gone.is_some())
-}
-
 /// Replaces what stands under `key`, with all that goes by it but the history; returns what stood there.
 fn replace(tx: &mut Tx<'_>, key: &Key, entry: Option<&Entry>) -> Result<Option<Entry>, StoreError> {
     let before = find(tx, key)?;

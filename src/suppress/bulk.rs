@@ -10,8 +10,10 @@
 //! away at the next start, and nothing was entered; after a kill during `finish` it stands in [`unfinished`], and
 //! [`resume`] goes on where it was. An entry that is there already and suppresses stays as it is.
 
+use std::sync::atomic::Ordering;
+
 use super::batch;
-pub use super::batch::{Phase, Standing, all as batches};
+pub use super::batch::{Phase, Standing, all as batches, find};
 use super::merge;
 pub use super::merge::Progress;
 use super::{Entry, Key, Source, State, SubjectKey, SuppressError, Suppression, folded};
@@ -159,6 +161,11 @@ impl Import {
         Ok(())
     }
 
+    /// Takes note of what of the list was no row of it: records that are on no list, and those that can't be read.
+    pub fn left_out(&mut self, skipped: u64, rejected: u64) {
+        (self.standing.skipped, self.standing.rejected) = (skipped, rejected);
+    }
+
     /// Enters all that was added, and tells how far it has come, after each transaction. Blocks for as long as it takes.
     pub fn finish(mut self, told: &mut dyn FnMut(&Progress)) -> Result<Done, StoreError> {
         self.files.sync()?;
@@ -205,6 +212,12 @@ pub fn resume(
     };
     let mut files = WorkFiles::open(store, number)?;
     merge::run(store, list, (number, &mut standing), &mut files, told)
+}
+
+/// Ends all merging and undoing in this list behind the next transaction, with an error, for good: the server stops.
+/// [`unfinished`] has them at the next start.
+pub fn end_all(list: &Suppression) {
+    list.0.ending.store(true, Ordering::Release);
 }
 
 /// Removes what imports left over that a kill interrupted while they were read. Only at the start.

@@ -30,7 +30,7 @@ pub fn expire(store: &Store, list: &Suppression, now: Time, most: usize) -> Resu
             tx.remove_suppress_row(SuppressTable::Expiries, row);
             let Some(key) = key else { continue };
             if let Some(rule) = book::find(tx, &key)?.filter(|e| e.is_expired(now)).map(|e| e.rule) {
-                let entry = book::erase(tx, &key, (Change::Expire, now), (&rule, ""))?;
+                let entry = book::erase(tx, &key, (Change::Expire, now), (&rule, "its time was over"))?;
                 ended.extend(entry.map(|entry| (key, entry)));
             }
         }

@@ -11,7 +11,7 @@
 //! knows is answered as held: its mail is kept. Neither may it go out, if the address is on the list, nor be bounced,
 //! if it is not; and one in 256 is not. Such answers are counted ([`Suppression::unreadable`]) and logged.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::book;
@@ -44,6 +44,8 @@ pub(super) struct List {
     tables: RwLock<Option<WeakTables>>,
     unreadable: AtomicU64,
     pub(super) upkeep: Upkeep,
+    /// Imports that are under way end behind their next transaction.
+    pub(super) ending: AtomicBool,
 }
 
 /// What entries by one rule and source share.
@@ -70,6 +72,7 @@ impl Default for List {
             tables: RwLock::default(),
             unreadable: AtomicU64::new(0),
             upkeep: Upkeep::default(),
+            ending: AtomicBool::new(false),
         }
     }
 }

@@ -6,6 +6,8 @@
 //! shard become known to the list when the last of them is written: few as fresh rows, many by a filter built anew; a
 //! kill before that leaves the shard marked stale, and the next start does it.
 
+use std::sync::atomic::Ordering;
+
 use super::batch::{self, Phase, Standing};
 use super::book::{self, Change, Line};
 use super::bulk::Done;
@@ -176,6 +178,7 @@ pub(super) fn run(
         after.at = unit.next();
         let mut left = unit.rows.len();
         for rows in unit.rows.chunks(STEP) {
+            go_on(list)?;
             left -= rows.len();
             let step = store.suppression().write_alone(|alone| {
                 let step = write_rows(alone, rows, &unit.bytes, &stale, (number, now))?;
@@ -215,7 +218,8 @@ pub(super) fn run(
     standing.phase = Phase::Done;
     store.suppression().write(|tx| {
         batch::put_row(tx, number, standing)?;
-        let what = format!("{} of {} entries of {}", standing.entered, standing.rows, standing.name);
+        let Standing { entered, rows, name, .. } = &*standing;
+        let what = format!("batch {number}: {entered} entries of {rows} rows from {name}");
         let why = if standing.why.is_empty() { what } else { format!("{what}: {}", standing.why) };
         book::write_line(tx, &line(Change::Import, now, &standing.who, &why))
     })?;
@@ -223,6 +227,14 @@ pub(super) fn run(
     let Standing { rows, entered, kept, doubles, .. } = *standing;
     tracing::info!(import = number, rows, entered, kept, doubles, "a list was imported");
     Ok(Done { number, rows, entered, kept, doubles })
+}
+
+/// An error when the list is to be left alone.
+fn go_on(list: &Suppression) -> Result<(), StoreError> {
+    match list.0.ending.load(Ordering::Acquire) {
+        true => Err(StoreError::other("the server stops; an import goes on when it starts again")),
+        false => Ok(()),
+    }
 }
 
 fn write_rows(
@@ -302,6 +314,7 @@ pub(super) fn undo(
     batch::put(tables, number, &standing)?;
     let (mut next, mut removed) = (Some(Vec::new()), 0);
     while let Some(from) = next.take() {
+        go_on(list)?;
         let (mut seen, mut found) = (0, Vec::new());
         tables.for_each_entry(&from, &mut |key, row| {
             if seen == 10 * PAGE || found.len() == PAGE {

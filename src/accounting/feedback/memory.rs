@@ -19,8 +19,6 @@ pub const MAX_PRINTS: usize = 2_000_000;
 const RESOLVED: &[u8] = b"resolved";
 /// Rows looked through for strikes that are too old, at each commit.
 const SWEEP: usize = 256;
-/// Entries whose time is over that are taken off at each commit.
-const EXPIRE: usize = 500;
 
 /// A change of an entry that waits for its commit.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,7 +53,6 @@ pub struct Memory {
     /// Where the sweep for old strikes goes on.
     swept: Vec<u8>,
     stale: Vec<StrikeKey>,
-    expired: Vec<Key>,
 }
 
 fn print(subject: &SubjectKey) -> u64 {
@@ -76,7 +73,6 @@ impl Memory {
             resolved_kept: Time::UNKNOWN,
             swept: Vec::new(),
             stale: Vec::new(),
-            expired: Vec::new(),
         };
         tables.for_each_suppress_row(SuppressTable::Strikes, &[], &mut |key, row| {
             if let Some(key) = StrikeKey::from_bytes(key) {
@@ -140,15 +136,7 @@ impl Memory {
         })?;
         // Empty at the end: then it begins anew.
         self.swept = last;
-        self.expired.clear();
-        self.tables.for_each_suppress_row(SuppressTable::Expiries, &[], &mut |row, _| {
-            match book::read_expiry_key(row) {
-                Some((time, _)) if time > now => return false,
-                Some((_, key)) => self.expired.push(key),
-                None => {}
-            }
-            self.expired.len() < EXPIRE
-        })
+        Ok(())
     }
 
     /// Writes what waits; may be called again with the same.
@@ -158,9 +146,6 @@ impl Memory {
             if !self.strikes.contains_key(key) {
                 tx.remove_suppress_row(SuppressTable::Strikes, &key.bytes());
             }
-        }
-        for key in &self.expired {
-            book::expire(tx, key, now)?;
         }
         for (key, strikes) in &self.strikes {
             match strikes.is_empty() {
@@ -192,8 +177,8 @@ impl Memory {
         Ok(())
     }
 
-    /// What was written is durable; gives what was entered, to be compared with what stands, and what has ended.
-    pub fn committed(&mut self) -> (Vec<(Key, Waiting)>, Vec<Key>) {
+    /// What was written is durable; gives what was entered, to be compared with what stands.
+    pub fn committed(&mut self) -> Vec<(Key, Waiting)> {
         for key in self.stale.drain(..).chain(self.strikes.iter().filter(|(_, s)| s.is_empty()).map(|(key, _)| *key)) {
             // Another rule or scope may have strikes against the same subject: then the tables know.
             let mut others = false;
@@ -209,7 +194,7 @@ impl Memory {
         }
         self.strikes.clear();
         self.resolved_kept = self.resolved;
-        (self.waiting.drain().collect(), std::mem::take(&mut self.expired))
+        self.waiting.drain().collect()
     }
 }
 

@@ -242,18 +242,13 @@ impl Effect for Suppressing {
         if std::mem::take(&mut self.keeping) {
             self.kept = self.now;
         }
-        let (entered, expired) = self.memory.committed();
+        let entered = self.memory.committed();
         let stands = |key: &crate::suppress::Key| self.memory.entry(key).ok();
         for (key, waiting) in entered {
             // An operator may have taken the address off between our look and our writing.
             match stands(&key) {
                 Some(Some(row)) if row != waiting.entry => self.list.apply(&key, &row),
                 _ => {}
-            }
-        }
-        for key in expired {
-            if let Some(None) = stands(&key) {
-                self.list.remove(&key);
             }
         }
     }

@@ -5,6 +5,8 @@
 //! lines are written anew each time, so that their file is whole whichever run ends.
 #![expect(clippy::disallowed_types, reason = "edge: reads lists, writes rejected lines")]
 
+mod bulk;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -40,8 +42,9 @@ const CHUNK: usize = 1 << 16;
     writes). Files may be packed by gzip or zstd.\n\nWhat is no permanent reason (SendGrid's blocks, 4xx bounces) is left \
     out, and counted. Lines that can't be read go to FILE.rejected, each below a comment with its number and the reason: \
     mend them there, and import that file. Who is on the list already keeps the entry.\n\n\
-    An import that was interrupted goes on when the same command is given again. Each has a number: \
-    carom suppress purge --batch N --reason R takes it back.\n\n\
+    An import that was interrupted goes on when the same command is given again. A large list (--bulk) is sorted first: \
+    nothing of it is entered until all is read, and when that was interrupted it is begun again; from then on the server \
+    finishes it, also after a restart. Each import has a number: carom suppress purge --batch N --reason R takes it back.\n\n\
     Exit code: 0 all lines were read; 1 some were set aside, or it did not work; 2 the arguments or the file are wrong."
 )]
 pub(super) struct Import {
@@ -77,6 +80,12 @@ pub(super) struct Import {
     /// Do not go on where an earlier import of this file stopped
     #[arg(long)]
     anew: bool,
+    /// Sort and merge the list as a whole: for large ones [default: files of 32 MiB and more]
+    #[arg(long, conflicts_with_all = ["no_bulk", "dry_run"])]
+    bulk: bool,
+    /// Enter it piece by piece, however large it is
+    #[arg(long)]
+    no_bulk: bool,
 }
 
 /// Lines of a file or of standard input.
@@ -214,6 +223,8 @@ struct Reading {
     aside: Aside,
     bar: ProgressBar,
     read: u64,
+    /// Bytes of the file as it lies there.
+    length: Option<u64>,
 }
 
 impl Reading {
@@ -235,7 +246,7 @@ impl Reading {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {human_pos} lines, {per_sec} {msg}") {
             bar.set_style(style);
         }
-        Ok(Reading { input, reader, tally: Tally::default(), aside: Aside::new(import), bar, read: 0 })
+        Ok(Reading { input, reader, tally: Tally::default(), aside: Aside::new(import), bar, read: 0, length })
     }
 
     /// Reads to the end.
@@ -336,6 +347,9 @@ pub(super) fn import(desk: &mut Desk<'_>, args: &Import) -> Result<ExitCode, Fai
         // What comes down a pipe twice need not be the same.
         anew: args.anew || is_stdin,
     };
+    if bulk::is_large(args, reading.length) {
+        return bulk::import(desk, reading, info);
+    }
     let begun = desk.ask(SuppressionCommand::ImportBegin { info })?;
     let (batch, passed) = (u32::try_from(number(&begun, "batch")).unwrap_or(0), number(&begun, "done"));
     if passed > 0 && !desk.json() {
@@ -391,7 +405,7 @@ struct Sending {
 
 impl Sending {
     fn row(&mut self, row: ImportRow) {
-        self.bytes += 80 + row.subject.len() + row.reply.len() + row.note.len() + row.category.len() + row.scope.len();
+        self.bytes += bulk::weight(&row);
         self.rows.push(row);
     }
 

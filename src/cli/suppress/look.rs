@@ -283,6 +283,34 @@ pub(super) fn stats(desk: &mut Desk<'_>) -> Result<ExitCode, Failure> {
         }
         say!("{table}")?;
     }
+    let imports = array(&sums, "bulkImports");
+    if !imports.is_empty() {
+        let header = ["LARGE IMPORT", "PHASE", "ROWS", "MERGED", "ENTERED", "ALREADY", "DOUBLE", "REJECTED", "WHAT"];
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_header(header);
+        for import in imports {
+            let count = |name| number(import, name).to_string();
+            let waits = text(import, "phase") == "merging" && import.get("running") == Some(&json!(false));
+            let error = text(import, "error");
+            table.add_row([
+                count("batch"),
+                format!("{}{}", text(import, "phase"), if waits { " (at the next start)" } else { "" }),
+                count("rows"),
+                count("merged"),
+                count("entered"),
+                count("kept"),
+                count("doubles"),
+                count("rejected"),
+                format!(
+                    "{}: {}{}{error}",
+                    text(import, "name"),
+                    text(import, "reason"),
+                    if error.is_empty() { "" } else { "; " }
+                ),
+            ]);
+        }
+        say!("{table}")?;
+    }
     say!("whole domains: {}; only as hash: {}", number(&sums, "domains"), number(&sums, "hashOnly"))?;
     Ok(ExitCode::SUCCESS)
 }
