@@ -108,6 +108,8 @@ impl Suppression {
         }
         let key = AddressKey::of(rcpt);
         let subjects = self.0.hasher.subjects(&key);
+        // One that is held back does not hide another that suppresses.
+        let mut held = None;
         for kind in ScopeKind::ALL {
             if kinds & (1 << kind as u8) == 0 || mail.exempt_scopes.contains(kind) {
                 continue;
@@ -115,13 +117,15 @@ impl Suppression {
             let Some(scope) = Scope::of(kind, mail.name(kind)) else { continue };
             let pool = Scope::of(kind, mail.pool).filter(|pool| kind == ScopeKind::Vmta && *pool != scope);
             for scope in std::iter::once(&scope).chain(&pool) {
-                let found = subjects.clone().find_map(|subject| self.0.find(subject, scope, mail, now));
-                if found.is_some() {
-                    return found;
+                for found in subjects.clone().filter_map(|subject| self.0.find(subject, scope, mail, now)) {
+                    if !found.held {
+                        return Some(found);
+                    }
+                    held = held.or(Some(found));
                 }
             }
         }
-        None
+        held
     }
 
     /// Takes an entry in, at once; one that is there already is replaced. A removed entry takes it out.
@@ -397,6 +401,17 @@ mod tests {
         assert!(by(&list, "a@b.example", &Mail::default()).is_some());
         assert!(list.check("c@b.example", &Mail::default(), Time(999)).is_some());
         assert_eq!(list.check("c@b.example", &Mail::default(), Time(1_000)), None);
+    }
+
+    #[test]
+    fn what_is_held_does_not_hide_what_suppresses() {
+        let list = Suppression::new();
+        put(&list, "a@b.example", &Entry { state: State::Held, ..auto("hard", 1) });
+        put(&list, "a@b.example", &scoped("list weekly", "unsub"));
+        assert!(list.check("a@b.example", &Mail::default(), NOW).unwrap().held);
+        assert!(!list.check("a@b.example", &Mail { list: "weekly", ..Mail::default() }, NOW).unwrap().held);
+        put(&list, "@b.example", &auto("domain", 2));
+        assert_eq!(by(&list, "a@b.example", &Mail::default()).as_deref(), Some("auto:domain"));
     }
 
     #[test]
