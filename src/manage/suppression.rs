@@ -133,7 +133,7 @@ pub enum SuppressionCommand {
     /// A large import begins, whose entries are sorted and then merged: the answer holds its `batch`. Nothing is entered
     /// before its end; one that is not ended is begun again.
     BulkBegin {
-        /// About all of it; `identity` and `anew` do not count.
+        /// About all of it. One of the same `identity` that is still being read is given up; `anew` does not count.
         info: ImportInfo,
     },
     /// Some rows of a large import.

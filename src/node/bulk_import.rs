@@ -44,6 +44,8 @@ struct Shared {
 #[derive(Debug)]
 struct Reading {
     import: Import,
+    /// What the same list begun again has in common with it.
+    identity: String,
     fed: Instant,
 }
 
@@ -79,6 +81,8 @@ impl BulkImports {
             hashed_only: on.config.suppression_hashed,
         };
         let mut reading = lock(&self.0.reading);
+        // Begun again: whoever sent it before is gone.
+        reading.retain(|_, r| r.identity.is_empty() || r.identity != info.identity);
         if reading.len() >= MOST_READ {
             reading.retain(|_, r| r.fed.elapsed() < IDLE);
         }
@@ -87,7 +91,7 @@ impl BulkImports {
         }
         let import = Import::begin(on.store, on.list, batch).map_err(words)?;
         let number = import.number();
-        reading.insert(number, Reading { import, fed: Instant::now() });
+        reading.insert(number, Reading { import, identity: info.identity, fed: Instant::now() });
         Ok(Answer::data(json!({ "batch": number })))
     }
 
