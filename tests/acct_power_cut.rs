@@ -603,10 +603,12 @@ async fn one_life(disk: &SimDisk, quietly: bool) -> Result<(u64, BTreeMap<String
     worked?;
     let end = store.ledger().end();
     let mut list = BTreeMap::new();
-    let put = &mut |key: &str, row: &[u8]| {
-        list.insert(key.to_owned(), Entry::decode(row).unwrap().by.seq);
+    let put = &mut |_: &[u8], row: &[u8]| {
+        let entry = Entry::decode(row).unwrap();
+        list.insert(entry.subject.to_string(), entry.by.seq);
+        true
     };
-    store.tables().for_each_suppressed(put).map_err(|e| text(&e))?;
+    store.suppression().for_each_entry(&[], put).map_err(|e| text(&e))?;
     store.close().await.map_err(|e| text(&e))?;
     Ok((end, list))
 }

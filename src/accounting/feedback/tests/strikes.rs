@@ -67,6 +67,8 @@ fn strikes_outlive_a_restart_and_an_entry_ends_with_its_time() {
     let (list, mut consumer) = start(&store);
     assert_eq!(list.len(), 1);
     consumer.catch_up().unwrap();
+    assert_eq!(check_at(&list, "ann@example.net", 96 * DAY), None);
+    assert_eq!(suppress::expire(&store, &list, Time::from_secs(START + 96 * DAY), 10).unwrap(), 1);
     assert_eq!((list.len(), rows(&store).len(), strikes(&store).len()), (0, 0, 1));
 }
 
