@@ -1,5 +1,9 @@
 //! What rooms rely on, on a simulated disk.
-#![expect(clippy::disallowed_methods, reason = "edge: tests wait for the store's threads")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "edge: tests wait for the store's threads, and one for a process"
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
