@@ -25,7 +25,7 @@ use carom::accounting::target::{OutputError, Target};
 use carom::classify::{RuleSet, RuleSets};
 use carom::config::{AcctFile, AcctFormat, FieldChoice, PatternSource};
 use carom::disk::Disk;
-use carom::event::{Event, EventBatch, Events, Kind, Kinds, RuleSetId, StoreId, Time};
+use carom::event::{Event, EventBatch, Events, Kind, Kinds, MessageId, RuleSetId, StoreId, Time};
 use carom::sim::disk::{Fault, SimDisk};
 use carom::store::{ConsumerRow, Options, Store};
 use carom::suppress::{Entry, Suppression};
@@ -633,7 +633,8 @@ async fn work_with_outputs(store: &Store, disk: Arc<dyn Disk>, mut next: u64, qu
             let kind = if next % 2 == 1 { Kind::Bounced } else { Kind::Delivered };
             let diag = "smtp;550 5.1.1 user unknown";
             let category = if kind == Kind::Bounced { "bad-mailbox" } else { "" };
-            events.push(&Event { rcpt: &rcpt(next), diag, category, ..Event::new(kind, now(next)) });
+            let message = MessageId(next);
+            events.push(&Event { message, rcpt: &rcpt(next), diag, category, ..Event::new(kind, now(next)) });
             next += 1;
         }
         store.append(events).await.map_err(|e| text(&e))?;

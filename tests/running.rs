@@ -356,6 +356,12 @@ fn why_tells_the_story_of_an_address_while_it_is_queued_after_it_and_without_a_s
     place.wait_for("an empty queue", |s| s["queuedRecipients"] == 0);
     let (code, said) = place.carom(&["suppress", "add", "later1@there.example", "--reason", "asked to"]);
     assert_eq!(code, 0, "{said}");
+    // A recipient leaves the queue with its event, which is read when it is on the disk.
+    let end = Instant::now() + Duration::from_secs(20);
+    while !types(&why("later1@there.example").1).iter().any(|t| t == "d") {
+        assert!(Instant::now() < end, "no delivery in the story");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     // By the number of its message, and by an event of it, the story is the same.
     let message = deferral["messageId"].to_string();
     let event = deferral["eventId"].as_str().unwrap().to_owned();

@@ -2,12 +2,13 @@
 -- was not sent because of it.
 --
 -- day, by_bounce, by_complaint, addresses_so_far, sends_spared
--- Needs records b, rb, f. Hard: 5xx with category bad-mailbox, inactive-mailbox or bad-domain. Reports count when they
+-- Needs records b, rb, f. Hard: 5xx with category bad-mailbox or inactive-mailbox, or a null MX (5.1.10), which suppresses
+-- its whole domain; the slower rules of <auto-suppression> are not followed here. Reports count when they
 -- were tied to what was sent, as for the list itself. Entries made by hand, and removals, are not in the files:
 -- `carom suppress list` has the list as it is.
 with causes as (
     select lower(rcpt) as address, "timeLogged" as moment, 'bounce' as cause from acct
-    where "bounceCat" in ('bad-mailbox', 'inactive-mailbox', 'bad-domain') and "enhancedStatus" like '5%'
+    where ("bounceCat" in ('bad-mailbox', 'inactive-mailbox') or "enhancedStatus" = '5.1.10') and "enhancedStatus" like '5%'
       and (type = 'b' or (type = 'rb' and "attributedBy" is not null))
     union all
     select lower(rcpt), "timeLogged", 'complaint' from acct

@@ -160,7 +160,9 @@ first = {}
 for l in sorted(lines, key=lambda l: l["parquet"]["timeLogged"]):
     tied = bool(l["attributedBy"])
     permanent = l["dsnStatus"].startswith("5")
-    if hard(l) and permanent and (l["type"] == "b" or tied):
+    # A domain that does not exist is suppressed only when DNS has said so for an hour; one with a null MX at once.
+    dead = hard(l) and (l["bounceCat"] != "bad-domain" or l["dsnStatus"].startswith("5.1.10"))
+    if dead and permanent and (l["type"] == "b" or tied):
         first.setdefault(l["rcpt"].lower(), (l["parquet"]["timeLogged"].date(), "bounce"))
     elif l["type"] == "f" and l["feedbackType"] == "abuse" and tied:
         first.setdefault(l["rcpt"].lower(), (l["parquet"]["timeLogged"].date(), "complaint"))
@@ -171,8 +173,8 @@ for day in sorted({d for d, _ in first.values()} | set(spared)):
     so_far += sum(by.values())
     wanted.append(dict(day=str(day), by_bounce=by["bounce"], by_complaint=by["complaint"],
                        addresses_so_far=so_far, sends_spared=spared[day]))
-# The second campaign was spared exactly those whom the first had added, so the two figures agree in this demo.
-assert sum(w["sends_spared"] for w in wanted) == so_far > 10, (wanted, so_far)
+# The second campaign was spared those whom the first had added, and the first the neighbours of a null MX.
+assert so_far > 10 and so_far <= sum(w["sends_spared"] for w in wanted) < 1.5 * so_far, (wanted, so_far)
 same("suppression-growth", ask("suppression-growth"), wanted)
 
 blocked = lambda g: sum(1 for l in g if l["type"] == "b" and l["bounceCat"] in ("spam-related", "policy-related"))
