@@ -594,8 +594,7 @@ async fn one_life(disk: &SimDisk, quietly: bool) -> Result<(u64, BTreeMap<String
     };
     let opened = Store::open(Arc::clone(&shared), Path::new("/store"), &options).map_err(|e| text(&e))?;
     let store = opened.store;
-    store.set_rules(RULES.id());
-    // The events bring their categories, and the rules are compiled once: in each life that would take most of the time.
+    // The events bring their categories: compiling rules in each life would take most of the time.
     let mut suppressor = feedback::open(&store, &Suppression::new(), RULES.clone().into()).map_err(|e| text(&e))?;
     suppressor.catch_up().map_err(|e| text(&e))?;
     let suppressor = suppressor.spawn().map_err(|e| text(&e))?;

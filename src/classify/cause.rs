@@ -36,6 +36,14 @@ pub fn judge(rules: &RuleSet, event: &Event<'_>) -> Judgement {
     of(&rules.classify(event))
 }
 
+/// What the producer of `event` decided itself, for an event whose rules can't be had; `None` where it left the category to
+/// the rules.
+pub fn said(event: &Event<'_>) -> Option<Judgement> {
+    let category = (!event.category.is_empty()).then_some(event.category)?;
+    let hard = FailureKind::of(category, None, false) == FailureKind::Hard;
+    Some(Judgement { category: category.to_owned(), hard, block: false })
+}
+
 fn of(verdict: &Verdict<'_>) -> Judgement {
     Judgement {
         category: verdict.category.to_owned(),
@@ -48,6 +56,14 @@ fn of(verdict: &Verdict<'_>) -> Judgement {
 mod tests {
     use super::*;
     use crate::event::Time;
+
+    #[test]
+    fn what_the_producer_decided_stands_where_the_rules_are_gone() {
+        let event = |category| Event { category, diag: "smtp;550 5.1.1 x", ..Event::new(Kind::Bounced, Time(1)) };
+        assert_eq!(said(&event("bad-mailbox")).map(|j| (j.category, j.hard)), Some(("bad-mailbox".to_owned(), true)));
+        assert_eq!(said(&event(EXPIRED)).map(|j| j.hard), Some(false));
+        assert_eq!(said(&event("")), None);
+    }
 
     #[test]
     fn a_message_whose_time_was_over_is_judged_by_what_stood_in_its_way() {

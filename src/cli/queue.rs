@@ -133,20 +133,15 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         What::ResumeJob { job, by } => Command::ResumeJob { job: job.clone(), by: caller(by) },
         What::Jobs => Command::Jobs,
     };
+    if !matches!(args.what, What::Jobs) {
+        return args.server.tell(&command, args.json);
+    }
     match args.server.ask(&command)? {
-        Ok(Answer::Success { data, .. }) if matches!(args.what, What::Jobs) => {
+        Ok(Answer::Success { data, .. }) => {
             match args.json {
                 true => say!("{data}")?,
                 false => say!("{}", jobs(&data))?,
             }
-            Ok(ExitCode::SUCCESS)
-        }
-        Ok(Answer::Success { message, .. }) if args.json => {
-            say!("{}", serde_json::json!({ "status": "success", "message": message }))?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Ok(Answer::Success { message, .. }) => {
-            say!("{message}")?;
             Ok(ExitCode::SUCCESS)
         }
         Ok(Answer::Error { message }) => Err(message.into()),

@@ -51,36 +51,13 @@ mod tests {
 
     use super::*;
     use crate::disk::RealDisk;
-    use crate::event::record::PairsBuf;
-    use crate::event::{Events, MessageId, SourceType};
-    use crate::store::{Message, Options, Recipient, Route, Store};
+    use crate::event::{Events, MessageId};
+    use crate::store::{Message, Options, OwnMail, Store};
 
     fn message(id: MessageId, time_queued: Time) -> Arc<Message> {
-        let envelope = Envelope {
-            id,
-            time_queued,
-            orig: "news@example.com".into(),
-            env_id: "".into(),
-            job: "".into(),
-            vmta: "{default}".into(),
-            pool: "".into(),
-            src_type: SourceType::Smtp,
-            src_mta: "".into(),
-            src_ip: None,
-            rcv_ip: None,
-            user: "".into(),
-            eight_bit: false,
-            body_len: 1,
-            message_id_header: "".into(),
-            headers: PairsBuf::default(),
-            route: Route::Deliver,
-            terms: Default::default(),
-            no_dsn: false,
-            return_full: false,
-            ret_given: false,
-            rcpts: vec![Recipient { address: "ann@example.net".into(), orcpt: "".into(), notify: 0 }],
-        };
-        Arc::new(Message { envelope, body: Bytes::from_static(b"x") })
+        let to = &["ann@example.net"];
+        let mail = OwnMail { id, now: time_queued, host: "mta.example.com", message_id: "", eight_bit: false, to };
+        Arc::new(Message::own(mail, Bytes::from_static(b"x")).0)
     }
 
     /// Opens the store at `now`; who is in doubt, in the order of acceptance.

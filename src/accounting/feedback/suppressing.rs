@@ -81,7 +81,7 @@ impl Suppressing {
 
     fn judge(&mut self, event: &Event<'_>) -> Result<Option<Judgement>, StoreError> {
         let rules = self.rules.of(event.rules, || self.store.tables().rule_set(event.rules))?;
-        Ok(rules.map(|rules| cause::judge(&rules, event)))
+        Ok(rules.map_or_else(|| cause::said(event), |rules| Some(cause::judge(&rules, event))))
     }
 
     /// Tells the breaker of an outcome; the template of a hard bounce comes back.
