@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::{Map, Value, json};
 
 use super::peer::Peer;
-use super::{Failure, ServerArgs, suppress};
+use super::{Failure, ServerArgs, caller};
 use crate::event::Address;
 use crate::manage::{Command, SuppressionCommand};
 
@@ -40,7 +40,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         Ok(peer) => peer,
         Err(code) => return Ok(code),
     };
-    let who = suppress::operator(args.operator.as_deref());
+    let who = caller(args.operator.as_deref());
     let (mut sums, mut after) = (Map::new(), String::new());
     loop {
         let (address, who) = (args.address.clone(), who.clone());

@@ -249,6 +249,17 @@ impl ServerArgs {
     }
 }
 
+/// Who makes a change, for the record: as said, or as the system calls who runs this.
+#[expect(clippy::disallowed_methods, reason = "edge: the environment knows the user's name")]
+fn caller(said: Option<&str>) -> String {
+    let from = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty() && v != "root");
+    match said.map(str::trim).filter(|s| !s.is_empty()) {
+        Some(said) => said.to_owned(),
+        // With sudo the one who called it.
+        None => ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(from).unwrap_or_else(|| "root".to_owned()),
+    }
+}
+
 /// The runtime of the commands that talk to the network.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::process::ExitCode;
 
-use super::{Failure, ServerArgs};
+use super::{Failure, ServerArgs, caller};
 use crate::manage::{Answer, Command};
 
 /// Arguments of `carom queue`.
@@ -75,13 +75,6 @@ enum What {
     Jobs,
 }
 
-/// Who calls, as far as the environment says.
-#[expect(clippy::disallowed_methods, reason = "edge: the environment may name who calls")]
-fn caller(said: &Option<String>) -> String {
-    let named = ["SUDO_USER", "USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
-    said.clone().or_else(|| named.into_iter().find(|name| !name.is_empty())).unwrap_or_default()
-}
-
 /// The jobs, for people.
 fn jobs(data: &serde_json::Value) -> String {
     let of = |row: &serde_json::Value, name: &str| match row.pointer(name) {
@@ -128,9 +121,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         }
         What::EnableSource { ip, queue } => Command::EnableSource { queue: queue.clone(), ip: *ip },
         What::PauseJob { job, reason, by } => {
-            Command::PauseJob { job: job.clone(), reason: reason.clone(), by: caller(by) }
+            Command::PauseJob { job: job.clone(), reason: reason.clone(), by: caller(by.as_deref()) }
         }
-        What::ResumeJob { job, by } => Command::ResumeJob { job: job.clone(), by: caller(by) },
+        What::ResumeJob { job, by } => Command::ResumeJob { job: job.clone(), by: caller(by.as_deref()) },
         What::Jobs => Command::Jobs,
     };
     if !matches!(args.what, What::Jobs) {

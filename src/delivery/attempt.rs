@@ -13,7 +13,7 @@ use crate::event::{
 };
 use crate::queue::{Drawn, Fate, QueueName};
 use crate::store::{Envelope, Finish, RcptState};
-use crate::suppress::Suppressed;
+use crate::suppress::{Mail, Suppressed, Suppression};
 
 use super::notify::{self, Ending};
 use super::outcome::{Outcome, Verdict, status};
@@ -141,6 +141,11 @@ impl Attempt<'_> {
                 finish.event(&event);
             }
         }
+    }
+
+    /// Why this recipient gets no attempt now, if so: the list is asked under all that is known of the mail.
+    pub fn why_not(&self, list: &Suppression, index: u16) -> Option<Suppressed> {
+        list.check(self.rcpt(index), &Mail::of(self.envelope), self.now)
     }
 
     /// Ends a recipient that is on the suppression list, without an attempt; or puts it on hold, where the entry is held

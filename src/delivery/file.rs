@@ -76,15 +76,13 @@ async fn deliver(session: &mut Session, id: MessageId, facts: &Facts) {
         let outcome = match written.get(&index) {
             Some(Ok(text)) => Outcome::local(Verdict::Delivered, status(2, 0, 0), text, Stage::Eod, ""),
             Some(Err((code, text))) => Outcome::local(Verdict::Deferred, *code, text, Stage::Eod, ""),
-            None => {
-                match session.context.suppression.check(attempt.rcpt(index), &Mail::of(attempt.envelope), attempt.now) {
-                    Some(why) => {
-                        attempt.suppressed(drawn, &why, &mut told);
-                        continue;
-                    }
-                    None => Outcome::local(Verdict::Deferred, status(4, 3, 0), "writing it broke off", Stage::Eod, ""),
+            None => match attempt.why_not(&session.context.suppression, index) {
+                Some(why) => {
+                    attempt.suppressed(drawn, &why, &mut told);
+                    continue;
                 }
-            }
+                None => Outcome::local(Verdict::Deferred, status(4, 3, 0), "writing it broke off", Stage::Eod, ""),
+            },
         };
         attempt.record(drawn, outcome, &mut told);
     }

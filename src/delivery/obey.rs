@@ -2,7 +2,6 @@
 
 use crate::event::{MessageId, Time};
 use crate::queue::Fate;
-use crate::suppress::Mail;
 
 use super::attempt::{Attempt, Facts, Ledgered};
 use super::outcome::{Outcome, Verdict};
@@ -49,8 +48,7 @@ impl Session {
         let attempt = Attempt { envelope: &message.envelope, queue: &queue, settings: &settings, facts, now };
         let mut told = Ledgered::default();
         for drawn in self.permit.drawn.iter_mut().filter(|d| d.entry.message() == id && d.fate == Fate::Again) {
-            let rcpt = attempt.rcpt(drawn.entry.state().index);
-            match self.context.suppression.check(rcpt, &Mail::of(attempt.envelope), attempt.now) {
+            match attempt.why_not(&self.context.suppression, drawn.entry.state().index) {
                 Some(why) => attempt.suppressed(drawn, &why, &mut told),
                 None => attempt.condemned(drawn, outcome, &mut told),
             }

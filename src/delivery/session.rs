@@ -17,7 +17,6 @@ use crate::queue::{Fate, Limits, Next, Permit, Purpose};
 use crate::smtp::client::{Mail, Transaction};
 use crate::smtp::dsn::{Dsn, RcptDsn, Return};
 use crate::store::{Envelope, Finish, LoadError, Message, RcptState, StoreError};
-use crate::suppress;
 
 use super::attempt::{self, Attempt, Facts, Ledgered};
 use super::dialogue::Connection;
@@ -175,9 +174,7 @@ impl Session {
         let mut told = Ledgered::default();
         for drawn in self.permit.drawn.iter_mut().filter(|d| d.entry.message() == id && d.fate == Fate::Again) {
             drawn.looked_at = true;
-            let rcpt = attempt.rcpt(drawn.entry.state().index);
-            let why = self.context.suppression.check(rcpt, &suppress::Mail::of(envelope), attempt.now);
-            match why {
+            match attempt.why_not(&self.context.suppression, drawn.entry.state().index) {
                 Some(why) if !why.held => attempt.suppressed(drawn, &why, &mut told),
                 why if drawn.entry.expires(settings.bounce_after) <= attempt.now => {
                     let held = why.map(|why| format!("on hold, {} is held back", why.list)).unwrap_or_default();
@@ -255,8 +252,7 @@ impl Session {
                 drawn.fate = Fate::Done;
                 continue;
             };
-            let mail = suppress::Mail::of(envelope);
-            if let Some(why) = self.context.suppression.check(&recipient.address, &mail, attempt.now) {
+            if let Some(why) = attempt.why_not(&self.context.suppression, drawn.entry.state().index) {
                 attempt.suppressed(drawn, &why, &mut told);
                 continue;
             }
@@ -478,8 +474,7 @@ impl Session {
         let attempt = Attempt { envelope: &message.envelope, queue: &queue, settings: &settings, facts, now: now() };
         let mut told = Ledgered::default();
         for drawn in self.permit.drawn.iter_mut().filter(|d| d.entry.message() == id && d.fate == Fate::Again) {
-            let rcpt = attempt.rcpt(drawn.entry.state().index);
-            match self.context.suppression.check(rcpt, &suppress::Mail::of(attempt.envelope), attempt.now) {
+            match attempt.why_not(&self.context.suppression, drawn.entry.state().index) {
                 // What is in doubt was attempted before the entry came.
                 Some(why) if !(why.held && outcome.in_doubt) => attempt.suppressed(drawn, &why, &mut told),
                 _ => attempt.record(drawn, outcome, &mut told),

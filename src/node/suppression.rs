@@ -91,7 +91,7 @@ fn carry_out(on: &On<'_>, command: SuppressionCommand) -> Said<Answer> {
                 return Err("the end of the entry is over already".to_owned());
             }
             let order = Order { scope: &scope, reason: &reason, who: named(&who), expires: Time(expires), now };
-            each(&subjects, "suppressed", "suppressed already", |subject| operate::add_by(list, store, subject, &order))
+            each(&subjects, "suppressed", "suppressed already", |subject| operate::add(list, store, subject, &order))
         }
         SuppressionCommand::Remove { subjects, scope, all_scopes, reason, who } => {
             few(subjects.len())?;
@@ -254,7 +254,7 @@ fn remove(on: &On<'_>, subjects: &[String], (scope, all): (&Scope, bool), reason
             let (mut removed, now) = (Vec::new(), now());
             for scope in scopes {
                 let order = Order { scope: &scope, reason, who, expires: Time::UNKNOWN, now };
-                if operate::remove_by(on.list, on.store, subject, &order)? {
+                if operate::remove(on.list, on.store, subject, &order)? {
                     removed.push(scope.to_string());
                 }
             }

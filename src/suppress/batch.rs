@@ -61,12 +61,18 @@ pub enum Phase {
     Undone,
 }
 
+/// The number of a new import, of either kind: a list's rows name it, so no two have the same.
+pub(super) fn next_number(tx: &mut Tx<'_>) -> Result<u32, StoreError> {
+    let last = tx.suppress_row(SuppressTable::Facts, LAST)?.and_then(|row| row.try_into().ok());
+    let number = last.map_or(0, u32::from_le_bytes).wrapping_add(1).max(1);
+    tx.put_suppress_row(SuppressTable::Facts, LAST, number.to_le_bytes().to_vec());
+    Ok(number)
+}
+
 /// Gives a new one its number.
 pub(super) fn begin(tables: &Tables, standing: &Standing) -> Result<u32, StoreError> {
     tables.write(|tx| {
-        let last = tx.suppress_row(SuppressTable::Facts, LAST)?.and_then(|row| row.try_into().ok());
-        let number = last.map_or(0, u32::from_le_bytes).wrapping_add(1).max(1);
-        tx.put_suppress_row(SuppressTable::Facts, LAST, number.to_le_bytes().to_vec());
+        let number = next_number(tx)?;
         put_row(tx, number, standing)?;
         Ok(number)
     })

@@ -1,4 +1,5 @@
-//! The only place where the list is written: an entry with all that belongs to it, in the caller's transaction.
+//! Where the list is written: an entry with all that belongs to it, in the caller's transaction. Only [`merge`](super::merge)
+//! writes besides, whole lists in the order of their keys; it takes the counts and the keys of the rows from here.
 //!
 //! One change is one call: the entry's row, its place among the expiries, a line of history, the counts. So they agree
 //! after any crash, and who looks for what changed the list finds it in one file.

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::batch::next_number;
 use super::book::{self, Change, Line};
 use super::operate::{SuppressError, folded};
 use super::{Entry, Key, Source, SubjectKey, Suppression};
@@ -14,8 +15,6 @@ use crate::store::{Store, StoreError, SuppressTable, Tables, Tx};
 
 /// What the rows of imports begin with; the number follows.
 const ROWS: &[u8] = b"import/";
-/// Row that holds the last number given.
-const LAST: &[u8] = b"batches";
 
 /// What is known of an import.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -130,10 +129,7 @@ pub fn begin(store: &Store, new: Batch, anew: bool, now: Time) -> Result<Batch, 
         return Ok(open);
     }
     tables.write(|tx| {
-        let last =
-            tx.suppress_row(SuppressTable::Facts, LAST)?.and_then(|row| Some(u32::from_le_bytes(row.try_into().ok()?)));
-        let number = last.unwrap_or(0).saturating_add(1);
-        tx.put_suppress_row(SuppressTable::Facts, LAST, number.to_le_bytes().to_vec());
+        let number = next_number(tx)?;
         let batch = Batch { batch: number, begun: now.0, ended: 0, done: 0, ..new };
         write(tx, &batch);
         Ok(batch)

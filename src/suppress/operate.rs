@@ -44,34 +44,7 @@ pub struct Order<'a> {
 }
 
 /// Enters a subject by hand; `false` when it was on the list already (it keeps its entry).
-pub fn add(
-    list: &Suppression,
-    store: &Store,
-    subject: &str,
-    scope: &Scope,
-    reason: &str,
-    now: Time,
-) -> Result<bool, SuppressError> {
-    let order = Order { scope, reason, who: "operator", expires: Time::UNKNOWN, now };
-    add_by(list, store, subject, &order)
-}
-
-/// Takes a subject off the list; `false` when it was not on it. Events that are in the ledger by now do not put it
-/// back, later ones may.
-pub fn remove(
-    list: &Suppression,
-    store: &Store,
-    subject: &str,
-    scope: &Scope,
-    reason: &str,
-    now: Time,
-) -> Result<bool, SuppressError> {
-    let order = Order { scope, reason, who: "operator", expires: Time::UNKNOWN, now };
-    remove_by(list, store, subject, &order)
-}
-
-/// [`add`] with all that an operator may say.
-pub fn add_by(list: &Suppression, store: &Store, subject: &str, order: &Order<'_>) -> Result<bool, SuppressError> {
+pub fn add(list: &Suppression, store: &Store, subject: &str, order: &Order<'_>) -> Result<bool, SuppressError> {
     let subject = folded(subject)?;
     let key = list.hasher().subject(&subject).in_scope(order.scope);
     let entry = Entry {
@@ -99,8 +72,9 @@ pub fn add_by(list: &Suppression, store: &Store, subject: &str, order: &Order<'_
     Ok(added.is_some())
 }
 
-/// [`remove`] with all that an operator may say.
-pub fn remove_by(list: &Suppression, store: &Store, subject: &str, order: &Order<'_>) -> Result<bool, SuppressError> {
+/// Takes a subject off the list; `false` when it was not on it. Events that are in the ledger by now do not put it
+/// back, later ones may.
+pub fn remove(list: &Suppression, store: &Store, subject: &str, order: &Order<'_>) -> Result<bool, SuppressError> {
     let subject = folded(subject)?;
     let key = list.hasher().subject(&subject).in_scope(order.scope);
     let was_in = list.contains(&key);
@@ -128,7 +102,7 @@ pub fn remove_by(list: &Suppression, store: &Store, subject: &str, order: &Order
     }
     // It stands under the spelling that its provider folds it to, too; what is folded is not folded again.
     match list.hasher().fold(&AddressKey::of(&subject)) {
-        Some(mailbox) => Ok(remove_by(list, store, mailbox.as_str(), order)? | removed.is_some()),
+        Some(mailbox) => Ok(remove(list, store, mailbox.as_str(), order)? | removed.is_some()),
         None => Ok(removed.is_some()),
     }
 }
@@ -334,4 +308,11 @@ pub fn folded(subject: &str) -> Result<String, SuppressError> {
         }
         None => Ok(Address::parse(subject).map_err(wrong)?.key().as_str().to_owned()),
     }
+}
+
+/// An operator's word about all mail, for tests.
+#[cfg(test)]
+pub(crate) fn by_hand(reason: &str, now: Time) -> Order<'_> {
+    static GLOBAL: std::sync::LazyLock<Scope> = std::sync::LazyLock::new(Scope::global);
+    Order { scope: &GLOBAL, reason, who: "operator", expires: Time::UNKNOWN, now }
 }

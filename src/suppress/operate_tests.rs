@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::book::Change;
 use super::erase::{self, Purge};
 use super::incoming::{self, Batch, BatchError, NewEntry, NewSubject};
-use super::operate::{self, Asked, Order};
+use super::operate::{self, Asked, Order, by_hand};
 use super::storage::{self, StorageError};
 use super::*;
 use crate::event::{Scope, Time};
@@ -32,7 +32,7 @@ fn scope(text: &str) -> Scope {
 
 fn add(list: &Suppression, store: &Store, subject: &str, to: &str, now: Time) {
     let order = Order { scope: &scope(to), reason: "asked", who: "eve", expires: Time::UNKNOWN, now };
-    assert!(operate::add_by(list, store, subject, &order).unwrap());
+    assert!(operate::add(list, store, subject, &order).unwrap());
 }
 
 fn subjects(store: &Store, filter: &Filter) -> Vec<String> {
@@ -79,8 +79,8 @@ fn a_removal_is_of_one_scope_and_its_line_says_who_and_why() {
         add(&on, store, "ann@b.example", "list weekly", NOW);
         let weekly = scope("list weekly");
         let order = Order { scope: &weekly, reason: "came back", who: "eve", expires: Time::UNKNOWN, now: NOW };
-        assert!(operate::remove_by(&on, store, "ANN@b.example", &order).unwrap());
-        assert!(!operate::remove_by(&on, store, "ann@b.example", &order).unwrap());
+        assert!(operate::remove(&on, store, "ANN@b.example", &order).unwrap());
+        assert!(!operate::remove(&on, store, "ann@b.example", &order).unwrap());
         let states: Vec<State> =
             show(&on, store.suppression(), "ann@b.example").unwrap().iter().map(|l| l.entry.state).collect();
         assert_eq!(states, [State::Active, State::Removed]);
@@ -102,7 +102,7 @@ fn a_purge_takes_what_was_asked_for_and_nothing_else() {
         add(&on, store, "hand@b.example", "global", NOW);
         let batch = incoming::begin(store, Batch::default(), false, NOW).unwrap().batch;
         incoming::enter(&on, store, (batch, 0, 2), &[row("a@b.example"), row("c@b.example")], NOW).unwrap();
-        remove(&on, store, "hand@b.example", &Scope::global(), "x", NOW).unwrap();
+        remove(&on, store, "hand@b.example", &by_hand("x", NOW)).unwrap();
         let purge = |which: &Purge, said| erase::purge(&on, store, which, None, said, NOW).unwrap();
         assert_eq!(purge(&Purge::default(), Some(("eve", "all"))).entries, 0, "nothing given, nothing deleted");
         let of_batch = Purge { batch: Some(batch), ..Purge::default() };
@@ -170,7 +170,7 @@ fn a_person_who_is_forgotten_goes_on_being_suppressed_by_a_hash() {
         let left = &show(&on, store.suppression(), "ann@b.example").unwrap()[0].entry;
         assert_eq!((&*left.subject, &*left.note, &*left.reply), ("", "", ""));
         // An operator who takes it off later does not bring the name back.
-        remove(&on, store, "ann@b.example", &Scope::global(), "ann@b.example asked", NOW).unwrap();
+        remove(&on, store, "ann@b.example", &by_hand("ann@b.example asked", NOW)).unwrap();
         let lines = audit::history(store.suppression(), Some(hash), Time::UNKNOWN, &[], 10).unwrap().lines;
         assert!(lines.iter().all(|l| l.subject.is_empty() && !l.why.contains("ann")), "{lines:?}");
     });
@@ -230,7 +230,7 @@ fn the_counts_are_those_of_the_entries() {
         add(&on, store, "a@b.example", "global", NOW);
         add(&on, store, "@gone.example", "list weekly", NOW);
         add(&on, store, "c@b.example", "global", NOW);
-        remove(&on, store, "c@b.example", &Scope::global(), "x", NOW).unwrap();
+        remove(&on, store, "c@b.example", &by_hand("x", NOW)).unwrap();
         let (stats, next) = audit::stats(store.suppression(), None, NOW).unwrap();
         assert_eq!(next, None);
         assert_eq!((stats.states["active"], stats.states["removed"], stats.domains), (2, 1, 1));
@@ -252,7 +252,7 @@ proptest! {
             let subject = |n: u8| if n == 2 { "@b.example".to_owned() } else { format!("u{n}@b.example") };
             for (who, to) in entries {
                 let order = Order { scope: &scope(scopes[to]), reason: "", who: "", expires: Time::UNKNOWN, now: NOW };
-                operate::add_by(&on, store, &subject(who), &order).unwrap();
+                operate::add(&on, store, &subject(who), &order).unwrap();
             }
             let mail = Mail {
                 job: if job { "Spring" } else { "" },

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::book::{self, Change};
 use super::bulk::{self, Batch, Import, Phase, Row};
+use super::operate::by_hand;
 use super::upkeep::{self, Depth};
 use super::{Entry, Hasher, Key, Mail, Source, State, Suppressed, Suppression, UNREADABLE, expire, remove};
 use crate::event::{EventId, Scope, StoreId, Time};
@@ -151,7 +152,7 @@ proptest! {
                 }
                 Op::Commit => {}
                 Op::Remove(n) => {
-                    let was_in = remove(&list, &store, &subjects[n], &Scope::global(), "asked", Time(now)).unwrap();
+                    let was_in = remove(&list, &store, &subjects[n], &by_hand("asked", Time(now))).unwrap();
                     prop_assert_eq!(was_in, model.remove(&n).is_some());
                 }
                 Op::Build { whole } => {

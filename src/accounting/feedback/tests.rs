@@ -12,9 +12,10 @@ use super::{CONSUMER, SendIndex, Suppressor, open};
 use crate::classify::RuleSet;
 use crate::config::PatternSource;
 use crate::event::record::PairsBuf;
-use crate::event::{AddressKey, Event, Events, Kind, Scope, SendEntry, Time};
+use crate::event::{AddressKey, Event, Events, Kind, SendEntry, Time};
 use crate::sim::disk::SimDisk;
 use crate::store::{ConsumerRow, Options, Store, StoreError};
+use crate::suppress::operate::by_hand;
 use crate::suppress::{self, Entry, Filter, Mail, State, Suppressed, Suppression};
 
 static RULES: LazyLock<Arc<RuleSet>> = LazyLock::new(|| Arc::new(RuleSet::builtin()));
@@ -142,11 +143,11 @@ fn what_an_operator_took_off_stays_off_until_it_bounces_again() {
     let (list, mut consumer) = start(&store);
     // Taken off while the entry waits for its commit.
     assert!(consumer.read().unwrap());
-    assert!(suppress::remove(&list, &store, "ANN@example.net", &Scope::global(), "they wrote to us", now).unwrap());
+    assert!(suppress::remove(&list, &store, "ANN@example.net", &by_hand("they wrote to us", now)).unwrap());
     consumer.catch_up().unwrap();
     assert_eq!(found(&list, "ann@example.net"), None);
     assert_eq!(rows(&store)["ann@example.net"].state, State::Removed);
-    assert!(!suppress::remove(&list, &store, "ann@example.net", &Scope::global(), "again", now).unwrap());
+    assert!(!suppress::remove(&list, &store, "ann@example.net", &by_hand("again", now)).unwrap());
 
     // Nor does reading the old event again put it back.
     let back = ConsumerRow { cursor: 1, state: Vec::new() };
@@ -167,12 +168,10 @@ fn entries_made_by_hand_are_listed_in_pages_and_can_be_taken_off() {
     let (list, _consumer) = start(&store);
     let now = Time::from_secs(1_800_000_100);
     for n in 0..5 {
-        assert!(
-            suppress::add(&list, &store, &format!("u{n}@Example.net"), &Scope::global(), "asked for it", now).unwrap()
-        );
+        assert!(suppress::add(&list, &store, &format!("u{n}@Example.net"), &by_hand("asked for it", now)).unwrap());
     }
-    assert!(!suppress::add(&list, &store, "u1@example.net", &Scope::global(), "twice", now).unwrap());
-    assert!(suppress::add(&list, &store, "no address", &Scope::global(), "", now).is_err());
+    assert!(!suppress::add(&list, &store, "u1@example.net", &by_hand("twice", now)).unwrap());
+    assert!(suppress::add(&list, &store, "no address", &by_hand("", now)).is_err());
     assert_eq!(found(&list, "U3@example.net").unwrap().list.as_ref(), "manual");
 
     let first = suppress::list(store.suppression(), &Filter::default(), 3).unwrap();
@@ -183,7 +182,7 @@ fn entries_made_by_hand_are_listed_in_pages_and_can_be_taken_off() {
     assert_eq!(all, ["u0@example.net", "u1@example.net", "u2@example.net", "u3@example.net", "u4@example.net"]);
     assert_eq!(rest.next, None);
 
-    assert!(suppress::remove(&list, &store, "u3@example.net", &Scope::global(), "mistake", now).unwrap());
+    assert!(suppress::remove(&list, &store, "u3@example.net", &by_hand("mistake", now)).unwrap());
     let (list, _consumer) = start(&store);
     assert_eq!((list.len(), found(&list, "u3@example.net")), (4, None));
     let removed = Filter { state: Some(State::Removed), ..Filter::default() };

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::peer::Peer;
-use super::{Failure, ServerArgs};
+use super::{Failure, ServerArgs, caller};
 use crate::event::{Scope, Time};
 use crate::manage::suppression::{EntryFilter, MailFacts};
 use crate::manage::{Command, SuppressionCommand};
@@ -212,7 +212,7 @@ fn done(args: &Args) -> Result<ExitCode, Failure> {
         Ok(peer) => peer,
         Err(code) => return Ok(code),
     };
-    let mut desk = Desk { peer, args, who: operator(args.operator.as_deref()) };
+    let mut desk = Desk { peer, args, who: caller(args.operator.as_deref()) };
     match &args.command {
         Suppress::List(list) => look::list(&mut desk, list),
         Suppress::Show { subject } => look::show(&mut desk, subject),
@@ -228,17 +228,6 @@ fn done(args: &Args) -> Result<ExitCode, Failure> {
         Suppress::Breaker(breaker) => super::suppress_undo::breaker(&mut desk.peer, breaker, args.json),
         // Answered above, without a server.
         Suppress::Simulate(_) => Ok(ExitCode::SUCCESS),
-    }
-}
-
-/// Who makes a change: as said, or as the system calls who runs this.
-#[expect(clippy::disallowed_methods, reason = "edge: the environment knows the user's name")]
-pub(super) fn operator(said: Option<&str>) -> String {
-    let from = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty() && v != "root");
-    match said.map(str::trim).filter(|s| !s.is_empty()) {
-        Some(said) => said.to_owned(),
-        // With sudo the one who called it.
-        None => from("SUDO_USER").or_else(|| from("USER")).unwrap_or_else(|| "root".to_owned()),
     }
 }
 
