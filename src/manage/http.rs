@@ -1,32 +1,23 @@
 //! The management API over HTTP: the same commands as at the socket, as JSON.
 //!
-//! TLS and plain HTTP come in at one port: who begins with a TLS handshake gets TLS, and plain HTTP is taken from this
-//! machine alone. Addresses that `http-access` does not let in are hung up on. Connections, bodies and times are bounded;
-//! a client that is slow costs one of [`MAX_CONNECTIONS`] for [`STALLED`].
-#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "edge: an HTTP server")]
+//! TLS and plain HTTP come in at one port ([`super::door`]): who begins with a TLS handshake gets TLS, and plain HTTP is
+//! taken from this machine alone. Addresses that `http-access` does not let in are hung up on. Connections, bodies and
+//! times are bounded; a client that is slow costs one of [`MAX_CONNECTIONS`] for [`STALLED`].
+#![expect(clippy::disallowed_methods, reason = "edge: an HTTP server")]
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, Query, State};
 use axum::http::{Request as HttpRequest, Response, header};
-use axum::serve::IncomingStream;
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
+use tokio::sync::watch;
 
+use super::door::{Door, Lasts, Peer, Rules, Shown as Certificate, Speaks, Terms};
 use super::http_guard::{Caller, Guard, Shown};
 use super::http_routes::{self, Asked, ExportOptions, ImportOptions, Problem, Request, Route};
 use super::import::row_of;
@@ -43,12 +34,8 @@ pub const MAX_CONNECTIONS: u32 = 128;
 const MAX_OF_ADDRESS: u32 = 32;
 /// A connection on which nothing was answered for so long while it was read from is closed.
 pub const STALLED: Duration = Duration::from_secs(120);
-/// For the TLS handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 /// For a body.
 const BODY: Duration = Duration::from_secs(100);
-/// For requests under way when the server stops.
-const GRACE: Duration = Duration::from_secs(5);
 /// Rejected lines named in an answer.
 const MAX_REJECTED: usize = 1000;
 /// Rows of an import in one command.
@@ -58,236 +45,59 @@ const ROWS: usize = 5000;
 #[derive(Debug)]
 pub struct HttpServer {
     address: SocketAddr,
-    accepting: tokio::task::JoinHandle<()>,
     serving: tokio::task::JoinHandle<()>,
     stop: watch::Sender<bool>,
 }
 
-/// A bound port.
-#[derive(Debug)]
-pub struct Bound(TcpListener);
-
-impl Bound {
-    /// Binds the address. Must be called within the runtime.
-    pub fn bind(address: SocketAddr) -> io::Result<Bound> {
-        let socket = std::net::TcpListener::bind(address)?;
-        socket.set_nonblocking(true)?;
-        Ok(Bound(TcpListener::from_std(socket)?))
-    }
-
-    /// Serves until it is stopped. `tls` is what is shown; it may be replaced while it is in use.
-    pub fn serve(self, tls: Arc<ArcSwap<ServerConfig>>, live: Live, handler: Handler) -> io::Result<HttpServer> {
-        let address = self.0.local_addr()?;
+impl HttpServer {
+    /// Serves at `door` until it is stopped. `tls` is what is shown; it may be replaced while it is in use.
+    pub fn start(door: Door, tls: Certificate, live: Live, handler: Handler) -> io::Result<HttpServer> {
+        let address = door.address();
         let mut key = [0; 32];
         ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut key)
             .map_err(|_| io::Error::other("the system gives no random numbers"))?;
         let desk = Arc::new(Desk { guard: Guard::new(&key), live: live.clone(), handler });
-        let (ready, incoming) = mpsc::channel(16);
-        let accepting = tokio::spawn(accept(self.0, tls, live, ready));
-        let (stop, mut stopped) = watch::channel(false);
         let router = Router::new().fallback(answer).with_state(desk);
-        let service = router.into_make_service_with_connect_info::<Peer>();
-        let serving = tokio::spawn(async move {
-            let until = async move {
-                let _ = stopped.wait_for(|stop| *stop).await;
-            };
-            let served = axum::serve(Incoming { incoming, address }, service).with_graceful_shutdown(until).await;
-            if let Err(error) = served {
-                tracing::error!("the management API ended: {error}");
-            }
-        });
+        let (stop, stopped) = watch::channel(false);
+        let serving = tokio::spawn(door.serve(Access { tls, live }, router, stopped));
         tracing::info!(%address, "management API");
-        Ok(HttpServer { address, accepting, serving, stop })
+        Ok(HttpServer { address, serving, stop })
     }
-}
 
-impl HttpServer {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Takes nothing more, and ends what is under way within a few seconds.
-    pub async fn stop(mut self) {
-        self.accepting.abort();
+    pub async fn stop(self) {
         self.stop.send_replace(true);
-        if tokio::time::timeout(GRACE, &mut self.serving).await.is_err() {
-            self.serving.abort();
+        if let Err(error) = self.serving.await {
+            tracing::error!("the management API ended: {error}");
         }
     }
 }
 
-impl Drop for HttpServer {
-    fn drop(&mut self) {
-        self.accepting.abort();
-        self.stop.send_replace(true);
-    }
+/// Who may come in: whom `http-access` lets.
+struct Access {
+    tls: Certificate,
+    live: Live,
 }
 
-/// Who is at the other end.
-#[derive(Debug, Clone, Copy)]
-struct Peer(IpAddr);
-
-impl Connected<IncomingStream<'_, Incoming>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Incoming>) -> Peer {
-        *stream.remote_addr()
-    }
-}
-
-/// Connections that are ready to be served.
-struct Incoming {
-    incoming: mpsc::Receiver<(Io, Peer)>,
-    address: SocketAddr,
-}
-
-impl axum::serve::Listener for Incoming {
-    type Io = Io;
-    type Addr = Peer;
-
-    async fn accept(&mut self) -> (Io, Peer) {
-        match self.incoming.recv().await {
-            Some(connection) => connection,
-            None => std::future::pending().await,
-        }
+impl Rules for Access {
+    fn name(&self) -> String {
+        "management API".to_owned()
     }
 
-    fn local_addr(&self) -> io::Result<Peer> {
-        Ok(Peer(self.address.ip()))
-    }
-}
-
-/// How many connections there are of each address.
-type Counts = Arc<Mutex<HashMap<IpAddr, u32>>>;
-
-/// The right to a connection.
-struct Slot(Counts, IpAddr);
-
-impl Slot {
-    fn take(counts: &Counts, ip: IpAddr) -> Option<Slot> {
-        let mut taken = counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: u32 = taken.values().sum();
-        let of_address = taken.entry(ip).or_default();
-        if all >= MAX_CONNECTIONS || *of_address >= MAX_OF_ADDRESS {
-            return None;
-        }
-        *of_address += 1;
-        Some(Slot(counts.clone(), ip))
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(n) = taken.get_mut(&self.1) {
-            *n -= 1;
-            if *n == 0 {
-                taken.remove(&self.1);
-            }
-        }
-    }
-}
-
-async fn accept(listener: TcpListener, tls: Arc<ArcSwap<ServerConfig>>, live: Live, ready: mpsc::Sender<(Io, Peer)>) {
-    let counts = Counts::default();
-    loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok((stream, peer)) => (stream, peer.ip().to_canonical()),
-            Err(error) => {
-                tracing::warn!("management API: accepting a connection failed: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        if live.load().http.access(peer) == HttpAccess::None {
-            tracing::debug!(%peer, "management API: http-access lets nobody in from there");
-            continue;
-        }
-        let Some(slot) = Slot::take(&counts, peer) else {
-            tracing::warn!(%peer, "management API: too many connections");
-            continue;
-        };
-        let (tls, ready) = (tls.load_full(), ready.clone());
-        tokio::spawn(async move {
-            if let Ok(Some(io)) = tokio::time::timeout(HANDSHAKE, greet(stream, peer, tls, slot)).await {
-                let _ = ready.send((io, Peer(peer))).await;
-            }
-        });
-    }
-}
-
-/// TLS for who begins with it; plain HTTP for who is on this machine.
-async fn greet(mut stream: TcpStream, peer: IpAddr, tls: Arc<ServerConfig>, slot: Slot) -> Option<Io> {
-    let mut first = [0];
-    stream.peek(&mut first).await.ok()?;
-    let _ = stream.set_nodelay(true);
-    // A TLS record that holds a handshake (RFC 8446, 5.1).
-    let stream = match first[0] {
-        0x16 => Stream::Tls(Box::new(TlsAcceptor::from(tls).accept(stream).await.ok()?)),
-        _ if peer.is_loopback() => Stream::Plain(stream),
-        _ => {
-            let text = "{\"error\":\"use https\"}";
-            let answer = format!(
-                "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
-                text.len()
-            );
-            let _ = stream.write_all(answer.as_bytes()).await;
-            return None;
-        }
-    };
-    Some(Io { stream, stalled: Box::pin(tokio::time::sleep(STALLED)), _slot: slot })
-}
-
-enum Stream {
-    Plain(TcpStream),
-    Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
-}
-
-/// A connection; reading fails when nothing was written for [`STALLED`].
-struct Io {
-    stream: Stream,
-    stalled: Pin<Box<tokio::time::Sleep>>,
-    _slot: Slot,
-}
-
-impl AsyncRead for Io {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.stalled.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Io {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        };
-        if written.is_ready() {
-            self.stalled.as_mut().reset(tokio::time::Instant::now() + STALLED);
-        } else if self.stalled.as_mut().poll(cx).is_ready() {
-            // Nor does who does not read keep a connection.
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        written
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+    fn terms(&self, peer: IpAddr) -> Option<Terms> {
+        (self.live.load().http.access(peer) > HttpAccess::None).then(|| Terms {
+            speaks: Speaks::TlsOrLocal(self.tls.load_full()),
+            most: MAX_CONNECTIONS,
+            of_one: MAX_OF_ADDRESS,
+            client: peer,
+            lasts: Lasts::WhileAnswered(STALLED),
+            octets: usize::MAX,
+        })
     }
 }
 

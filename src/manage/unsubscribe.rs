@@ -2,7 +2,7 @@
 //! The public endpoint for people who unsubscribe, by the link in the mail or by their mail program (RFC 8058).
 //!
 //! ```text
-//!  listener (edge: sockets, TLS, limits of a connection) -> answer: limits -> token -> request -> store -> page
+//!  listener, at a door (edge: sockets, TLS, limits of a connection) -> answer: limits -> token -> request -> store -> page
 //! ```
 //!
 //! Promises: GET and HEAD change nothing; a POST is answered with 200 only when the event is durable in the ledger, from

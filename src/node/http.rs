@@ -7,18 +7,16 @@ use tokio_rustls::rustls::ServerConfig;
 
 use super::{Inner, NodeError};
 use crate::config::Config;
-use crate::manage::http::{Bound, HttpServer};
+use crate::manage::door::{Door, Shown};
+use crate::manage::http::HttpServer;
 use crate::net::server_tls::server_config;
 
-/// What TLS shows; replaced by a reload.
-pub(super) type Identity = Arc<ArcSwap<ServerConfig>>;
-
 /// Binds the port, if the configuration has one; all that can be wrong with it is found here.
-pub(super) fn bind(config: &Config) -> Result<Option<(Bound, Identity)>, NodeError> {
+pub(super) fn bind(config: &Config) -> Result<Option<(Door, Shown)>, NodeError> {
     let Some(address) = config.http.listen() else { return Ok(None) };
-    let bound = Bound::bind(address)
+    let door = Door::bind(address)
         .map_err(|e| NodeError::Other(format!("http-mgmt-port: {address}: {e} (is the port taken?)")))?;
-    Ok(Some((bound, Arc::new(ArcSwap::new(identity(config).map_err(NodeError::Other)?)))))
+    Ok(Some((door, Arc::new(ArcSwap::new(identity(config).map_err(NodeError::Other)?)))))
 }
 
 fn identity(config: &Config) -> Result<Arc<ServerConfig>, String> {
@@ -27,7 +25,7 @@ fn identity(config: &Config) -> Result<Arc<ServerConfig>, String> {
 }
 
 /// Shows the certificate of `config` from now on. A self-signed one stays while the names do.
-pub(super) fn renew(shown: &Identity, config: &Config, live: &Config) -> Result<(), String> {
+pub(super) fn renew(shown: &Shown, config: &Config, live: &Config) -> Result<(), String> {
     let same_names = config.host_names == live.host_names;
     if config.http.tls_certificate.is_none() && live.http.tls_certificate.is_none() && same_names {
         return Ok(());
@@ -37,9 +35,9 @@ pub(super) fn renew(shown: &Identity, config: &Config, live: &Config) -> Result<
 }
 
 /// Serves.
-pub(super) fn serve(bound: Option<(Bound, Identity)>, inner: &Arc<Inner>) -> Result<Option<HttpServer>, NodeError> {
-    let Some((bound, tls)) = bound else { return Ok(None) };
+pub(super) fn serve(opened: Option<(Door, Shown)>, inner: &Arc<Inner>) -> Result<Option<HttpServer>, NodeError> {
+    let Some((door, tls)) = opened else { return Ok(None) };
     let asked = inner.clone();
     let handler = Arc::new(move |command| asked.answer(command));
-    bound.serve(tls, inner.live.clone(), handler).map(Some).map_err(super::other)
+    HttpServer::start(door, tls, inner.live.clone(), handler).map(Some).map_err(super::other)
 }

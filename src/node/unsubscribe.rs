@@ -10,8 +10,9 @@ use tokio::task::JoinHandle;
 
 use super::{NodeError, join, other};
 use crate::config::{Config, Live, UnsubscribeListener};
+use crate::manage::door::Shown;
 use crate::manage::unsubscribe::Service;
-use crate::manage::unsubscribe::listener::{Bound, Shown};
+use crate::manage::unsubscribe::listener::Bound;
 use crate::net::server_tls::{ServerTlsError, server_config};
 use crate::store::Store;
 
