@@ -1,8 +1,9 @@
-//! The suppression list at its size: what bringing in very many addresses, a start, look-ups and additions cost.
+//! The suppression list at its size: what bringing in very many addresses, a start, look-ups and additions cost; and how
+//! fast the consumer that adds to it reads the ledger.
 //!
 //! `cargo bench --bench suppress -- 100 /var/tmp/carom-bench` measures with 100 million addresses in that folder (which takes
 //! 10 GB of disk at most and is removed at the end); without arguments with one million. Each part is a process of its own,
-//! so that the memory it names is its own: `load`, `serve`, `add`, `undo`, in this order.
+//! so that the memory it names is its own: `load`, `serve`, `add`, `undo`, in this order, and `consume`.
 #![expect(clippy::disallowed_methods, reason = "edge: a bench measures time and files")]
 #![expect(clippy::disallowed_types, reason = "edge: a bench runs its parts")]
 
@@ -12,14 +13,20 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+use carom::accounting::feedback;
+use carom::classify::RuleSet;
+use carom::config::{Live, parse_str};
 use carom::disk::RealDisk;
-use carom::event::{EventId, Scope, Time};
+use carom::event::{Event, EventId, Events, Kind, MessageId, Scope, Time};
 use carom::store::{Options, Store};
 use carom::suppress::book::{self, Change};
 use carom::suppress::bulk::{self, Batch, Import, Row};
 use carom::suppress::{Entry, Mail, Suppression};
 
 const NOW: Time = Time::from_secs(1_800_000_000);
+/// Events that the consumer reads, of each kind.
+const EVENTS: u64 = 100_000;
 /// Entries in one transaction, as the consumer has at most.
 const BATCH: u64 = 10_000;
 
@@ -32,10 +39,11 @@ fn main() {
         (Some(dir), Some("serve")) => serve(Path::new(dir), count),
         (Some(dir), Some("add")) => add(Path::new(dir), count),
         (Some(dir), Some("undo")) => undo(Path::new(dir)),
+        (Some(dir), Some("consume")) => consume(Path::new(dir)),
         (dir, _) => {
             let dir = tempfile::tempdir_in(dir.map_or(std::env::temp_dir(), |dir| dir.into())).unwrap();
             let me = std::env::current_exe().unwrap();
-            for part in ["load", "serve", "add", "undo"] {
+            for part in ["load", "serve", "add", "undo", "consume"] {
                 let run = Command::new(&me).arg(millions.to_string()).arg(dir.path()).arg(part).status();
                 assert!(run.unwrap().success(), "{part}");
             }
@@ -236,4 +244,46 @@ fn undo(dir: &Path) {
         memory().0,
         memory().1
     );
+}
+
+/// How fast the consumer goes through events of one kind, with a rule for each kind of failure it may see.
+fn consume(dir: &Path) {
+    let rules = Arc::new(RuleSet::builtin());
+    let text = "spool s\n<auto-suppression>\nrule hard category bad-mailbox after 1\n\
+                rule full category quota-issues after 5 within 30d\nbreaker-min 1000000\n</auto-suppression>\n";
+    let config: Live = Arc::new(ArcSwap::from_pointee(parse_str("bench", text).config.unwrap()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for (what, kind, diag) in [
+        ("d", Kind::Delivered, ""),
+        ("t without a rule", Kind::Transient, "smtp;451 4.7.1 Greylisted, try later"),
+        ("t over quota", Kind::Transient, "smtp;452 4.2.2 over quota"),
+        ("b spam", Kind::Bounced, "smtp;554 5.7.1 Message rejected as spam"),
+        ("b dead", Kind::Bounced, "smtp;550 5.1.1 User unknown"),
+    ] {
+        let dir = dir.join("consume");
+        let store = open(&dir);
+        store.set_rules(rules.id());
+        runtime.block_on(async {
+            for first in (0..EVENTS).step_by(1000) {
+                let mut events = Events::new();
+                for n in first..first + 1000 {
+                    let rcpt = format!("user{n}@example{}.net", n % 50);
+                    let time = Time::from_secs(NOW.secs() + n as i64 / 1000);
+                    events.push(&Event { rcpt: &rcpt, diag, message: MessageId(n + 1), ..Event::new(kind, time) });
+                }
+                store.append(events).await.unwrap();
+            }
+            store.flush().await.unwrap();
+        });
+        let list = Suppression::new();
+        let opened = feedback::open_with(&store, &list, rules.clone().into(), config.clone(), Box::new(drop));
+        let (mut consumer, _) = opened.unwrap();
+        let began = Instant::now();
+        consumer.catch_up().unwrap();
+        let speed = EVENTS as f64 / began.elapsed().as_secs_f64();
+        println!("consume {what}: {speed:.0} events/s; {} on the list", list.len());
+        assert_eq!(list.len() as u64, if what == "b dead" { EVENTS } else { 0 }, "{what}");
+        drop((consumer, store));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }

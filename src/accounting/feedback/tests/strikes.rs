@@ -356,36 +356,3 @@ fn undo_takes_back_a_provider_s_bounces_and_nobody_else_s_and_leaves_complaints(
     consumer.catch_up().unwrap();
     assert!(check_at(&list, "ann@big.example", 700).is_some());
 }
-
-/// Not a test of right and wrong: how fast the consumer reads. `cargo test --release --lib consumer_speed -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement"]
-fn consumer_speed() {
-    for (what, kind, diag) in [
-        ("d", Kind::Delivered, ""),
-        ("t without a rule", Kind::Transient, "smtp;451 4.7.1 Greylisted, try later"),
-        ("t over quota", Kind::Transient, "smtp;452 4.2.2 over quota"),
-        ("b spam", Kind::Bounced, "smtp;554 5.7.1 Message rejected as spam"),
-        ("b dead", Kind::Bounced, UNKNOWN),
-    ] {
-        let disk = SimDisk::new();
-        let store = open_store(&disk).unwrap();
-        const COUNT: u64 = 100_000;
-        for chunk in 0..COUNT / 1000 {
-            let rcpts: Vec<String> =
-                (0..1000).map(|n| format!("user{}@example{}.net", chunk * 1000 + n, n % 50)).collect();
-            let event = |(n, rcpt): (usize, &String)| {
-                at(kind, chunk as i64, chunk * 1000 + n as u64 + 1, rcpt.clone().leak(), diag)
-            };
-            append(&store, &rcpts.iter().enumerate().map(event).collect::<Vec<_>>()).unwrap();
-        }
-        let config = live(
-            "rule hard category bad-mailbox after 1\nrule full category quota-issues after 5 within 30d\nbreaker-min 1000000",
-        );
-        let (_, mut consumer, ..) = start_with(&store, &config);
-        let began = std::time::Instant::now();
-        consumer.catch_up().unwrap();
-        let seconds = began.elapsed().as_secs_f64();
-        eprintln!("{what}: {:.0} events/s", COUNT as f64 / seconds);
-    }
-}
