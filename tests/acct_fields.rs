@@ -3,9 +3,7 @@
 //! reference/accounting.md, 3.2.
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "edge: a test that runs servers")]
 
-mod acct_fields {
-    pub mod hop;
-}
+mod hop;
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -112,7 +110,7 @@ fn report(kind: &str, fields: &str) -> String {
 
 #[test]
 fn every_field_of_every_record_type_is_filled_when_its_value_is_known() {
-    let hop = acct_fields::hop::start();
+    let hop = hop::start();
     let closed = free_port();
     let dir = tempfile::tempdir().unwrap();
     let port = free_port();

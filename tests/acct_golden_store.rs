@@ -1,7 +1,7 @@
 //! As an operator I upgrade and find all I had: a store of each released format is kept in `tests/golden`, and this
 //! program reads it.
 //!
-//! `CAROM_MAKE_GOLDEN=DIR cargo test --test acct_golden_store` makes one of the present format in DIR, which must not
+//! `CAROM_MAKE_GOLDEN=DIR cargo test --test stories acct_golden_store` makes one of the present format in DIR, which must not
 //! exist; a format that was released is never made again.
 #![expect(clippy::disallowed_methods, reason = "looks at real files")]
 

@@ -5,14 +5,9 @@
 //! of kills (default 24). Everything is also told to a webhook, at least once. What SIGKILL can't show, the page cache surviving it, the power-cut tests show.
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "edge: a test that runs servers")]
 
-mod crash {
-    pub mod books;
-    #[path = "../push/endpoint.rs"]
-    #[expect(dead_code, reason = "here it only listens")]
-    pub mod endpoint;
-    pub mod peers;
-    pub mod server;
-}
+mod books;
+mod peers;
+mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,12 +16,13 @@ use std::time::{Duration, Instant};
 
 use carom::disk::RealDisk;
 use carom::store::{Envelope, Options, RcptState, Store};
-use crash::books::Books;
-use crash::endpoint::{Answer, Endpoint};
-use crash::peers::{Load, Sink};
-use crash::server::{Clock, Server, store_command};
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use crate::push::endpoint::{Answer, Endpoint};
+use books::Books;
+use peers::{Load, Sink};
+use server::{Clock, Server, store_command};
 
 /// Kills in one folder before it is drained and its books are checked.
 const KILLS_A_FOLDER: u32 = 4;

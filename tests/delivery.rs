@@ -2,19 +2,12 @@
 
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests on real sockets")]
 
-#[path = "delivery/dns.rs"]
 mod dns;
-#[path = "delivery/fiend.rs"]
 mod fiend;
-#[path = "delivery/hold.rs"]
 mod hold;
-#[path = "delivery/hostile.rs"]
 mod hostile;
-#[path = "delivery/mx.rs"]
 mod mx;
-#[path = "delivery/steer.rs"]
 mod steer;
-#[path = "delivery/world.rs"]
 mod world;
 
 use std::net::SocketAddr;

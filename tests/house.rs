@@ -1,5 +1,5 @@
 //! The house keeps its plan: modules import only what their row allows, pure files touch no socket, file or clock,
-//! files stay readable, and each says what it is.
+//! files stay readable, each says what it is, and no story is left out of the tests.
 
 #![expect(clippy::disallowed_methods, reason = "edge: a test reads the source files")]
 
@@ -214,6 +214,21 @@ fn every_file_opens_by_saying_what_it_is_and_none_is_a_lumber_room() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_story_is_told() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let told = std::fs::read_to_string(tests.join("stories.rs")).unwrap();
+    let mut left_out = Vec::new();
+    for entry in std::fs::read_dir(&tests).unwrap() {
+        let file = entry.unwrap().file_name().to_string_lossy().into_owned();
+        let Some(story) = file.strip_suffix(".rs").filter(|s| !["stories", "house"].contains(s)) else { continue };
+        if !told.lines().any(|line| line == format!("mod {story};")) {
+            left_out.push(format!("tests/{file}: nobody runs it; tests/stories.rs names the others"));
+        }
+    }
+    assert!(left_out.is_empty(), "{}", left_out.join("\n"));
 }
 
 #[test]

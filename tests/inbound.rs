@@ -3,19 +3,12 @@
 //! The real program, on ports that were free, in a folder of its own; every wait is bounded.
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "edge: a test that runs servers")]
 
-#[allow(dead_code)] // Shared with tests/running.rs, which uses all of it.
-mod running {
-    pub mod client;
-    pub mod next_hop;
-    pub mod server;
-}
-
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use running::client::Client;
-use running::next_hop::NextHop;
-use running::server::{Place, rows};
+use crate::running::client::Client;
+use crate::running::next_hop::NextHop;
+use crate::running::server::{Place, rows};
 
 const STOPS_WITHIN: Duration = Duration::from_secs(20);
 

@@ -1,21 +1,14 @@
 //! Pausing jobs, as an operator has it: by hand, and by a job guard when a list turns out to be bad.
 //!
 //! The real program and real sockets; every wait is bounded.
-#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "edge: a test that runs servers")]
+#![expect(clippy::disallowed_methods, reason = "edge: a test that runs servers")]
 
 // What other tests need of these is not used here.
-#[allow(dead_code)]
-mod running {
-    pub mod client;
-    pub mod next_hop;
-    pub mod server;
-}
-
 use std::time::Duration;
 
-use running::client::Client;
-use running::next_hop::NextHop;
-use running::server::{Place, rows};
+use crate::running::client::Client;
+use crate::running::next_hop::NextHop;
+use crate::running::server::{Place, rows};
 use serde_json::Value;
 
 const STOPS_WITHIN: Duration = Duration::from_secs(20);

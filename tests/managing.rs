@@ -3,22 +3,14 @@
 //! The real program, on ports that were free, in a folder of its own; every wait is bounded.
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "edge: a test that runs servers")]
 
-#[allow(dead_code)] // Shared with tests/running.rs, which uses all of it.
-mod running {
-    pub mod client;
-    pub mod http;
-    pub mod next_hop;
-    pub mod server;
-}
-
 use std::io::Write;
 use std::time::Duration;
 
+use crate::running::client::Client;
+use crate::running::http::{Answer, Http};
+use crate::running::next_hop::NextHop;
+use crate::running::server::{Place, free_port};
 use carom::manage::SuppressionCommand;
-use running::client::Client;
-use running::http::{Answer, Http};
-use running::next_hop::NextHop;
-use running::server::{Place, free_port};
 use serde_json::{Value, json};
 
 const STOPS_WITHIN: Duration = Duration::from_secs(20);

@@ -1,15 +1,13 @@
 //! `carom patterns` as a postmaster uses it, on files of his own and on a server that hears something new.
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "edge: a test that runs programs")]
 
-mod patterns {
-    pub mod server;
-}
+mod server;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use patterns::server::Server;
 use serde_json::Value;
+use server::Server;
 
 struct Said {
     code: i32,

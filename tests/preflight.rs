@@ -2,22 +2,15 @@
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "edge: a test that runs servers")]
 
 // What other tests need of these is not used here.
-#[allow(dead_code)]
-mod running {
-    pub mod client;
-    pub mod next_hop;
-    pub mod server;
-}
-
 use std::time::{Duration, Instant};
 
+use crate::running::next_hop::NextHop;
+use crate::running::server::Place;
 use carom::sim::dns::DnsServer;
 use carom::sim::zones::Zones;
 use mail_auth::common::crypto::Ed25519Key;
 use mail_auth::common::headers::HeaderWriter as _;
 use mail_auth::dkim::DkimSigner;
-use running::next_hop::NextHop;
-use running::server::Place;
 use serde_json::Value;
 
 const SIGNED: &str = "From: News <news@s.example>\r\nSubject: Spring\r\n";

@@ -3,10 +3,8 @@
 //! nats-server.
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "sockets, processes and real files")]
 
-#[path = "push/broker.rs"]
 mod broker;
-#[path = "push/endpoint.rs"]
-mod endpoint;
+pub mod endpoint;
 
 use std::collections::BTreeSet;
 use std::path::Path;

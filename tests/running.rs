@@ -4,17 +4,16 @@
 //! The real program, on ports that were free, in a folder of its own; every wait is bounded.
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "edge: a test that runs servers")]
 
-mod running {
-    pub mod client;
-    pub mod next_hop;
-    pub mod server;
-}
+pub mod client;
+pub mod http;
+pub mod next_hop;
+pub mod server;
 
 use std::time::{Duration, Instant};
 
-use running::client::Client;
-use running::next_hop::NextHop;
-use running::server::{Place, rows};
+use client::Client;
+use next_hop::NextHop;
+use server::{Place, rows};
 
 /// More than a stop takes: sessions get ten seconds for the transaction they are in.
 const STOPS_WITHIN: Duration = Duration::from_secs(20);
@@ -219,7 +218,7 @@ fn a_second_server_on_the_same_store_is_refused_and_the_first_goes_on() {
     assert!(said.contains("running on the store in") && said.contains("spool"), "{said}");
     // Neither does it get at the store with a socket and a port of its own.
     let other = place.path("other.conf");
-    let free = running::server::free_port();
+    let free = server::free_port();
     let text =
         place.config().replace(&place.smtp_port().to_string(), &free.to_string()) + "command-socket other.sock\n";
     std::fs::write(&other, text).unwrap();

@@ -14,8 +14,8 @@ use carom::suppress::rules::{StrikeKey, Strikes};
 use carom::suppress::{self, Entry, Filter, Hasher};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::endpoint::{Endpoint, Request};
 use super::peers::{Sink, folded, is_full, number};
+use crate::push::endpoint::{Endpoint, Request};
 
 /// (record type, recipient number) by event id.
 type Book = BTreeMap<String, (String, Option<u64>)>;

@@ -6,8 +6,8 @@ use carom::config::QueueMode;
 use carom::event::Kind;
 use carom::queue::QueueStatus;
 
-use crate::mx::{Mx, Says};
-use crate::world::{Seen, World};
+use super::mx::{Mx, Says};
+use super::world::{Seen, World};
 
 /// A world whose queues use a list with these `reply` lines.
 async fn with_list(hosts: &str, lines: &str, replies: &str, more: &str) -> World {
@@ -241,13 +241,13 @@ async fn a_disabled_source_is_left_for_the_other_one_and_used_again_after_its_ti
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_greeting_that_turns_one_source_away_is_followed_by_the_other_at_once() {
-    let mx = crate::fiend::Fiend::start({
+    let mx = super::fiend::Fiend::start({
         let first = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
         move |line| match line {
             "connect" if first.swap(false, std::sync::atomic::Ordering::SeqCst) => {
-                crate::fiend::says("421 4.7.0 your address is listed")
+                super::fiend::says("421 4.7.0 your address is listed")
             }
-            line => crate::fiend::usual(line, "250 fiend.example\r\n"),
+            line => super::fiend::usual(line, "250 fiend.example\r\n"),
         }
     })
     .await;

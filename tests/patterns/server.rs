@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::Said;
+use super::Said;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -54,7 +54,7 @@ impl Server {
     pub fn carom(&self, args: &[&str]) -> Said {
         let config = self.path("carom.conf");
         let root = self.dir.path().to_str().unwrap().to_owned();
-        crate::carom(self.dir.path(), &[args, &["--config", config.to_str().unwrap(), "--root", &root]].concat(), "")
+        super::carom(self.dir.path(), &[args, &["--config", config.to_str().unwrap(), "--root", &root]].concat(), "")
     }
 
     pub fn start(&mut self) {

@@ -59,7 +59,6 @@ impl Client {
         self.mail_with(&format!("<{from}>"), &format!("<{to}>"), content)
     }
 
-    #[allow(dead_code)] // tests/running.rs sends to one at a time.
     /// As [`Client::mail`], to several.
     pub fn mail_to(&mut self, from: &str, to: &[&str], content: &str) -> u16 {
         assert_eq!(self.say(&format!("MAIL FROM:<{from}>")), 250);

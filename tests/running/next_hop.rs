@@ -52,19 +52,16 @@ impl NextHop {
         self.book.taken.lock().unwrap().clone()
     }
 
-    #[allow(dead_code)] // tests/running.rs does without.
     /// From now on it says in EHLO that it understands DSN (RFC 3461).
     pub fn offer_dsn(&self) {
         self.book.offers_dsn.store(true, Ordering::SeqCst);
     }
 
-    #[allow(dead_code)] // tests/running.rs does not look into them.
     /// The MAIL and RCPT commands it was given, without their line ends.
     pub fn said(&self) -> Vec<String> {
         self.book.said.lock().unwrap().clone()
     }
 
-    #[allow(dead_code)] // tests/running.rs does not look into them.
     /// The contents it has taken, with the line ends of SMTP.
     pub fn mails(&self) -> Vec<String> {
         self.book.mails.lock().unwrap().clone()

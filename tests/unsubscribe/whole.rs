@@ -5,9 +5,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::client::Client;
-use crate::next_hop::NextHop;
-use crate::server::{Place, free_port, rows};
+use crate::running::client::Client;
+use crate::running::next_hop::NextHop;
+use crate::running::server::{Place, free_port, rows};
 
 use super::endpoint::{FORM, ONE_CLICK};
 
