@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use carom::cli::send::client::{Client, Envelope, EnvelopeOutcome, Server as Submit, TlsUse};
 use carom::sim::book::{self, Line, Stage};
+use carom::sim::desk::Role;
 use carom::sim::postman::{self, Destination, Tally};
 use carom::sim::provider::{Options, Providers, Server};
 use carom::sim::script::{Behaviour, Script};
-use carom::sim::session::Role;
 use carom::sim::world::PROVIDERS;
 
 fn role(script: Script) -> Role {

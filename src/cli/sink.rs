@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
+use crate::sim::desk::{Counts, Role};
 use crate::sim::postman::{self, Destination, Tally};
 use crate::sim::provider::Server;
 use crate::sim::script::Script;
-use crate::sim::session::{Counts, Role};
 use crate::sim::world::{PROVIDERS, Provider};
 
 /// Arguments of `carom sink`.

@@ -3,22 +3,30 @@
 //! Names are the directives' own (reference/directives.md), with underscores. A value stands here only when the
 //! program obeys it.
 
+mod acct_file;
+mod http;
+mod patterns;
+mod source;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::acct::{HeaderToField, OnLag, Privacy, QueuePattern};
 use super::address_list::{AddressList, Entries};
 use super::auto_suppression::AutoSuppression;
 use super::body_pattern::BodyPattern;
 pub use super::inherit::Domains;
-use super::inherit::Overlay;
 use super::job_guard::JobGuard;
-use super::push::{Push, Secret};
-use super::unsubscribe::{ListUnsubscribe, UnsubscribeListener};
-use crate::event::{Address, AddressKey, Kind, Kinds, ScopeKinds, TokenKey};
+use super::push::Secret;
+use super::unsubscribe::UnsubscribeListener;
+use crate::event::{Address, AddressKey, Kinds, TokenKey};
+
+pub use self::acct_file::{AcctFile, AcctFormat, Compression, FieldChoice};
+pub use self::http::{HttpAccess, HttpMgmt};
+pub use self::patterns::{PatternFile, PatternSource, RetryPattern};
+pub use self::source::{DsnReturn, Source, Sources, SuppressionOutcome, User};
 
 /// A whole configuration.
 #[derive(Debug, Clone)]
@@ -114,60 +122,6 @@ pub struct Config {
     pub command_socket: PathBuf,
 }
 
-/// The management API over HTTP.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct HttpMgmt {
-    /// `http-mgmt-port`; 0 is off.
-    pub port: u16,
-    /// `http-mgmt-address`; without it all addresses when [`HttpMgmt::access`] lets other machines in, else loopback.
-    pub address: Option<IpAddr>,
-    /// `http-access` in file order; the first that matches holds, no match is [`HttpAccess::None`].
-    pub access: Vec<(IpAddr, u8, HttpAccess)>,
-    /// `http-mgmt-password`.
-    pub password: Option<Secret>,
-    /// `http-mgmt-password-hash`: `pbkdf2-sha256:ROUNDS:SALT:HASH`.
-    pub password_hash: Option<Secret>,
-    /// `http-api-key`s.
-    pub api_keys: Vec<Secret>,
-    /// `http-tls-certificate`; without it a self-signed one is made.
-    pub tls_certificate: Option<PathBuf>,
-}
-
-impl HttpMgmt {
-    /// Where to listen; `None` when it is off.
-    pub fn listen(&self) -> Option<SocketAddr> {
-        let others = self.access.iter().any(|(ip, _, access)| !ip.is_loopback() && *access > HttpAccess::None);
-        let any = if others { IpAddr::from([0, 0, 0, 0]) } else { IpAddr::from([127, 0, 0, 1]) };
-        (self.port != 0).then(|| SocketAddr::new(self.address.unwrap_or(any), self.port))
-    }
-
-    /// What somebody at this address may do, if nothing else is in the way.
-    pub fn access(&self, ip: IpAddr) -> HttpAccess {
-        let ip = ip.to_canonical();
-        let found = self.access.iter().find(|(network, length, _)| super::values::in_prefix(ip, *network, *length));
-        found.map_or(HttpAccess::None, |(_, _, access)| *access)
-    }
-
-    /// Whether one has to prove who one is.
-    pub fn has_credentials(&self) -> bool {
-        self.password.is_some() || self.password_hash.is_some() || !self.api_keys.is_empty()
-    }
-}
-
-/// What one may do over HTTP; each includes those before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum HttpAccess {
-    /// Nothing.
-    #[default]
-    None,
-    /// Look.
-    Monitor,
-    /// Change what can be changed back.
-    Operator,
-    /// Everything.
-    Admin,
-}
-
 /// When and how the operator hears of replies in words never seen before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoveltyAlarm {
@@ -196,185 +150,6 @@ pub struct Listener {
     pub source: Option<String>,
     /// `tls-certificate`, overriding the global one.
     pub tls_certificate: Option<PathBuf>,
-}
-
-/// `<source>` blocks.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Sources {
-    /// By prefix: (network, prefix length, settings merged from all wider prefixes), most specific first.
-    pub by_prefix: Vec<(IpAddr, u8, Arc<Source>)>,
-    /// By lower-cased name, merged onto the default source: `{auth}`, `{pickup}` and named ones.
-    pub by_name: BTreeMap<String, Arc<Source>>,
-    /// The named ones unmerged, to be put over the source of an address.
-    pub(super) overlays: BTreeMap<String, Overlay>,
-}
-
-/// What a submitter may do.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Source {
-    /// As written in the configuration, for logs.
-    pub name: String,
-    /// `smtp-service`: whether mail is taken at all; no greets with 521.
-    pub smtp_service: bool,
-    /// `always-allow-relaying`: accept mail for any domain, not only for relay domains and our own.
-    pub always_allow_relaying: bool,
-    /// `allow-auth`: offer AUTH.
-    pub allow_auth: bool,
-    /// `require-auth`: take no mail before authentication.
-    pub require_auth: bool,
-    /// `allow-starttls`: offer STARTTLS.
-    pub allow_starttls: bool,
-    /// `require-starttls-before-auth`: offer AUTH only after STARTTLS.
-    pub require_starttls_before_auth: bool,
-    /// `allow-unencrypted-plain-auth`: offer PLAIN and LOGIN without TLS.
-    pub allow_unencrypted_plain_auth: bool,
-    /// Bytes; 0 is unlimited (the store's own limit still holds).
-    pub max_message_size: u64,
-    /// `max-message-hops`: Received headers beyond which mail is in a loop.
-    pub max_message_hops: u32,
-    /// 0 is unlimited.
-    pub max_rcpt_per_message: u32,
-    /// `add-received-header`: add a Received header.
-    pub add_received_header: bool,
-    /// `hide-message-source`: leave name and address of the submitter out of Received.
-    pub hide_message_source: bool,
-    /// `add-message-id-header`: add a Message-ID when there is none.
-    pub add_message_id_header: bool,
-    /// `add-date-header`: add a Date when there is none.
-    pub add_date_header: bool,
-    /// `process-x-job`: take the job from the X-Job header.
-    pub process_x_job: bool,
-    /// `retain-x-job`: keep the X-Job header.
-    pub retain_x_job: bool,
-    /// `jobid-header`: another header to take the job from.
-    pub jobid_header: Option<String>,
-    /// `process-x-envid`: take the envelope id from the X-Envid header, and take that header out.
-    pub process_x_envid: bool,
-    /// `process-x-virtual-mta`: take the VirtualMTA from the X-Virtual-MTA header.
-    pub process_x_virtual_mta: bool,
-    /// `retain-x-virtual-mta`: keep the X-Virtual-MTA header.
-    pub retain_x_virtual_mta: bool,
-    /// `default-virtual-mta`: virtualMTA or pool of mail that selects none.
-    pub default_virtual_mta: Option<String>,
-    /// `reject-invalid-virtual-mta`: refuse mail that selects a VirtualMTA that does not exist.
-    pub reject_invalid_virtual_mta: bool,
-    /// `accept-invalid-recipients`: accept malformed and suppressed recipients and bounce them at once.
-    pub accept_invalid_recipients: bool,
-    /// `suppression-lists`: lower-cased names of `<address-list>`s whose addresses get no mail from this source.
-    pub suppression_lists: Vec<String>,
-    /// `suppression-outcome`; `None`: `accept-invalid-recipients` decides (see [`Source::outcome_of_suppressed`]).
-    pub suppression_outcome: Option<SuppressionOutcome>,
-    /// `suppression-exempt-scopes`: entries with these scopes do not count.
-    pub suppression_exempt_scopes: ScopeKinds,
-    /// `suppression-exempt-rules`: entries by these rules do not count; lower-cased, separated by commas.
-    pub suppression_exempt_rules: Box<str>,
-    /// `list-id-header`: the header that names the mailing list, before List-Id.
-    pub list_id_header: Option<String>,
-    /// `suppress-local-dsn`: send no reports about mail of this source.
-    pub suppress_local_dsn: bool,
-    /// `dsn-return-default`: what reports about mail of this source return of it: header or whole message.
-    pub dsn_return_default: DsnReturn,
-    /// `smtp-command-timeout`: wait for a command.
-    pub smtp_command_timeout: Duration,
-    /// `smtp-data-timeout`: wait for content.
-    pub smtp_data_timeout: Duration,
-    /// `log-connections`: log when sessions begin and end.
-    pub log_connections: bool,
-    /// `log-commands`: log the SMTP dialogue.
-    pub log_commands: bool,
-    /// `add-list-unsubscribe` and what belongs to it.
-    pub list_unsubscribe: ListUnsubscribe,
-}
-
-impl Default for Source {
-    fn default() -> Source {
-        Source {
-            name: "default".into(),
-            smtp_service: true,
-            always_allow_relaying: false,
-            allow_auth: true,
-            require_auth: false,
-            allow_starttls: true,
-            require_starttls_before_auth: false,
-            allow_unencrypted_plain_auth: false,
-            max_message_size: 0,
-            max_message_hops: 100,
-            max_rcpt_per_message: 0,
-            add_received_header: true,
-            hide_message_source: false,
-            add_message_id_header: false,
-            add_date_header: false,
-            process_x_job: false,
-            retain_x_job: false,
-            jobid_header: None,
-            process_x_envid: false,
-            process_x_virtual_mta: false,
-            retain_x_virtual_mta: false,
-            default_virtual_mta: None,
-            reject_invalid_virtual_mta: true,
-            accept_invalid_recipients: false,
-            suppression_lists: Vec::new(),
-            suppression_outcome: None,
-            suppression_exempt_scopes: ScopeKinds::default(),
-            suppression_exempt_rules: "".into(),
-            list_id_header: None,
-            suppress_local_dsn: false,
-            dsn_return_default: DsnReturn::Headers,
-            smtp_command_timeout: Duration::from_secs(600),
-            smtp_data_timeout: Duration::from_secs(600),
-            log_connections: false,
-            log_commands: false,
-            list_unsubscribe: ListUnsubscribe::default(),
-        }
-    }
-}
-
-impl Source {
-    /// What becomes of a suppressed recipient of this source's mail.
-    pub fn outcome_of_suppressed(&self) -> SuppressionOutcome {
-        self.suppression_outcome.unwrap_or(match self.accept_invalid_recipients {
-            true => SuppressionOutcome::Bounce,
-            false => SuppressionOutcome::Reject,
-        })
-    }
-}
-
-/// What becomes of a suppressed recipient (`suppression-outcome`). One that is known to be suppressed only when the
-/// header section is there, or while the mail waits, can't be refused any more: then `Reject` is as `Bounce`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SuppressionOutcome {
-    /// Refused at RCPT.
-    Reject,
-    /// Accepted, and ended with a `b` record and, where the sender asked for reports, a report.
-    Bounce,
-    /// Accepted, and ended with a `b` record; the sender gets no report, even if he asked for one.
-    Drop,
-}
-
-/// What a delivery report returns of the message it is about (RFC 3461, 4.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DsnReturn {
-    /// Its header; also what `system` means.
-    Headers,
-    /// All of it.
-    Full,
-}
-
-/// `<smtp-user>`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct User {
-    /// As written; the map's key is lower-cased.
-    pub name: String,
-    /// In clear, as CRAM-MD5 needs it. Never in logs or `Debug`.
-    pub password: String,
-    /// The named source that holds for the user; `None` is `{auth}`.
-    pub source: Option<String>,
-}
-
-impl std::fmt::Debug for User {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("User").field("name", &self.name).field("source", &self.source).finish_non_exhaustive()
-    }
 }
 
 /// `<virtual-mta>`.
@@ -598,192 +373,6 @@ pub enum SmtpTarget {
     Address(IpAddr),
     /// The MX of another name.
     LookupMx(String),
-}
-
-/// `<acct-file>`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AcctFile {
-    /// As configured; also the name of the output and its cursor.
-    pub path: PathBuf,
-    /// By the extension of `path`.
-    pub format: AcctFormat,
-    /// `records`: record types that are written.
-    pub records: Kinds,
-    /// Per record type: the fields asked for, in order; `None` is `*`.
-    pub record_fields: BTreeMap<Kind, Vec<FieldChoice>>,
-    /// CSV: start a new file at this many bytes.
-    pub max_size: u64,
-    /// `move-to`: folder of the same volume that finished files are moved to.
-    pub move_to: Option<PathBuf>,
-    /// `move-interval`: time between moves; without move-to it has no effect.
-    pub move_interval: Duration,
-    /// CSV: age at which finished files are removed; `None` is never, and always so for Parquet.
-    pub delete_after: Option<Duration>,
-    /// `iso-times`: times as YYYY-MM-DD HH:MM:SS+ZZZZ; no: seconds since 1970.
-    pub iso_times: bool,
-    /// `user-string`: what the field userString holds.
-    pub user_string: String,
-    /// `world-readable`: everybody may read the files.
-    pub world_readable: bool,
-    /// Leave Carom's own columns out (CSV).
-    pub strict_columns: bool,
-    /// Parquet: close at so many rows or after so long.
-    pub close_rows: u64,
-    /// `close-after`: close a Parquet file after so long.
-    pub close_after: Duration,
-    /// `row-group-rows`: rows of a row group of a Parquet file.
-    pub row_group_rows: u64,
-    /// `rotate`: so many finished CSV files are kept, the newest; `None` is all.
-    pub rotate: Option<u64>,
-    /// `queue-filter`, in order; empty is off.
-    pub queue_filter: Vec<QueuePattern>,
-    /// `map-header-to-field`, in order.
-    pub map_header_to_field: Vec<HeaderToField>,
-    /// `count-moved-records`: say how many records a file held when it is moved.
-    pub count_moved_records: bool,
-    /// `privacy-policy`: what recipients' local parts are replaced with.
-    pub privacy_policy: Privacy,
-    /// Pipes: start the program again so long after a failure.
-    pub retry_interval: Duration,
-    /// Pipes: give up on a program that has taken nothing for so long.
-    pub write_timeout: Duration,
-    /// `on-lag`: what happens at the ledger's limit.
-    pub on_lag: OnLag,
-    /// `compression`: how the columns of a Parquet file are compressed.
-    pub compression: Compression,
-    /// Of webhooks and brokers: how they are reached.
-    pub push: Push,
-}
-
-impl AcctFile {
-    /// With the defaults of every directive.
-    pub fn new(path: PathBuf, format: AcctFormat) -> AcctFile {
-        super::directives::acct_file::with_defaults(path, format)
-    }
-}
-
-/// How the columns of a Parquet file are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
-    /// Not at all.
-    None,
-    /// Zstandard at this level, from 1 (fast) to 22 (small).
-    Zstd(u8),
-}
-
-/// What kind of file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AcctFormat {
-    /// RFC 4180.
-    Csv,
-    /// Apache Parquet.
-    Parquet,
-    /// CSV to the standard input of a program: `|COMMAND`.
-    Pipe,
-    /// JSON lines to the standard input of a program: `bounce-hook COMMAND`.
-    Hook,
-    /// JSON in HTTP requests: `<acct-webhook URL>`, `bounce-hook URL`.
-    Webhook,
-    /// JSON messages in a stream of NATS: `<acct-nats URL>`.
-    Nats,
-}
-
-impl AcctFormat {
-    /// Whether records are kept in files, not handed on.
-    pub const fn is_files(self) -> bool {
-        matches!(self, AcctFormat::Csv | AcctFormat::Parquet)
-    }
-}
-
-/// One item of a `record-fields` list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FieldChoice {
-    /// `*`
-    All,
-    /// `name`
-    Field(String),
-    /// `!name`
-    Not(String),
-    /// `header_NAME`, the header's name
-    Header(String),
-}
-
-/// Where a pattern rule comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PatternSource {
-    /// One entry of `<bounce-category-patterns>`.
-    Inline {
-        /// Where it stands.
-        file: PathBuf,
-        /// Its line, from 1.
-        line: u32,
-        /// Between the slashes.
-        regex: String,
-        /// Lower-cased.
-        category: String,
-        /// What follows the category: actions and limits, as in a pattern file.
-        rest: String,
-    },
-    /// A whole pattern file, already read, so that what was checked is what is used.
-    File(PatternFile),
-}
-
-impl PatternSource {
-    /// A pattern file that includes no other.
-    pub fn file(file: impl Into<PathBuf>, text: impl Into<String>) -> PatternSource {
-        PatternSource::File(PatternFile { file: file.into(), text: text.into(), ..PatternFile::default() })
-    }
-
-    /// Whether a rule of it may give this category; a word of that spelling in a file is taken for one.
-    pub fn may_give(&self, name: &str) -> bool {
-        let speaks_of =
-            |text: &str| text.split_whitespace().any(|word| word.trim_end_matches(';').eq_ignore_ascii_case(name));
-        match self {
-            PatternSource::Inline { category, .. } => category.eq_ignore_ascii_case(name),
-            PatternSource::File(file) => {
-                speaks_of(&file.text) || file.included.values().flatten().any(|(_, text)| speaks_of(text))
-            }
-        }
-    }
-}
-
-/// A pattern file as it stood when it was read.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PatternFile {
-    /// Its path.
-    pub file: PathBuf,
-    /// Its content.
-    pub text: String,
-    /// What it and the files it includes include: by the path as [`PatternFile::path_of`] makes it, the files meant.
-    pub included: BTreeMap<PathBuf, Vec<(PathBuf, String)>>,
-    /// Only for mail to this destination: `bounce-pattern-file` inside `<domain>`.
-    pub domain: Option<DomainPattern>,
-}
-
-impl PatternFile {
-    /// What `include NAME` in `file` means: relative names are taken from the folder of the file they stand in.
-    pub fn path_of(file: &Path, name: &str) -> PathBuf {
-        let name = name.trim().trim_matches('"');
-        file.parent().map_or_else(|| PathBuf::from(name), |folder| folder.join(name))
-    }
-
-    /// The name behind `include` when `line` of a pattern file is such a line.
-    pub fn included_name(line: &str) -> Option<&str> {
-        let line = line.trim();
-        let (word, name) = line.split_once([' ', '\t'])?;
-        word.eq_ignore_ascii_case("include").then(|| name.split(" #").next().unwrap_or(name).trim())
-    }
-}
-
-/// `initial-pts` and `max-pts` of a `<smtp-pattern>`: when a recipient is tried again whose refusal matches.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RetryPattern {
-    /// The pattern, with the place where it stands. Decides no category.
-    pub source: PatternSource,
-    /// The wait after the first attempt; doubled after each further one.
-    pub initial: Duration,
-    /// The longest wait.
-    pub max: Duration,
 }
 
 /// An `<address-list>` at the top level.

@@ -4,22 +4,22 @@
 //! A fault is reported and passed over, so that one reading finds all of them; whether there were any decides, in the
 //! end, whether the result may be used.
 
+mod outputs;
+mod patterns;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 
 use super::address_list::AddressList;
-use super::body_pattern::{BOUNCE_GROUPS, BodyPattern, FEEDBACK_GROUPS};
 use super::diagnose::nearest;
 use super::dialect;
-use super::directives::acct_file::{ACCT_FILE, with_defaults};
 use super::directives::address_list::{ADDRESS_LIST, AddressListBlock, SUPPRESSION_LIST};
 use super::directives::auto_suppression::{AUTO_SUPPRESSION, AutoSuppressionBlock};
 use super::directives::domain::DOMAIN;
 use super::directives::global::{GLOBAL, Global, LISTENER, SPOOL, SpoolBlock};
 use super::directives::job_guard::JOB_GUARD;
-use super::directives::push::{NATS, WEBHOOK};
-use super::directives::report::{EMAIL_PATTERNS, PROCESSOR, PatternsBlock, TOKEN, TokenBlock};
+use super::directives::report::{PROCESSOR, TOKEN, TokenBlock};
 use super::directives::source::{SOURCE, USER};
 use super::directives::unsubscribe::UNSUBSCRIBE_LISTENER;
 use super::directives::virtual_mta::{POOL, PoolBlock, VIRTUAL_MTA, VirtualMtaBlock};
@@ -31,43 +31,8 @@ use super::model::*;
 use super::names::{expect_place, no_blocks, not_obeyed, note_repetition, sort_apart};
 use super::tree::{Block, Node, Reading};
 use super::unsubscribe::UnsubscribeListener;
-use super::values::ValueError;
-use super::{pattern_file, push, values};
+use super::{push, values};
 use crate::event::TokenKey;
-
-/// What says how CSV files are written, closed and removed; Parquet files have their own rules.
-const CSV_ONLY: &[&str] = &[
-    "max-size",
-    "strict-columns",
-    "move-to",
-    "move-interval",
-    "delete-after",
-    "iso-times",
-    "rotate",
-    "count-moved-records",
-];
-
-/// What is about a program that reads.
-const PIPE_ONLY: &[&str] = &["retry-interval", "write-timeout"];
-
-/// What is about files, which a program that reads does not see.
-const FILES_ONLY: &[&str] =
-    &["max-size", "move-to", "move-interval", "delete-after", "rotate", "count-moved-records", "world-readable"];
-
-/// `path` without `.` and with `..` taken back as far as names allow, so that two spellings of one file are one.
-fn plain(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for part in path.components() {
-        match (part, plain.components().next_back()) {
-            (Component::CurDir, _) => {}
-            (Component::ParentDir, Some(Component::Normal(_))) => {
-                plain.pop();
-            }
-            _ => plain.push(part),
-        }
-    }
-    plain
-}
 
 /// Makes the configuration of file `file` from its tree. What is wrong is reported to `reading`.
 pub fn resolve(reading: &mut Reading<'_>, file: PathBuf, nodes: &[Node]) -> Config {
@@ -464,175 +429,6 @@ impl Draft {
         layers
     }
 
-    /// `bounce-pattern-file` of a `<domain>`: its rules are limited to that domain and consulted before the global ones.
-    fn domain_patterns<T>(
-        &mut self,
-        reading: &mut Reading<'_>,
-        scope: &str,
-        domain: &DomainPattern,
-        setting: &Setting<T>,
-    ) {
-        if !scope.is_empty() {
-            let message = format!("bounce-pattern-file: its patterns hold for {domain} whatever the VirtualMTA");
-            reading.warning(setting.span, message, "put it into a <domain> at the top level");
-        }
-        let path = reading.resolve(setting.text.trim_matches('"'));
-        match pattern_file::read(reading.files, &path, Some(domain.clone())) {
-            Ok(file) => self.patterns.push(PatternSource::File(file)),
-            Err(message) => {
-                let help = "check the path and the permissions";
-                reading.error(setting.span, format!("bounce-pattern-file: {message}"), help);
-            }
-        }
-    }
-
-    fn acct_file(&mut self, reading: &mut Reading<'_>, argument: &str, span: Span, children: &[Node]) {
-        let (settings, blocks) = self.settings(reading, Scope::AcctFile, ACCT_FILE, children);
-        no_blocks(reading, Scope::AcctFile, &blocks);
-        let pipe = argument.trim().strip_prefix('|').map(str::trim);
-        if pipe == Some("") {
-            reading.error(span, "the pipe has no command", "write <acct-file |/path/to/program arguments>");
-            return;
-        }
-        let path = match pipe {
-            Some(command) => PathBuf::from(format!("|{command}")),
-            None => plain(&reading.resolve(argument)),
-        };
-        reading.named_at(&path, span);
-        let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
-        let format = match extension.as_deref() {
-            _ if pipe.is_some() => AcctFormat::Pipe,
-            Some("csv") => AcctFormat::Csv,
-            Some("parquet") => AcctFormat::Parquet,
-            _ => {
-                let message = format!("{} is neither a .csv nor a .parquet file", path.display());
-                let help =
-                    "the format is taken from the name: write NAME.csv or NAME.parquet, or |COMMAND for a program";
-                reading.error(span, message, help);
-                return;
-            }
-        };
-        let mut file = with_defaults(path, format);
-        for setting in &settings {
-            setting.apply(&mut file);
-            let csv_only = CSV_ONLY.contains(&setting.name);
-            let parquet_only = ["close-rows", "close-after", "row-group-rows"].contains(&setting.name);
-            let what = match format {
-                AcctFormat::Parquet if csv_only || PIPE_ONLY.contains(&setting.name) => "a Parquet file",
-                AcctFormat::Csv if parquet_only || PIPE_ONLY.contains(&setting.name) => "a CSV file",
-                AcctFormat::Pipe if parquet_only || FILES_ONLY.contains(&setting.name) => "a pipe",
-                _ => continue,
-            };
-            reading.warning(setting.span, format!("{} has no effect on {what}", setting.name), "take it out");
-        }
-        self.acct_files.push((file, span));
-    }
-
-    fn webhook(&mut self, reading: &mut Reading<'_>, url: &str, block: &Block) {
-        let warned = |reading: &mut Reading<'_>, (file, warning): (AcctFile, Option<&str>)| {
-            if let Some(warning) = warning {
-                reading.warning(block.span, warning, "write https:");
-            }
-            file
-        };
-        let file = push::webhook(url).map(|found| warned(reading, found));
-        if let Some(file) = self.handed_on(reading, Scope::Webhook, WEBHOOK, file, block)
-            && file.push.secrets.is_empty()
-        {
-            let message = "no secret is given: whoever knows the URL can send records that look like ours";
-            reading.note(block.span, message, "write secret KEY; make one with: openssl rand -hex 32");
-        }
-    }
-
-    fn nats(&mut self, reading: &mut Reading<'_>, urls: &str, block: &Block) {
-        let Some(file) = self.handed_on(reading, Scope::Nats, NATS, push::nats(urls), block) else { return };
-        let (user, password) = (!file.push.user.is_empty(), !file.push.password.is_empty());
-        let ways = [user, !file.push.token.is_empty(), file.push.credentials.is_some()];
-        if user != password {
-            let (given, missing) = if user { ("user", "password") } else { ("password", "user") };
-            reading.error(block.span, format!("{given} without {missing}"), format!("write {missing}, too"));
-        }
-        if ways.iter().filter(|w| **w).count() > 1 {
-            let help = "keep one of user and password, token, credentials";
-            reading.error(block.span, "there is more than one way to log in", help);
-        }
-    }
-
-    /// A block of an output that hands records on.
-    fn handed_on(
-        &mut self,
-        reading: &mut Reading<'_>,
-        scope: Scope,
-        table: &'static [Directive<AcctFile>],
-        file: Result<AcctFile, ValueError>,
-        block: &Block,
-    ) -> Option<AcctFile> {
-        let (settings, blocks) = self.settings(reading, scope, table, &block.children);
-        no_blocks(reading, scope, &blocks);
-        let mut file = match file {
-            Ok(file) => file,
-            Err(e) => {
-                reading.error(block.span, format!("<{}>: {e}", block.tag), e.help);
-                return None;
-            }
-        };
-        settings.iter().for_each(|s| s.apply(&mut file));
-        push::named(&mut file);
-        reading.named_at(&file.path, block.span);
-        self.acct_files.push((file.clone(), block.span));
-        Some(file)
-    }
-
-    /// `/REGEX/ CATEGORY` lines. A regex that a text editor broke over two lines is joined again. A rule that can't be
-    /// read is left out with a warning: the rules behind it and the built-in ones still decide.
-    fn patterns(&mut self, reading: &mut Reading<'_>, block: &Block) {
-        let help = "write /REGEX/ CATEGORY on one line";
-        let mut open: Option<Line> = None;
-        for child in &block.children {
-            let mut line = match child {
-                Node::Line { line, .. } => line.clone(),
-                Node::Block(inner) => {
-                    no_blocks(reading, Scope::Patterns, &[inner]);
-                    continue;
-                }
-            };
-            match open.take() {
-                Some(first) if line.text.starts_with('/') => {
-                    reading.warning(first.span, "the pattern is not closed; the rule is left out", help);
-                }
-                Some(first) => {
-                    let message = format!("the pattern of line {} goes on here; the lines are joined", first.span.line);
-                    reading.warning(line.span, message, help);
-                    let blank = if was_broken_at_a_blank(reading, &first, &line) { " " } else { "" };
-                    line = Line { text: format!("{}{blank}{}", first.text, line.text), ..first };
-                }
-                None => {}
-            }
-            let mut args = line.words();
-            match (args.regex(), args.word(), args.rest().map(|word| word.text).unwrap_or_default()) {
-                (Some(regex), Some(category), rest) if is_category(&category.text) => {
-                    if regex.text.is_empty() {
-                        let help = "put it last, and write /./ if it is meant";
-                        reading.warning(
-                            regex.span,
-                            "an empty pattern matches everything; no later rule is reached",
-                            help,
-                        );
-                    }
-                    let file = reading.texts.get(line.span.file as usize).map(|t| t.name.clone()).unwrap_or_default();
-                    let (line, regex, category) = (line.span.line, regex.text, category.text.to_ascii_lowercase());
-                    self.patterns.push(PatternSource::Inline { file, line, regex, category, rest });
-                }
-                (None, ..) if line.text.starts_with('/') && line.text.len() < 16_384 => open = Some(line),
-                (Some(_), None, _) => reading.warning(line.span, "the category is missing; the rule is left out", help),
-                _ => reading.warning(line.span, "not a pattern and its category; the rule is left out", help),
-            }
-        }
-        if let Some(line) = open {
-            reading.warning(line.span, "the pattern is not closed; the rule is left out", help);
-        }
-    }
-
     /// One at the top level. Given again, both are one list.
     fn address_list(&mut self, reading: &mut Reading<'_>, name: &str, block: &Block) {
         let said = self.simple::<AddressListBlock>(reading, Scope::SuppressionList, SUPPRESSION_LIST, block);
@@ -673,31 +469,6 @@ impl Draft {
         }
         if self.processors[which].replace((processor, block.span)).is_some() {
             reading.warning(block.span, format!("<{}> is given again; the later one holds", block.tag), "");
-        }
-    }
-
-    /// Each file is read by itself: which groups mean something depends on the processor.
-    fn email_patterns(&mut self, reading: &mut Reading<'_>, which: usize, block: &Block, processor: &mut Processor) {
-        let (settings, blocks) = self.settings(reading, Scope::EmailPatterns, EMAIL_PATTERNS, &block.children);
-        no_blocks(reading, Scope::EmailPatterns, &blocks);
-        let groups = if which == 0 { BOUNCE_GROUPS } else { FEEDBACK_GROUPS };
-        for setting in &settings {
-            let mut said = PatternsBlock { log_match_info: processor.log_match_info, ..PatternsBlock::default() };
-            setting.apply(&mut said);
-            processor.log_match_info = said.log_match_info;
-            for (file, text) in said.files {
-                let mut doubts = Vec::new();
-                match BodyPattern::read(&file, &text, groups, &mut doubts) {
-                    Ok(pattern) => processor.body_patterns.push(pattern),
-                    Err(e) => {
-                        let message = format!("{}:{}: {e}", file.display(), e.line + 1);
-                        reading.error(setting.span, message, "a pattern file holds one Perl-style pattern");
-                    }
-                }
-                for doubt in doubts {
-                    reading.warning(setting.span, format!("{}: {doubt}", file.display()), "");
-                }
-            }
         }
     }
 

@@ -9,6 +9,7 @@
 
 pub mod book;
 pub mod chance;
+pub mod desk;
 pub mod disk;
 pub mod dns;
 pub mod kill_disk;

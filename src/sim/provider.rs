@@ -19,9 +19,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
 use super::book::Book;
+use super::desk::{Counts, Desk, Role};
 use super::report::Report;
 use super::script::Script;
-use super::session::{Counts, Desk, Next, Output, Role, Session};
+use super::session::{Next, Output, Session};
 use super::world::{PROVIDERS, Provider};
 use crate::event::Time;
 

@@ -7,7 +7,8 @@ use crate::config::model::QueueSettings;
 use crate::event::Time;
 use crate::queue::backlog::{Drawn, Fate};
 
-use super::{Doing, Machine, Next, Purpose, QUANTUM, QueueId, SessionId, wanted};
+use super::opening::wanted;
+use super::{Doing, Machine, Next, Purpose, QUANTUM, QueueId, SessionId};
 
 /// How long a connection waits for more mail even where `connection-idle-timeout` is zero, so that a queue that is fed
 /// steadily keeps its connections.
