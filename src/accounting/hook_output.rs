@@ -152,10 +152,6 @@ impl Sink for HookOutput {
         self.place.keep(self.done)
     }
 
-    fn close(&mut self, next: u64) -> Result<(), OutputError> {
-        Sink::commit(self, next)
-    }
-
     fn stop(&mut self, next: u64) -> Result<(), OutputError> {
         if let Some(pipe) = &mut self.pipe {
             pipe.finish(LAST_WORDS);

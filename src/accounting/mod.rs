@@ -44,6 +44,7 @@ pub mod pipe;
 pub mod pipe_output;
 pub mod privacy;
 mod push_place;
+mod push_runtime;
 pub mod push_tls;
 pub mod schema;
 pub mod sink;

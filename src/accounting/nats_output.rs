@@ -12,15 +12,14 @@ use async_nats::jetstream::context::{Context, GetStreamErrorKind, PublishAckFutu
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, ErrorCode, stream};
 use async_nats::{Client, ConnectOptions, ServerAddr};
-use tokio::runtime::Runtime;
 
 use super::closing::{Gap, State};
 use super::json::JsonRows;
 use super::push_place::{ALWAYS_SMALL, PushPlace};
+use super::push_runtime::{PushRuntime, said};
 use super::push_tls;
 use super::sink::{LeftOut, Sink};
 use super::target::{OutputError, Target};
-use super::webhook_output::{hurried, said};
 use crate::config::{AcctFile, Push};
 use crate::event::fields::Field;
 use crate::event::{Event, EventId, Time};
@@ -35,62 +34,35 @@ pub struct NatsOutput {
     rows: JsonRows,
     place: PushPlace,
     context: Context,
-    runtime: Option<Runtime>,
     /// Under way, each with the first sequence number behind it.
     pending: VecDeque<(PublishAckFuture, u64)>,
     /// First sequence number that was not acknowledged.
     stored: u64,
     works: bool,
+    /// Last, so that it ends behind what runs in it.
+    runtime: PushRuntime,
 }
 
 impl NatsOutput {
     /// Connects, and looks for the stream.
     pub fn open(target: Arc<Target>, rows: JsonRows, state: State, cursor: u64) -> Result<NatsOutput, OutputError> {
         let place = PushPlace::open(&target, state, cursor);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("nats")
-            .enable_all()
-            .build()
-            .map_err(|e| target.push_error("setting up", &e))?;
-        let opened = runtime.block_on(async {
-            tokio::select! {
-                opened = connect(&target.file) => opened,
-                () = hurried(&target.hurry) => Err("the server stops".to_owned()),
-            }
-        });
-        match opened {
-            Ok(context) => Ok(NatsOutput {
-                target,
-                rows,
-                place,
-                context,
-                runtime: Some(runtime),
-                pending: VecDeque::new(),
-                stored: cursor,
-                works: false,
-            }),
-            Err(why) => {
-                runtime.shutdown_background();
-                Err(target.push_error("connecting to", &why))
-            }
-        }
+        let runtime = PushRuntime::new("nats", &target)?;
+        let opened = runtime.run(&target.hurry, "the server stops", connect(&target.file));
+        let context = opened.map_err(|why: String| target.push_error("connecting to", &why))?;
+        let (pending, stored) = (VecDeque::new(), cursor);
+        Ok(NatsOutput { target, rows, place, context, pending, stored, works: false, runtime })
     }
 
     /// Does something with the broker, until it is done, has failed, or a stop can't wait any longer.
-    fn run<T: Default>(
+    fn run<T>(
         &mut self,
         f: impl AsyncFnOnce(&Context, &mut VecDeque<(PublishAckFuture, u64)>, &mut u64) -> Result<T, String>,
     ) -> Result<T, OutputError> {
-        let Some(runtime) = &self.runtime else { return Ok(T::default()) };
-        let (context, pending, target, before) = (&self.context, &mut self.pending, &self.target, self.stored);
-        let stored = &mut self.stored;
-        let done = runtime.block_on(async {
-            tokio::select! {
-                done = f(context, pending, stored) => done,
-                () = hurried(&target.hurry) => Err("no acknowledgement yet, and the server stops".to_owned()),
-            }
-        });
+        let before = self.stored;
+        let work = f(&self.context, &mut self.pending, &mut self.stored);
+        let late = "no acknowledgement yet, and the server stops";
+        let done = self.runtime.run(&self.target.hurry, late, work);
         self.works |= self.stored > before;
         match done {
             Ok(value) => Ok(value),
@@ -165,14 +137,9 @@ impl Sink for NatsOutput {
         self.place.keep(self.stored)
     }
 
-    fn close(&mut self, next: u64) -> Result<(), OutputError> {
-        Sink::commit(self, next)
-    }
-
     fn stop(&mut self, next: u64) -> Result<(), OutputError> {
         if let Err(error) = Sink::commit(self, next) {
-            // It goes on there at the next start: no reason to call the stop a failure.
-            tracing::warn!(output = %self.target.file.path.display(), %error, "left for the next start");
+            self.place.left_for_next_start(&error);
         }
         Ok(())
     }
@@ -197,15 +164,6 @@ impl Sink for NatsOutput {
             settle(pending, stored, 0).await
         })?;
         self.place.told(gap)
-    }
-}
-
-impl Drop for NatsOutput {
-    fn drop(&mut self) {
-        self.pending.clear();
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 

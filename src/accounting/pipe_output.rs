@@ -109,10 +109,6 @@ impl Sink for PipeOutput {
         self.place.keep(taken)
     }
 
-    fn close(&mut self, next: u64) -> Result<(), OutputError> {
-        Sink::commit(self, next)
-    }
-
     fn stop(&mut self, next: u64) -> Result<(), OutputError> {
         self.pipe.wait_taken(LAST_WORDS);
         Sink::commit(self, next)?;

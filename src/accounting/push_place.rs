@@ -72,6 +72,11 @@ impl PushPlace {
         Ok(Some(gap))
     }
 
+    /// At a stop, what could not be handed on goes on at the next start: no reason to call the stop a failure.
+    pub(super) fn left_for_next_start(&self, error: &OutputError) {
+        tracing::warn!(output = %self.target.file.path.display(), %error, "left for the next start");
+    }
+
     /// What was left out since it was opened.
     pub(super) fn left_out(&self) -> LeftOut {
         self.left_out.clone()

@@ -41,8 +41,10 @@ pub trait Sink: Send + std::fmt::Debug {
     /// [`Target::commit`]: super::target::Target::commit
     fn commit(&mut self, next: u64) -> Result<(), OutputError>;
 
-    /// Ends the file in use, whole and under its final name; the next record begins another.
-    fn close(&mut self, next: u64) -> Result<(), OutputError>;
+    /// Ends the file in use, whole and under its final name; the next record begins another. Who has no files commits.
+    fn close(&mut self, next: u64) -> Result<(), OutputError> {
+        self.commit(next)
+    }
 
     /// Orderly end.
     fn stop(&mut self, next: u64) -> Result<(), OutputError>;

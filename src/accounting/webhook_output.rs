@@ -8,18 +8,17 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url};
 use ring::hmac;
-use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use super::closing::{Gap, State};
 use super::json::JsonRows;
 use super::push_place::{ALWAYS_SMALL, PushPlace};
+use super::push_runtime::{PushRuntime, said};
 use super::push_tls;
 use super::sink::{LeftOut, Sink};
 use super::target::{OutputError, Target};
@@ -30,8 +29,6 @@ use crate::event::{Event, EventId, Time};
 const MAX_BODY: usize = 1 << 20;
 /// Requests under way at once where each holds one record.
 const SINGLE_AT_ONCE: usize = 8;
-/// How long a request may still take when the server stops.
-const HURRIED: Duration = Duration::from_secs(3);
 /// No endpoint is left alone for longer than this at its own wish.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// What is shown of an answer, bytes.
@@ -46,7 +43,7 @@ pub struct WebhookOutput {
     rows: JsonRows,
     place: PushPlace,
     poster: Poster,
-    runtime: Option<Runtime>,
+    runtime: PushRuntime,
     /// The records that wait, one behind the other, and where each ends.
     waiting: Vec<u8>,
     ends: Vec<End>,
@@ -71,18 +68,13 @@ impl WebhookOutput {
     pub fn open(target: Arc<Target>, rows: JsonRows, state: State, cursor: u64) -> Result<WebhookOutput, OutputError> {
         let place = PushPlace::open(&target, state, cursor);
         let poster = Poster::new(&target.file.push).map_err(|why| target.push_error("setting up", &why))?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("webhook")
-            .enable_all()
-            .build()
-            .map_err(|e| target.push_error("setting up", &e))?;
+        let runtime = PushRuntime::new("webhook", &target)?;
         Ok(WebhookOutput {
             target,
             rows,
             place,
             poster,
-            runtime: Some(runtime),
+            runtime,
             waiting: Vec::new(),
             ends: Vec::new(),
             since: None,
@@ -130,15 +122,9 @@ impl WebhookOutput {
     }
 
     fn post(&self, n: usize) -> Result<(), Failure> {
-        let Some(runtime) = &self.runtime else { return Ok(()) };
         let ends: Vec<usize> = self.ends[..n].iter().map(|e| e.at).collect();
         let bodies = bodies(self.target.file.push.batch_format, &self.waiting, &ends);
-        runtime.block_on(async {
-            tokio::select! {
-                sent = self.poster.post_all(bodies) => sent,
-                () = hurried(&self.target.hurry) => Err(Failure::from("no answer yet, and the server stops".to_owned())),
-            }
-        })
+        self.runtime.run(&self.target.hurry, "no answer yet, and the server stops", self.poster.post_all(bodies))
     }
 
     /// The first `n` records were accepted.
@@ -224,8 +210,7 @@ impl Sink for WebhookOutput {
 
     fn stop(&mut self, next: u64) -> Result<(), OutputError> {
         if let Err(error) = self.send() {
-            // It goes on there at the next start: no reason to call the stop a failure.
-            tracing::warn!(output = %self.target.file.path.display(), %error, "left for the next start");
+            self.place.left_for_next_start(&error);
             return Ok(());
         }
         Sink::commit(self, next)
@@ -247,23 +232,6 @@ impl Sink for WebhookOutput {
         self.rows.gap(&mut self.waiting, self.target.journal.store(), gap);
         self.put(None)
     }
-}
-
-impl Drop for WebhookOutput {
-    fn drop(&mut self) {
-        // A look-up of a name that hangs is not waited for.
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-/// Ends a while after a stop was announced.
-pub(super) async fn hurried(hurry: &AtomicBool) {
-    while !hurry.load(Ordering::Relaxed) {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    tokio::time::sleep(HURRIED).await;
 }
 
 /// The requests' bodies.
@@ -399,21 +367,6 @@ impl Poster {
             wait,
         })
     }
-}
-
-/// What went wrong, with what lies beneath.
-pub(super) fn said(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let words = next.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        cause = next.source();
-    }
-    text
 }
 
 /// The beginning of an answer; the rest of it is read and dropped, up to a bound.

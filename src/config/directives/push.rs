@@ -62,10 +62,26 @@ const TLS_CA: A = A::one(
     "Trust the certificates in this PEM file, in the place of the system's",
 );
 
+/// The rows of an output that hands records on: its own, between those that each has.
+macro_rules! rows {
+    ($($own:expr),* $(,)?) => {
+        &[
+            RECORDS,
+            RECORD_FIELDS,
+            $($own,)*
+            TLS_CA,
+            NAME,
+            USER_STRING,
+            QUEUE_FILTER,
+            MAP_HEADER,
+            PRIVACY,
+            ON_LAG,
+        ]
+    };
+}
+
 /// The rows of `<acct-webhook>`.
-pub const WEBHOOK: &[A] = &[
-    RECORDS,
-    RECORD_FIELDS,
+pub const WEBHOOK: &[A] = rows![
     A::one(
         "batch-size",
         Set::Int(1, 10_000, |a, v| a.push.batch_size = v),
@@ -103,19 +119,10 @@ pub const WEBHOOK: &[A] = &[
     ),
     A::many("header", Set::Other("NAME VALUE", "X-Tenant 42", header), "A header of every request"),
     A::one("gzip", Set::Bool(|a, v| a.push.gzip = v), "no", "Pack the body (Content-Encoding: gzip)"),
-    TLS_CA,
-    NAME,
-    USER_STRING,
-    QUEUE_FILTER,
-    MAP_HEADER,
-    PRIVACY,
-    ON_LAG,
 ];
 
 /// The rows of `<acct-nats>`.
-pub const NATS: &[A] = &[
-    RECORDS,
-    RECORD_FIELDS,
+pub const NATS: &[A] = rows![
     A::one("stream", Set::Other("NAME", "CAROM", stream), "CAROM", "JetStream's stream that keeps the records"),
     A::one(
         "create-stream",
@@ -168,13 +175,6 @@ pub const NATS: &[A] = &[
         "1s,30s",
         "The first wait after a failure, doubled each time, and the longest",
     ),
-    TLS_CA,
-    NAME,
-    USER_STRING,
-    QUEUE_FILTER,
-    MAP_HEADER,
-    PRIVACY,
-    ON_LAG,
 ];
 
 fn word(args: &mut Args<'_>) -> String {
