@@ -15,6 +15,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::leb128::{put_number, put_str, take_bytes, take_number, take_str};
 use super::{
     Action, DeliveryType, EnhancedStatus, Event, Kind, Kinds, MessageId, Pairs, RuleSetId, SourceType, Stage, StoreId,
     Time,
@@ -178,43 +179,6 @@ impl<'a> EventBatch<'a> {
             None
         })
     }
-}
-
-pub(super) fn put_number(out: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-}
-
-pub(super) fn put_str(out: &mut Vec<u8>, s: &str) {
-    put_number(out, s.len() as u64);
-    out.extend_from_slice(s.as_bytes());
-}
-
-pub(super) fn take_number(bytes: &mut &[u8]) -> Option<u64> {
-    let mut n = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (&b, rest) = bytes.split_first()?;
-        *bytes = rest;
-        n |= u64::from(b & 0x7f).checked_shl(shift)?;
-        if b & 0x80 == 0 {
-            return Some(n);
-        }
-    }
-    None
-}
-
-fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let len = usize::try_from(take_number(bytes)?).ok()?;
-    let (taken, rest) = bytes.split_at_checked(len)?;
-    *bytes = rest;
-    Some(taken)
-}
-
-pub(super) fn take_str<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
-    std::str::from_utf8(take_bytes(bytes)?).ok()
 }
 
 /// How one kind of field value is written and read. `None` from `read` means damaged.

@@ -11,6 +11,7 @@ pub mod fields;
 pub mod header_token;
 pub mod ids;
 pub mod kind;
+pub mod leb128;
 pub mod manifest;
 pub mod record;
 pub mod reply;

@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 
+use super::leb128::{put_str, take_str};
 use super::{Action, DeliveryType, EnhancedStatus, Kind, MessageId, RuleSetId, SourceType, Stage, StoreId, Time};
 
 /// Ways of tying a report to its send that prove it (design, "Trust"): a token that we signed, in the return path or in a
@@ -249,8 +250,8 @@ impl<'a> Pairs<'a> {
     pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let mut rest = self.0;
         std::iter::from_fn(move || {
-            let name = super::encode::take_str(&mut rest)?;
-            let value = super::encode::take_str(&mut rest)?;
+            let name = take_str(&mut rest)?;
+            let value = take_str(&mut rest)?;
             Some((name, value))
         })
     }
@@ -274,8 +275,8 @@ pub struct PairsBuf(Vec<u8>);
 impl PairsBuf {
     /// Adds one at the end.
     pub fn push(&mut self, name: &str, value: &str) {
-        super::encode::put_str(&mut self.0, name);
-        super::encode::put_str(&mut self.0, value);
+        put_str(&mut self.0, name);
+        put_str(&mut self.0, value);
     }
 
     /// What was collected.

@@ -4,7 +4,7 @@
 //! Layout (version 1): a version byte, the numbers as LEB128, the time as 8 bytes little-endian, the texts as length
 //! (LEB128) and UTF-8, in the order of the fields. What follows is skipped, so that fields can be added behind.
 
-use super::encode::{put_number, put_str, take_number, take_str};
+use super::leb128::{put_number, put_str, take_number, take_str};
 use super::{Event, MessageId, Time};
 
 const VERSION: u8 = 1;

@@ -14,7 +14,7 @@
 
 use ring::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 
-use super::encode::{put_number, put_str, take_number, take_str};
+use super::leb128::{put_number, put_str, take_number, take_str};
 use super::token_key::{TAG, TokenKey, named, signing};
 use super::{Event, Kind, MessageId, StoreId, Time};
 

@@ -5,6 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::message::{Envelope, Recipient, Route, SuppressionTerms, UnsubscribeLink};
+use crate::event::leb128::{put_number, put_str, take_bytes, take_number, take_str};
 use crate::event::{MessageId, Pairs, ScopeKinds, SourceType, Time, record::PairsBuf};
 
 const VERSION: u8 = 1;
@@ -13,41 +14,8 @@ const NO_DSN: u8 = 2;
 const RETURN_FULL: u8 = 4;
 const RET_GIVEN: u8 = 8;
 
-pub(super) fn put_number(out: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-}
-
-pub(super) fn take_number(bytes: &mut &[u8]) -> Option<u64> {
-    let mut n = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (&b, rest) = bytes.split_first()?;
-        *bytes = rest;
-        n |= u64::from(b & 0x7f).checked_shl(shift)?;
-        if b & 0x80 == 0 {
-            return Some(n);
-        }
-    }
-    None
-}
-
-pub(super) fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let len = usize::try_from(take_number(bytes)?).ok()?;
-    let (taken, rest) = bytes.split_at_checked(len)?;
-    *bytes = rest;
-    Some(taken)
-}
-
-fn put_str(out: &mut Vec<u8>, s: &str) {
-    put_number(out, s.len() as u64);
-    out.extend_from_slice(s.as_bytes());
-}
-
-fn take_str(bytes: &mut &[u8]) -> Option<Box<str>> {
-    std::str::from_utf8(take_bytes(bytes)?).ok().map(Box::from)
+fn take_text(bytes: &mut &[u8]) -> Option<Box<str>> {
+    take_str(bytes).map(Box::from)
 }
 
 fn take_byte(bytes: &mut &[u8]) -> Option<u8> {
@@ -133,8 +101,8 @@ pub(super) fn decode(id: MessageId, body_len: u32, mut bytes: &[u8]) -> Option<E
     let (time, rest) = b.split_first_chunk::<8>()?;
     *b = rest;
     let time_queued = Time(i64::from_le_bytes(*time));
-    let (orig, env_id, job, vmta) = (take_str(b)?, take_str(b)?, take_str(b)?, take_str(b)?);
-    let (pool, src_mta, user, message_id_header) = (take_str(b)?, take_str(b)?, take_str(b)?, take_str(b)?);
+    let (orig, env_id, job, vmta) = (take_text(b)?, take_text(b)?, take_text(b)?, take_text(b)?);
+    let (pool, src_mta, user, message_id_header) = (take_text(b)?, take_text(b)?, take_text(b)?, take_text(b)?);
     let src_ip = take_ip(b)?;
     let mut headers = PairsBuf::default();
     Pairs::from_bytes(take_bytes(b)?).iter().for_each(|(name, value)| headers.push(name, value));
@@ -145,7 +113,7 @@ pub(super) fn decode(id: MessageId, body_len: u32, mut bytes: &[u8]) -> Option<E
     }
     let mut rcpts = Vec::with_capacity(count);
     for _ in 0..count {
-        rcpts.push(Recipient { address: take_str(b)?, orcpt: take_str(b)?, notify: take_byte(b)? });
+        rcpts.push(Recipient { address: take_text(b)?, orcpt: take_text(b)?, notify: take_byte(b)? });
     }
     let rcv_ip = if b.is_empty() { None } else { take_ip(b)? };
     let terms = if b.is_empty() { SuppressionTerms::default() } else { take_terms(b)? };
@@ -177,13 +145,13 @@ pub(super) fn decode(id: MessageId, body_len: u32, mut bytes: &[u8]) -> Option<E
 
 fn take_terms(b: &mut &[u8]) -> Option<SuppressionTerms> {
     Some(SuppressionTerms {
-        source: take_str(b)?,
-        list: take_str(b)?,
+        source: take_text(b)?,
+        list: take_text(b)?,
         exempt_scopes: ScopeKinds(take_byte(b)?),
-        exempt_rules: take_str(b)?,
+        exempt_rules: take_text(b)?,
         unsubscribe: match b.is_empty() {
             true => None,
-            false => Some(Box::new(UnsubscribeLink { url: take_str(b)?, mailto: take_str(b)? })),
+            false => Some(Box::new(UnsubscribeLink { url: take_text(b)?, mailto: take_text(b)? })),
         },
     })
 }

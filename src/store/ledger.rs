@@ -8,11 +8,11 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 
-use super::envelope::take_bytes;
 use super::error::StoreError;
 use super::journal::record::Kind;
 use super::journal::segment::{self, SEGMENT_HEADER, ScanError, Scanner};
 use super::spool::{Shared, lock};
+use crate::event::leb128::take_bytes;
 use crate::event::{EventBatch, RuleSetId, StoreId};
 
 /// The ordered, durable stream of events. Cheap to clone.

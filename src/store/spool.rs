@@ -29,7 +29,7 @@ use super::journal::record::{self, Block, Kind, MAX_RECORD};
 use super::message::{Message, RcptState};
 use super::tail::Tail;
 use crate::disk::{Disk, File};
-use crate::event::{Events, MessageId, StoreId, Time};
+use crate::event::{Events, MessageId, StoreId, Time, leb128};
 
 /// Locks without minding that a panicking thread held it: no invariant here spans an unlock.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -159,7 +159,7 @@ impl Pending {
         let Finish { done, mut events, messages } = finish;
         let mut meta = Vec::with_capacity(4 + 12 * done.len());
         record::put_done(&mut meta, &done);
-        super::envelope::put_number(&mut meta, messages.len() as u64);
+        leb128::put_number(&mut meta, messages.len() as u64);
         let (mut body_crc, mut body_len) = (0, 0u64);
         let mut new = Vec::with_capacity(messages.len());
         for (message, received) in messages {

@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use super::batch;
 pub use super::batch::{Phase, Standing, all as batches, find};
 use super::merge;
-pub use super::merge::Progress;
+pub use super::merge::{Progress, undo};
 use super::{Entry, Key, Source, State, SubjectKey, SuppressError, Suppression, folded};
 use crate::event::{EventId, Scope, Time};
 use crate::store::{Store, StoreError, Tables, WorkFiles};
@@ -230,19 +230,6 @@ pub(super) fn clean(store: &Store) -> Result<(), StoreError> {
     }
     let merging = |n: u32| all.iter().any(|(number, standing)| *number == n && standing.phase == Phase::Merging);
     WorkFiles::clean(store, merging)
-}
-
-/// Takes back a whole import: deletes the entries that it made and that nobody has changed since; returns how many. One
-/// line of history tells of all. Killed on the way, it can be called again.
-pub fn undo(
-    store: &Store,
-    list: &Suppression,
-    number: u32,
-    (who, why): (&str, &str),
-    now: Time,
-    told: &mut dyn FnMut(&Progress),
-) -> Result<u64, StoreError> {
-    merge::undo(store, list, number, (who, why), now, told)
 }
 
 /// Calls `f` with each entry behind `after`, in order of their keys, until it returns `false`; rows that can't be read

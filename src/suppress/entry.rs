@@ -7,6 +7,7 @@
 //! An entry that was taken off keeps a row, with state `removed` and the last sequence number of the ledger at that time:
 //! events up to there, read again after a crash, do not put it back.
 
+use crate::event::leb128::{put_number, put_str, take_number, take_str};
 use crate::event::{EventId, Scope, ScopeKind, StoreId, Time};
 
 /// Longest reply kept, in bytes.
@@ -207,8 +208,7 @@ impl Entry {
         let last = texts.iter().rposition(|(text, _)| !text.is_empty()).map_or(0, |at| at + 1);
         for (text, most) in &texts[..last] {
             let text = &text[..text.floor_char_boundary(*most)];
-            put_number(&mut out, text.len() as u64);
-            out.extend_from_slice(text.as_bytes());
+            put_str(&mut out, text);
         }
         out
     }
@@ -232,7 +232,7 @@ impl Entry {
         let seq = take_number(rest)?;
         let store = if seq == 0 { 0 } else { u64::from_le_bytes(take(rest)?) };
         let batch = u32::try_from(take_number(rest)?).ok()?;
-        let mut next = || if rest.is_empty() { Some("".into()) } else { take_text(rest) };
+        let mut next = || if rest.is_empty() { Some("".into()) } else { take_str(rest).map(Box::from) };
         let (subject, rule, name): (Box<str>, Box<str>, Box<str>) = (next()?, next()?, next()?);
         Some(Entry {
             source,
@@ -280,37 +280,10 @@ pub(super) fn list_name(source: Source, rule: &str) -> String {
     }
 }
 
-fn put_number(out: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-}
-
-fn take_number(bytes: &mut &[u8]) -> Option<u64> {
-    let mut n = 0u64;
-    for shift in (0..64).step_by(7) {
-        let [b] = take(bytes)?;
-        n |= u64::from(b & 0x7f).checked_shl(shift)?;
-        if b & 0x80 == 0 {
-            return Some(n);
-        }
-    }
-    None
-}
-
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (taken, after) = rest.split_first_chunk()?;
     *rest = after;
     Some(*taken)
-}
-
-fn take_text(rest: &mut &[u8]) -> Option<Box<str>> {
-    let len = usize::try_from(take_number(rest)?).ok()?;
-    let (text, after) = rest.split_at_checked(len)?;
-    *rest = after;
-    std::str::from_utf8(text).ok().map(Box::from)
 }
 
 #[cfg(test)]

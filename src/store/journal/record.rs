@@ -24,7 +24,8 @@
 
 use crate::event::MessageId;
 use crate::event::Time;
-use crate::store::envelope::{self, put_number, take_number};
+use crate::event::leb128::{put_number, take_number};
+use crate::store::envelope;
 use crate::store::message::{Message, RcptState};
 
 /// Bytes of a record's header.
