@@ -12,6 +12,8 @@ use carom::disk::RealDisk;
 use carom::event::{Event, Events, Kind, Kinds, Time};
 use carom::store::{Options, Store};
 
+use crate::outputs::{fill, settings, store, until};
+
 fn acct_file(path: &str) -> AcctFile {
     AcctFile {
         records: Kinds::of(&[Kind::Delivered, Kind::Bounced]),
@@ -29,22 +31,6 @@ fn acct_file(path: &str) -> AcctFile {
     }
 }
 
-fn settings(root: &Path) -> Settings {
-    Settings {
-        root: root.to_owned(),
-        zone: jiff::tz::TimeZone::UTC,
-        start_at_beginning: false,
-        commit_every: Duration::from_millis(20),
-        retry_after: Duration::from_millis(20),
-        rules: Default::default(),
-    }
-}
-
-fn store(root: &Path) -> Store {
-    let options = Options { segment_bytes: 1 << 20, reserve_bytes: 0, ..Options::default() };
-    Store::open(Arc::new(RealDisk), &root.join("store"), &options).unwrap().store
-}
-
 async fn append(store: &Store, rcpt: &str) {
     let mut events = Events::new();
     events.push(&Event { rcpt, ..Event::new(Kind::Delivered, Time::from_secs(1_770_000_000)) });
@@ -53,7 +39,13 @@ async fn append(store: &Store, rcpt: &str) {
 }
 
 fn start(store: &Store, root: &Path, files: &[AcctFile]) -> Outputs {
-    Outputs::start(Arc::new(store.clone()), files, Arc::new(RealDisk), settings(root)).unwrap()
+    Outputs::start(
+        Arc::new(store.clone()),
+        files,
+        Arc::new(RealDisk),
+        Settings { start_at_beginning: false, ..settings(root) },
+    )
+    .unwrap()
 }
 
 /// Names and recipients of the CSV files in a folder.
@@ -328,17 +320,6 @@ fn lines(path: &Path) -> Vec<String> {
     std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
-/// Until `there` holds; for ten seconds at most.
-async fn wait_until(what: &str, there: impl Fn() -> bool) {
-    for _ in 0..500 {
-        if there() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("no {what} within 10 s");
-}
-
 fn only_rcpt(file: &mut AcctFile) {
     file.record_fields.insert(Kind::Delivered, vec![FieldChoice::Field("rcpt".into())]);
     file.record_fields.insert(Kind::Bounced, vec![FieldChoice::Field("rcpt".into())]);
@@ -359,7 +340,7 @@ async fn a_pipe_gets_the_header_and_every_record_and_after_its_death_the_rest() 
     let errors = std::cell::RefCell::new(Vec::new());
     for i in 0..7 {
         append(&store, &format!("u{i}@example.net")).await;
-        wait_until("record", || {
+        until("record", || {
             errors.borrow_mut().extend(outputs.status()[0].error.take().map(|(_, e)| e));
             lines(&got).iter().any(|l| l.contains(&format!("u{i}@")))
         })
@@ -396,7 +377,7 @@ async fn a_program_that_is_not_there_is_tried_again_on_reload_and_misses_nothing
     let files = [pipe];
     let outputs = start(&store, root, &files);
     append(&store, "one@example.net").await;
-    wait_until("error", || outputs.status()[0].error.is_some()).await;
+    until("error", || outputs.status()[0].error.is_some()).await;
     let error = outputs.status()[0].error.clone().unwrap().1;
     assert!(error.starts_with(&format!("Error starting \"{} -x\": ", program.display())), "{error}");
     assert_eq!(outputs.status()[0].lag_events, 1);
@@ -404,8 +385,8 @@ async fn a_program_that_is_not_there_is_tried_again_on_reload_and_misses_nothing
     std::fs::write(&program, format!("#!/bin/sh\nexec cat >> {}\n", got.display())).unwrap();
     std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     outputs.reload(&files).await.unwrap();
-    wait_until("record", || lines(&got) == ["type,rcpt", "d,one@example.net"]).await;
-    wait_until("cursor", || outputs.status()[0].cursor == store.ledger().end()).await;
+    until("record", || lines(&got) == ["type,rcpt", "d,one@example.net"]).await;
+    until("cursor", || outputs.status()[0].cursor == store.ledger().end()).await;
     assert_eq!(outputs.status()[0].error, None);
     outputs.stop().await.unwrap();
     store.close().await.unwrap();
@@ -435,11 +416,10 @@ async fn a_reader_that_does_not_read_is_given_up_and_holds_back_only_itself() {
     }
     store.append(events).await.unwrap();
     store.flush().await.unwrap();
-    wait_until("files", || outputs.status()[1].lag_events == 0).await;
-    wait_until("error", || outputs.status()[0].error.as_ref().is_some_and(|(_, e)| e.contains("it has read nothing")))
-        .await;
+    until("files", || outputs.status()[1].lag_events == 0).await;
+    until("error", || outputs.status()[0].error.as_ref().is_some_and(|(_, e)| e.contains("it has read nothing"))).await;
     assert_eq!(outputs.status()[0].cursor, 1, "none of it counts as taken");
-    wait_until("everything", || lines(&got).len() == 8001).await;
+    until("everything", || lines(&got).len() == 8001).await;
     outputs.stop().await.unwrap();
     store.close().await.unwrap();
 }
@@ -464,38 +444,27 @@ async fn an_output_that_may_skip_says_what_it_left_out_and_one_that_may_not_stop
         file.on_lag = pipe.on_lag;
         std::fs::write(&program, "exit 1").unwrap();
         let outputs = start(&store, root, &[pipe, file]);
-        let diag = "x".repeat(500);
-        for i in 0..40 {
-            let mut events = Events::new();
-            for j in 0..20 {
-                let rcpt = format!("u{i}-{j}@example.net");
-                events.push(&Event { rcpt: &rcpt, diag: &diag, ..Event::new(Kind::Delivered, Time::from_secs(1)) });
-            }
-            store.append(events).await.unwrap();
-        }
-        store.flush().await.unwrap();
-        // Less is free than is held, and enough for segments to come.
-        disk.set_limit(disk.files().iter().map(|f| f.1).sum::<u64>() + 200_000);
+        fill(&store, &disk, 200_000).await;
         if !skip {
-            wait_until("refusal", || store.intake_refused().is_some_and(|why| why.contains("lags behind"))).await;
+            until("refusal", || store.intake_refused().is_some_and(|why| why.contains("lags behind"))).await;
             assert_eq!(outputs.status()[0].left_out, 0);
             disk.set_limit(u64::MAX);
             store.close().await.unwrap();
             continue;
         }
-        wait_until("gap", || outputs.status().iter().all(|s| s.left_out >= 800 && s.lag_events == 0)).await;
+        until("gap", || outputs.status().iter().all(|s| s.left_out >= 800 && s.lag_events == 0)).await;
         tokio::time::sleep(Duration::from_millis(1200)).await;
         assert_eq!(store.intake_refused(), None);
         disk.set_limit(u64::MAX);
         std::fs::write(&program, format!("exec cat >> {}", got.display())).unwrap();
         std::fs::remove_file(root.join("log")).unwrap();
         append(&store, "after@example.net").await;
-        wait_until("record", || lines(&got).iter().any(|l| l.contains("after@example.net"))).await;
+        until("record", || lines(&got).iter().any(|l| l.contains("after@example.net"))).await;
         let all = lines(&got);
         let gap = all.iter().find(|l| l.starts_with("gap,")).unwrap_or_else(|| panic!("{all:?}"));
         assert!(gap.contains("events 1 to 800 were left out") && gap.contains("-1..800"), "{gap}");
         assert!(!all.iter().any(|l| l.contains("u0-0@")));
-        wait_until("file", || csv_files(&root.join("log")) == [file_of(&["after@example.net"])]).await;
+        until("file", || csv_files(&root.join("log")) == [file_of(&["after@example.net"])]).await;
         let told: serde_json::Value = serde_json::from_str(&lines(&root.join("log/a.csv.gaps.jsonl"))[0]).unwrap();
         assert_eq!((&told["gap"]["first"], &told["gap"]["last"]), (&1.into(), &800.into()));
         outputs.stop().await.unwrap();

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use carom::config::Config;
 use carom::delivery::notify::{self, Ending};
-use carom::event::record::PairsBuf;
 use carom::event::{Action, AddressKey, Event, EventId, Events, Kind, MessageId, Scope, SourceType, StoreId, Time};
 use carom::node::{Node, Options};
 use carom::report::{Recognised, ReportKind, recognise};
@@ -18,6 +17,8 @@ use carom::suppress::{Entry, Mail};
 use proptest::prelude::*;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::mail::handed_in;
 
 const MAIL: &str =
     "From: News <news@sender.example>\r\nMessage-ID: <m1@sender.example>\r\nSubject: Hello\r\n\r\nText\r\n";
@@ -31,33 +32,17 @@ fn config(lines: &str) -> Config {
 }
 
 fn message(rcpts: &[&str], body: &[u8]) -> Message {
-    Message {
-        envelope: Envelope {
-            id: MessageId(7),
-            time_queued: Time::from_secs(1_700_000_000),
-            orig: "news@sender.example".into(),
-            env_id: "env-1".into(),
-            job: "job".into(),
-            vmta: "v".into(),
-            pool: "".into(),
-            src_type: SourceType::Smtp,
-            src_mta: "feeder".into(),
-            src_ip: None,
-            rcv_ip: None,
-            user: "".into(),
-            eight_bit: false,
-            body_len: body.len() as u32,
-            message_id_header: "m1@sender.example".into(),
-            headers: PairsBuf::default(),
-            route: Route::Deliver,
-            terms: Default::default(),
-            no_dsn: false,
-            return_full: false,
-            ret_given: false,
-            rcpts: rcpts.iter().map(|r| Recipient { address: (*r).into(), orcpt: "".into(), notify: 0 }).collect(),
-        },
-        body: body.to_vec().into(),
-    }
+    let queued = Time::from_secs(1_700_000_000);
+    let mail = handed_in(MessageId(7), queued, "news@sender.example", rcpts.iter().copied(), body.to_vec());
+    let envelope = Envelope {
+        env_id: "env-1".into(),
+        job: "job".into(),
+        vmta: "v".into(),
+        src_mta: "feeder".into(),
+        message_id_header: "m1@sender.example".into(),
+        ..mail.envelope
+    };
+    Message { envelope, ..mail }
 }
 
 fn refused(rcpt: u16, text: &str) -> Ending {

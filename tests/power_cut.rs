@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use carom::event::{Event, Events, Kind, MessageId, RuleSetId, SourceType, Time, record::PairsBuf};
+use carom::event::{Event, Events, Kind, MessageId, RuleSetId, Time};
 use carom::sim::disk::SimDisk;
-use carom::store::{
-    ConsumerRow, Envelope, Finish, LoadError, Message, Options, RcptState, Recipient, Route, Store, StoreError,
-};
+use carom::store::{ConsumerRow, Finish, LoadError, Message, Options, RcptState, Store, StoreError};
 use rand::rngs::StdRng;
 use rand::seq::IteratorRandom;
 use rand::{Rng, SeedableRng};
+
+use crate::mail::handed_in;
 
 const DIR: &str = "spool";
 const CONSUMER: &str = "csv";
@@ -40,35 +40,8 @@ fn content(id: u64, len: usize) -> Bytes {
 }
 
 fn message(id: MessageId, rcpts: u16, len: usize) -> Arc<Message> {
-    Arc::new(Message {
-        envelope: Envelope {
-            id,
-            time_queued: Time(id.0 as i64),
-            orig: format!("m{id}@example.com").into(),
-            env_id: "".into(),
-            job: "".into(),
-            vmta: "{default}".into(),
-            pool: "".into(),
-            src_type: SourceType::Smtp,
-            src_mta: "".into(),
-            src_ip: None,
-            rcv_ip: None,
-            user: "".into(),
-            eight_bit: false,
-            body_len: len as u32,
-            message_id_header: "".into(),
-            headers: PairsBuf::default(),
-            route: Route::Deliver,
-            terms: Default::default(),
-            no_dsn: false,
-            return_full: false,
-            ret_given: false,
-            rcpts: (0..rcpts)
-                .map(|r| Recipient { address: format!("r{r}@example.net").into(), orcpt: "".into(), notify: 0 })
-                .collect(),
-        },
-        body: content(id.0, len),
-    })
+    let rcpts = (0..rcpts).map(|r| format!("r{r}@example.net"));
+    Arc::new(handed_in(id, Time(id.0 as i64), &format!("m{id}@example.com"), rcpts, content(id.0, len)))
 }
 
 fn events(kind: Kind, id: MessageId, rcpts: impl IntoIterator<Item = u16>) -> Events {

@@ -12,30 +12,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use broker::Broker;
-use carom::accounting::outputs::{Outputs, Settings};
+use carom::accounting::outputs::Outputs;
 use carom::config::{AcctFile, BatchFormat, FieldChoice, OnLag, Privacy, Secret, push};
 use carom::disk::RealDisk;
 use carom::event::{Event, Events, Kind, Kinds, Time};
 use carom::store::{Options, Store};
 use endpoint::{Answer, Endpoint, verify};
 
+use crate::outputs::{fill, settings, store, until};
+
 const KEY: &str = "0123456789abcdef0123456789abcdef";
-
-fn settings(root: &Path) -> Settings {
-    Settings {
-        root: root.to_owned(),
-        zone: jiff::tz::TimeZone::UTC,
-        start_at_beginning: true,
-        commit_every: Duration::from_millis(20),
-        retry_after: Duration::from_millis(20),
-        rules: Default::default(),
-    }
-}
-
-fn store(root: &Path) -> Store {
-    let options = Options { segment_bytes: 1 << 20, reserve_bytes: 0, ..Options::default() };
-    Store::open(Arc::new(RealDisk), &root.join("store"), &options).unwrap().store
-}
 
 fn start(store: &Store, root: &Path, files: &[AcctFile]) -> Outputs {
     Outputs::start(Arc::new(store.clone()), files, Arc::new(RealDisk), settings(root)).unwrap()
@@ -56,14 +42,6 @@ async fn append(store: &Store, kind: Kind, names: impl Iterator<Item = String>) 
 
 fn names(from: usize, to: usize) -> impl Iterator<Item = String> {
     (from..to).map(|i| format!("u{i}@example.net"))
-}
-
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !done() {
-        assert!(Instant::now() < end, "no {what} in a minute");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 fn webhook(url: &str) -> AcctFile {
@@ -227,18 +205,7 @@ async fn an_endpoint_that_never_answers_does_not_hold_back_a_stop_and_loses_noth
 
 /// 800 events, and no more is free on the disk than is held for the output.
 async fn fall_behind(store: &Store, disk: &carom::sim::disk::SimDisk, outputs: &Outputs) {
-    let diag = "x".repeat(500);
-    for i in 0..40 {
-        let mut events = Events::new();
-        for j in 0..20 {
-            let rcpt = format!("u{i}-{j}@example.net");
-            events.push(&Event { rcpt: &rcpt, diag: &diag, ..Event::new(Kind::Delivered, Time::from_secs(1)) });
-        }
-        store.append(events).await.unwrap();
-    }
-    store.flush().await.unwrap();
-    // Enough for one more segment, should it have been left out already.
-    disk.set_limit(disk.files().iter().map(|f| f.1).sum::<u64>() + 150_000);
+    fill(store, disk, 150_000).await;
     until("gap", || outputs.status()[0].left_out >= 800).await;
     until("mail goes on", || store.intake_refused().is_none()).await;
     disk.set_limit(u64::MAX);

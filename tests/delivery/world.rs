@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use carom::config::Config;
 use carom::disk::RealDisk;
-use carom::event::record::PairsBuf;
-use carom::event::{AddressKey, Event, EventId, Events, Kind, MessageId, Scope, SourceType, StoreId, Time};
+use carom::event::{AddressKey, Event, EventId, Events, Kind, MessageId, Scope, StoreId, Time};
 use carom::net::dns::Resolver;
 use carom::queue::Engine;
 use carom::store::message::SuppressionTerms;
-use carom::store::{Envelope, Message, Options, RcptState, Recipient, Route, Store};
+use carom::store::{Envelope, Message, Options, RcptState, Store};
 use carom::suppress::{Entry, Suppression};
 use tokio::sync::watch;
+
+use crate::mail::handed_in;
 
 pub struct World {
     pub engine: Engine,
@@ -153,31 +155,15 @@ impl World {
     }
 
     pub fn envelope(id: MessageId, orig: &str, rcpts: &[&str], len: usize) -> Envelope {
-        let rcpt = |r: &&str| Recipient { address: (*r).into(), orcpt: "".into(), notify: 0 };
+        let mail = handed_in(id, Time::UNKNOWN, orig, rcpts.iter().copied(), Bytes::new());
         Envelope {
-            id,
-            time_queued: Time::UNKNOWN,
-            orig: orig.into(),
             env_id: "env".into(),
             job: "job".into(),
-            vmta: "{default}".into(),
-            pool: "".into(),
-            src_type: SourceType::Smtp,
             src_mta: "feeder".into(),
-            src_ip: None,
-            rcv_ip: None,
-            user: "".into(),
-            eight_bit: false,
             body_len: len as u32,
-            message_id_header: "".into(),
-            headers: PairsBuf::default(),
-            route: Route::Deliver,
-            terms: Default::default(),
             // Reports about bounces have tests of their own (dsn.rs).
             no_dsn: true,
-            return_full: false,
-            ret_given: false,
-            rcpts: rcpts.iter().map(rcpt).collect(),
+            ..mail.envelope
         }
     }
 
