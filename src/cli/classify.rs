@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::Failure;
-use crate::classify::{BACKOFF, Facts, Line, RuleSet, classify_line};
+use super::given::GivenArgs;
+use crate::classify::{BACKOFF, Line, RuleSet, classify_line};
 use crate::config::{PatternSource, QueueMode, ReplyAction};
-use crate::event::Stage;
 
 /// Arguments of `carom classify`.
 #[derive(Debug, clap::Args)]
@@ -29,18 +29,8 @@ pub struct Args {
     /// Relative paths in the configuration are taken from here [default: the current folder]
     #[arg(long, value_name = "DIR", requires = "config")]
     root: Option<PathBuf>,
-    /// The replies were given at this provider (rules limited to others do not hold)
-    #[arg(long, value_name = "NAME")]
-    provider: Option<String>,
-    /// For recipients of this domain
-    #[arg(long, value_name = "DOMAIN")]
-    domain: Option<String>,
-    /// By this host
-    #[arg(long, value_name = "HOST")]
-    mx: Option<String>,
-    /// At this stage: connect, ehlo, mail, rcpt, data, eod
-    #[arg(long, value_name = "STAGE")]
-    stage: Option<Stage>,
+    #[command(flatten)]
+    given: GivenArgs,
 }
 
 /// What is printed of a reply.
@@ -77,13 +67,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     };
     let shipped = RuleSet::compile_alone(&[PatternSource::file(Path::new(BACKOFF.0), BACKOFF.1.to_owned())])
         .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
-    let facts = Facts {
-        provider: args.provider.as_deref().unwrap_or(""),
-        domain: args.domain.as_deref().unwrap_or(""),
-        mx: args.mx.as_deref().unwrap_or(""),
-        stage: args.stage,
-        status: None,
-    };
+    let facts = args.given.facts();
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut input = std::io::stdin().lock();
     let mut bytes = Vec::new();

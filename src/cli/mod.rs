@@ -20,6 +20,7 @@ pub mod demo;
 mod digest;
 mod find;
 mod forget;
+mod given;
 mod http_password;
 mod patterns;
 mod peer;

@@ -9,9 +9,10 @@ use super::paint::{Paint, table};
 use super::rules::{Loaded, RulesArgs};
 use crate::classify::explain::ByCode;
 use crate::classify::template::masked;
-use crate::classify::{Facts, FailureKind, Line, Match, VerdictSource, classify_line};
+use crate::classify::{FailureKind, Line, Match, VerdictSource, classify_line};
 use crate::cli::Failure;
-use crate::event::{Event, Kind, Stage, Time};
+use crate::cli::given::GivenArgs;
+use crate::event::{Event, Kind, Time};
 use crate::suppress;
 
 /// Arguments of `carom patterns explain`.
@@ -31,18 +32,8 @@ pub(super) struct Args {
     reply: Vec<String>,
     #[command(flatten)]
     rules: RulesArgs,
-    /// At this provider
-    #[arg(long, value_name = "NAME")]
-    provider: Option<String>,
-    /// For a recipient of this domain
-    #[arg(long, value_name = "DOMAIN")]
-    domain: Option<String>,
-    /// By this host
-    #[arg(long, value_name = "HOST")]
-    mx: Option<String>,
-    /// Given at this stage: connect, ehlo, mail, rcpt, data, eod
-    #[arg(long, value_name = "STAGE")]
-    stage: Option<Stage>,
+    #[command(flatten)]
+    given: GivenArgs,
     /// JSON lines, one for each reply
     #[arg(long)]
     json: bool,
@@ -125,21 +116,15 @@ struct Told<'a> {
 
 impl<'a> Told<'a> {
     fn new(args: &'a Args, loaded: &'a Loaded, codes: &'a ByCode, reply: &'a str) -> Told<'a> {
-        let rcpt = format!("x@{}", args.domain.as_deref().unwrap_or("example.com"));
+        let facts = args.given.facts();
+        let rcpt = format!("x@{}", if facts.domain.is_empty() { "example.com" } else { facts.domain });
         let diag = format!("smtp;{reply}");
-        let facts = Facts {
-            provider: args.provider.as_deref().unwrap_or(""),
-            domain: args.domain.as_deref().unwrap_or(""),
-            mx: args.mx.as_deref().unwrap_or(""),
-            stage: args.stage,
-            status: None,
-        };
         let line = classify_line(&loaded.set, reply, &facts);
         let event = Event {
             rcpt: &rcpt,
             diag: &diag,
-            stage: args.stage,
-            provider: args.provider.as_deref().unwrap_or(""),
+            stage: facts.stage,
+            provider: facts.provider,
             ..Event::new(Kind::Bounced, Time(1))
         };
         let suppressed_by =
