@@ -12,39 +12,30 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use carom::disk::RealDisk;
-use carom::event::{Event, Events, Kind, MessageId, SourceType, Stage, Time, record::PairsBuf};
-use carom::store::{Envelope, Finish, Message, Options, Recipient, Route, Store};
+use carom::event::{Event, Events, Kind, MessageId, SourceType, Stage, Time};
+use carom::store::message::OwnMail;
+use carom::store::{Envelope, Finish, Message, Options, Recipient, Store};
 
 const BODY: usize = 4608;
 
 fn message(id: MessageId, body: &Bytes) -> Arc<Message> {
-    Arc::new(Message {
-        envelope: Envelope {
-            id,
-            time_queued: Time::from_secs(1_700_000_000),
-            orig: "bounce+4f2c61a02b9d@news.example.com".into(),
-            env_id: "campaign-2026-11-21/seg-7".into(),
-            job: "campaign-2026-11-21".into(),
-            vmta: "pool-a-17".into(),
-            pool: "pool-a".into(),
-            src_type: SourceType::Smtp,
-            src_mta: "app3.example.com".into(),
-            src_ip: Some([192, 0, 2, 7].into()),
-            rcv_ip: None,
-            user: "marketing".into(),
-            eight_bit: false,
-            body_len: body.len() as u32,
-            message_id_header: "20261121.4f2c61a02b9d7788@news.example.com".into(),
-            headers: PairsBuf::default(),
-            route: Route::Deliver,
-            terms: Default::default(),
-            no_dsn: false,
-            return_full: false,
-            ret_given: false,
-            rcpts: vec![Recipient { address: "someone.longer@example.net".into(), orcpt: "".into(), notify: 0 }],
-        },
-        body: body.clone(),
-    })
+    let (now, message_id) = (Time::from_secs(1_700_000_000), "20261121.4f2c61a02b9d7788@news.example.com");
+    let own = OwnMail { id, now, host: "app3.example.com", message_id, eight_bit: false, to: &[] };
+    let (mail, _) = Message::own(own, body.clone());
+    let envelope = Envelope {
+        orig: "bounce+4f2c61a02b9d@news.example.com".into(),
+        env_id: "campaign-2026-11-21/seg-7".into(),
+        job: "campaign-2026-11-21".into(),
+        vmta: "pool-a-17".into(),
+        pool: "pool-a".into(),
+        src_type: SourceType::Smtp,
+        src_ip: Some([192, 0, 2, 7].into()),
+        user: "marketing".into(),
+        no_dsn: false,
+        rcpts: vec![Recipient { address: "someone.longer@example.net".into(), orcpt: "".into(), notify: 0 }],
+        ..mail.envelope
+    };
+    Arc::new(Message { envelope, body: mail.body })
 }
 
 fn events(kind: Kind, message: &Message) -> Events {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
-use crate::event::{Event, EventBatch, Kind, SourceType, Time, record::PairsBuf};
+use crate::event::{Event, EventBatch, Kind, SourceType, Time};
 use crate::sim::disk::{Fault, SimDisk};
 
 fn options() -> Options {
@@ -32,35 +32,18 @@ fn options() -> Options {
 }
 
 fn message(id: MessageId, rcpts: usize, body: &[u8]) -> Arc<Message> {
-    Arc::new(Message {
-        envelope: Envelope {
-            id,
-            time_queued: Time(1),
-            orig: "news@example.com".into(),
-            env_id: "".into(),
-            job: "j".into(),
-            vmta: "{default}".into(),
-            pool: "".into(),
-            src_type: SourceType::Smtp,
-            src_mta: "app".into(),
-            src_ip: None,
-            rcv_ip: None,
-            user: "".into(),
-            eight_bit: false,
-            body_len: body.len() as u32,
-            message_id_header: "m@example.com".into(),
-            headers: PairsBuf::default(),
-            route: Route::Deliver,
-            terms: Default::default(),
-            no_dsn: false,
-            return_full: false,
-            ret_given: false,
-            rcpts: (0..rcpts)
-                .map(|i| Recipient { address: format!("r{i}@example.net").into(), orcpt: "".into(), notify: 0 })
-                .collect(),
-        },
-        body: Bytes::copy_from_slice(body),
-    })
+    let own = OwnMail { id, now: Time(1), host: "app", message_id: "m@example.com", eight_bit: false, to: &[] };
+    let (mail, _) = Message::own(own, Bytes::copy_from_slice(body));
+    let rcpt = |i| Recipient { address: format!("r{i}@example.net").into(), orcpt: "".into(), notify: 0 };
+    let envelope = Envelope {
+        orig: "news@example.com".into(),
+        job: "j".into(),
+        src_type: SourceType::Smtp,
+        no_dsn: false,
+        rcpts: (0..rcpts).map(rcpt).collect(),
+        ..mail.envelope
+    };
+    Arc::new(Message { envelope, body: mail.body })
 }
 
 fn event(kind: Kind, message: MessageId, rcpt: u16) -> Event<'static> {
