@@ -24,3 +24,5 @@ mod incoming;
 mod processor;
 #[path = "reports/quarantine.rs"]
 mod quarantine;
+#[path = "reports/several.rs"]
+mod several;

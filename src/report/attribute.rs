@@ -61,6 +61,8 @@ pub struct Sent {
     pub env_id: String,
     /// Mailing list.
     pub list: String,
+    /// `domain/vmta`; empty when it is not known any more.
+    pub queue: String,
     /// When it was spooled.
     pub time_sent: Time,
 }
@@ -77,6 +79,7 @@ impl From<SendEntry<'_>> for Sent {
             pool: e.pool.into(),
             env_id: e.env_id.into(),
             list: e.list.into(),
+            queue: e.queue().into_owned(),
             time_sent: e.time_queued,
         }
     }
@@ -283,6 +286,7 @@ mod tests {
             pool: String::new(),
             env_id: String::new(),
             list: String::new(),
+            queue: String::new(),
             time_sent: Time::from_secs(1),
         }
     }

@@ -6,6 +6,7 @@
 //! | a report | yes | none | with `deliver-matched-email` |
 //! | an automatic reply | none | none | no |
 //! | no report | none | `forward-unmatched-to` | with `deliver-unmatched-email` |
+//! | a bounce or status that names nobody, and no token says who it is | as for no report | | |
 //! | declares itself a report and can't be read | none | `forward-errors-to` | yes |
 //! | a copy of ours that came back and has its events already | none | none | no |
 //! | another copy of ours that came back | if it is a report by now | none | no |
@@ -23,7 +24,7 @@
 use crate::config::Entries;
 use crate::config::model::{Config, Processor};
 use crate::event::address::canonical_domain;
-use crate::event::{Address, Event, StoreId, Time};
+use crate::event::{Address, Event, MessageId, StoreId, Time};
 use crate::store::{Envelope, Message, Route};
 
 use super::attribute::{Attribution, Evidence, attribute};
@@ -111,6 +112,12 @@ impl<'a> Settings<'a> {
     }
 }
 
+/// Whether a bounce or a status has no recipient at all. Complaints often name nobody: providers take the name out.
+fn names_nobody(report: &Recognised) -> bool {
+    matches!(report.kind, ReportKind::Bounce | ReportKind::Status)
+        && report.results.iter().all(|r| r.rcpt.is_empty() && r.orcpt.is_empty())
+}
+
 /// Whether the queue of a report address says itself where it leads.
 fn leads_on(config: &Config, domain: &str, vmta: &str) -> bool {
     let settings = config.queue_settings(domain, vmta);
@@ -130,14 +137,21 @@ pub fn dispose(
         return unsubscribe::dispose(message, settings.store, evidence, now, emit);
     }
     let mut report = recognise_mail(&message.body, envelope.orig.is_empty());
+    let to: Vec<&str> = envelope.rcpts.iter().map(|r| &*r.address).collect();
+    let mut attributions = attribute(&report, &to, evidence);
+    // What names nobody and is tied to nothing helps nobody as a record.
+    let nameless = names_nobody(&report) && attributions.iter().all(|a| a.message == MessageId::default());
     let mut matched = None;
-    if matches!(report.kind, ReportKind::None | ReportKind::AutoReply)
+    if (nameless || matches!(report.kind, ReportKind::None | ReportKind::AutoReply))
         && let Some(processor) = settings.processor
         && let Some(found) =
             body_pattern::read(&message.body, &processor.body_patterns, envelope.route == Route::Feedback)
     {
         report = found.report.clone();
+        attributions = attribute(&report, &to, evidence);
         matched = Some(found);
+    } else if nameless {
+        report.kind = ReportKind::None;
     }
     let header = copies::header(&message.body);
     let mark = Mark::of(&header, settings.store);
@@ -156,9 +170,6 @@ pub fn dispose(
     if came_back && mark.recorded && is_report {
         return disposition;
     }
-    let report = &disposition.report;
-    let to: Vec<&str> = envelope.rcpts.iter().map(|r| &*r.address).collect();
-    let mut attributions = attribute(report, &to, evidence);
     distinct::by_send(&mut disposition.report.results, &mut attributions);
     let report = &disposition.report;
     let arrival = Arrival {

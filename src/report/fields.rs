@@ -139,9 +139,15 @@ fn append(value: &mut String, more: &[u8]) {
     }
 }
 
-/// Text without control characters; octets that are not UTF-8 become U+FFFD.
+/// Text without control characters: tabs become spaces. Others, and octets that are not UTF-8, become U+FFFD: an address
+/// with such a character must not fall apart into another one.
 fn clean(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let clean = |c: char| match c {
+        '\t' | '\r' => ' ',
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    String::from_utf8_lossy(bytes).chars().map(clean).collect()
 }
 
 #[cfg(test)]

@@ -277,7 +277,7 @@ impl Processor {
         });
         let unproven = disposition.attributions.iter().any(|a| !a.is_proved());
         let early = index_behind || now.since(message.envelope.time_queued) < SECOND_LOOK;
-        if may_wait && unproven && early && matches!(disposition.outcome, Outcome::Recorded(_)) {
+        if may_wait && unproven && early && disposition.outcome != Outcome::AutoReply {
             return Look::Early;
         }
         let host_name = config.host_names.first().map_or("localhost", String::as_str);

@@ -86,6 +86,8 @@ impl Desk {
             orig: "news@example.com",
             rcpt: "ann@example.net",
             job: "spring",
+            vmta: "v1",
+            queue: "example.rollup/v1",
             ..Event::new(Kind::Delivered, Time::from_secs(1))
         };
         let row = SendEntry::of(&sent).encode();
