@@ -12,3 +12,5 @@ mod hostile;
 mod incoming;
 mod processor;
 mod quarantine;
+#[path = "reports/several.rs"]
+mod several;

@@ -165,8 +165,12 @@ fn text(status: &Value) -> String {
 /// What came to the report addresses since the start.
 fn report_line(status: &Value) -> String {
     let n = |name: &str| status.pointer(&format!("/reports/{name}")).and_then(Value::as_u64).unwrap_or(0);
+    let left_out = match n("leftOut") {
+        0 => String::new(),
+        n => format!(", {n} recipients of long reports left out"),
+    };
     format!(
-        "{} mails to bounce and {} to feedback addresses: {} events ({} proved), {} automatic replies, {} not understood",
+        "{} mails to bounce and {} to feedback addresses: {} events ({} proved), {} automatic replies, {} not understood{left_out}",
         n("bounceProcessed"),
         n("feedbackLoopProcessed"),
         n("events"),

@@ -399,6 +399,8 @@ pub struct Processor {
     pub forward_unmatched_to: Vec<String>,
     /// `forward-errors-to`: address that gets reports that could not be read.
     pub forward_errors_to: Vec<String>,
+    /// `quarantine-passed-on`: keep what was not understood also when people get it.
+    pub quarantine_passed_on: bool,
     /// `body-pattern-file`s, in their order.
     pub body_patterns: Vec<BodyPattern>,
     /// `log-match-info`: log which of them matched, and what it found.

@@ -448,7 +448,8 @@ impl Draft {
 
     fn processor(&mut self, reading: &mut Reading<'_>, which: usize, block: &Block) {
         let (settings, blocks) = self.settings(reading, Scope::Processor, PROCESSOR, &block.children);
-        let mut processor = Processor { deliver_unmatched_email: true, ..Processor::default() };
+        let mut processor =
+            Processor { deliver_unmatched_email: true, quarantine_passed_on: true, ..Processor::default() };
         for setting in &settings {
             setting.apply(&mut processor);
         }

@@ -208,12 +208,15 @@ impl<'a> Event<'a> {
     }
 
     /// Whether this says for good that the mail will not be taken: a 5xx reply or, where the report gives no reply, a
-    /// 5.x.x status; never a 4xx, whatever gave up on it in the end. Only such a `b` or `rb` can count against an address.
+    /// 5.x.x status; never a 4xx, whatever gave up on it in the end. A report that calls a failure temporary by its status
+    /// (4.x.x, RFC 3463, 2) is taken at its word, whatever reply it quotes beside that. Only such a `b` or `rb` can count
+    /// against an address.
     pub fn is_permanent_failure(&self) -> bool {
         if !matches!(self.kind, Kind::Bounced | Kind::RemoteBounce) {
             return false;
         }
         match (self.reply_code(), self.status) {
+            (_, Some(status)) if self.kind == Kind::RemoteBounce && status.class == 4 => false,
             (Some(code), _) => (500..600).contains(&code),
             (None, Some(status)) => status.class == 5,
             (None, None) => false,
@@ -300,6 +303,8 @@ mod tests {
         assert!(event(Kind::RemoteBounce, "", Some("5.1.1")).is_permanent_failure());
         assert!(event(Kind::RemoteBounce, "x-unix; no such user", Some("5.1.1")).is_permanent_failure());
         // Expired after deferrals: the status we gave it is 4.4.7 or even 5.4.7, the reply was a 4xx.
+        assert!(!event(Kind::RemoteBounce, "smtp;550 5.1.1 no such user", Some("4.4.7")).is_permanent_failure());
+        assert!(event(Kind::RemoteBounce, "smtp;550 5.1.1 no such user", Some("5.4.7")).is_permanent_failure());
         assert!(!event(Kind::Bounced, "smtp;450 4.2.1 try later", Some("5.4.7")).is_permanent_failure());
         assert!(!event(Kind::Transient, "smtp;550 5.1.1 no such user", None).is_permanent_failure());
         assert!(!event(Kind::Feedback, "smtp;550 x", Some("5.1.1")).is_permanent_failure());

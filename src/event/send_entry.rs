@@ -4,8 +4,10 @@
 //! Layout (version 1): a version byte, the numbers as LEB128, the time as 8 bytes little-endian, the texts as length
 //! (LEB128) and UTF-8, in the order of the fields. What follows is skipped, so that fields can be added behind.
 
+use std::borrow::Cow;
+
 use super::leb128::{put_number, put_str, take_number, take_str};
-use super::{Event, MessageId, Time};
+use super::{AddressKey, Event, MessageId, Time};
 
 const VERSION: u8 = 1;
 
@@ -53,6 +55,20 @@ pub struct SendEntry<'a> {
     pub env_id: &'a str,
     /// Mailing list; entries of older servers have none.
     pub list: &'a str,
+    /// The queue it went through.
+    pub queue: SentQueue<'a>,
+}
+
+/// The queue of a send. Nearly all are named for the recipient's domain and the VirtualMTA, which are known: those take a
+/// byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SentQueue<'a> {
+    /// An entry of an older server does not say.
+    Unknown,
+    /// The recipient's domain, a slash, the VirtualMTA.
+    Own,
+    /// Another one, as after roll-up.
+    Named(&'a str),
 }
 
 /// The bytes are no entry of a version that is known here.
@@ -62,7 +78,7 @@ pub struct SendEntryError;
 
 impl<'a> SendEntry<'a> {
     /// What is kept of a `d` event.
-    pub const fn of(event: &Event<'a>) -> SendEntry<'a> {
+    pub fn of(event: &Event<'a>) -> SendEntry<'a> {
         SendEntry {
             message: event.message,
             rcpt_index: event.rcpt_index,
@@ -75,7 +91,21 @@ impl<'a> SendEntry<'a> {
             pool: event.pool,
             env_id: event.env_id,
             list: event.list,
+            queue: if event.queue.is_empty() { SentQueue::Unknown } else { SentQueue::Named(event.queue) },
         }
+    }
+
+    /// `domain/vmta`; empty when it is not known.
+    pub fn queue(&self) -> Cow<'a, str> {
+        match self.queue {
+            SentQueue::Unknown => Cow::Borrowed(""),
+            SentQueue::Own => Cow::Owned(self.own_queue()),
+            SentQueue::Named(name) => Cow::Borrowed(name),
+        }
+    }
+
+    fn own_queue(&self) -> String {
+        format!("{}/{}", AddressKey::of(self.rcpt).domain(), self.vmta)
     }
 
     /// Its bytes.
@@ -88,6 +118,11 @@ impl<'a> SendEntry<'a> {
         put_number(&mut out, self.seq);
         out.extend_from_slice(&self.time_queued.0.to_le_bytes());
         texts.into_iter().for_each(|text| put_str(&mut out, text));
+        match self.queue {
+            SentQueue::Unknown => {}
+            SentQueue::Named(name) if name != self.own_queue() => put_str(&mut out, name),
+            SentQueue::Own | SentQueue::Named(_) => put_str(&mut out, ""),
+        }
         out
     }
 
@@ -118,6 +153,10 @@ impl<'a> SendEntry<'a> {
             pool: take_str(rest)?,
             env_id: take_str(rest)?,
             list: if rest.is_empty() { "" } else { take_str(rest)? },
+            queue: match rest.is_empty() {
+                true => SentQueue::Unknown,
+                false => Some(take_str(rest)?).filter(|q| !q.is_empty()).map_or(SentQueue::Own, SentQueue::Named),
+            },
         })
     }
 }
@@ -132,14 +171,23 @@ mod tests {
         fn what_is_written_comes_back(message: u64, rcpt_index: u16, seq: u64, time: i64, a in "\\PC{0,40}", b in ".{0,200}") {
             let entry = SendEntry {
                 message: MessageId(message), rcpt_index, seq, time_queued: Time(time),
-                orig: &a, rcpt: &b, job: "", vmta: &a, pool: &b, env_id: &a, list: &b,
+                orig: &a, rcpt: &b, job: "", vmta: &a, pool: &b, env_id: &a, list: &b, queue: SentQueue::Named("gmail.rollup/v"),
             };
             let mut bytes = entry.encode();
             prop_assert_eq!(SendEntry::decode(&bytes), Ok(entry));
             bytes.push(0);
             prop_assert_eq!(SendEntry::decode(&bytes), Ok(entry));
-            // As they were kept before there were lists.
-            let without = SendEntry { list: "", ..entry };
+            // The queue of its own domain is not spelt out.
+            let own = SendEntry { queue: SentQueue::Named(&entry.own_queue()), ..entry }.encode();
+            prop_assert_eq!(own.last(), Some(&0));
+            let own = SendEntry::decode(&own).unwrap();
+            prop_assert_eq!((own.queue, own.queue()), (SentQueue::Own, entry.own_queue().into()));
+            // As they were kept before there were queues in them, and before there were lists.
+            let without = SendEntry { queue: SentQueue::Unknown, ..entry };
+            let unknown = without.encode();
+            prop_assert_eq!(SendEntry::decode(&unknown), Ok(without));
+            prop_assert_eq!(without.queue(), "");
+            let without = SendEntry { list: "", ..without };
             let mut older = without.encode();
             older.pop();
             prop_assert_eq!(SendEntry::decode(&older), Ok(without));

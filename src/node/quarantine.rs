@@ -43,7 +43,7 @@ pub(super) fn answer(
                     let shown = &message.body[..message.body.len().min(MAX_SHOWN)];
                     let mut value = entry(MessageId(id), &found);
                     value["mail"] = Value::from(data_encoding::BASE64.encode(shown));
-                    value["cut"] = Value::from(shown.len() < message.body.len());
+                    value["cut"] = Value::from(shown.len() < message.body.len() || found.kept.is_some());
                     Answer::data(value)
                 }
                 Ok(None) => Answer::error(format!("there is no mail {id} in the quarantine")),
@@ -53,8 +53,9 @@ pub(super) fn answer(
         QuarantineCommand::Replay { ids } => block_on(Box::pin(async move {
             let mut results = Vec::new();
             for id in ids.into_iter().take(MAX_PAGE) {
+                let cut = quarantine.entry(MessageId(id)).is_some_and(|e| e.kept.is_some());
                 let replayed = quarantine.replay(MessageId(id), config, now()).await;
-                results.push(match replayed {
+                let mut result = match replayed {
                     Ok(Replayed::Recorded(events, format)) => {
                         json!({ "id": id, "result": "recorded", "events": events, "format": format })
                     }
@@ -62,7 +63,11 @@ pub(super) fn answer(
                     Ok(Replayed::NotYet) => json!({ "id": id, "result": "not-understood" }),
                     Ok(Replayed::Gone) => json!({ "id": id, "result": "gone" }),
                     Err(error) => json!({ "id": id, "result": "error", "error": error.to_string() }),
-                });
+                };
+                if cut {
+                    result["cut"] = Value::from(true);
+                }
+                results.push(result);
             }
             Value::from(results)
         })),
@@ -88,5 +93,8 @@ fn entry(id: MessageId, e: &Entry) -> Value {
     let mut value = serde_json::to_value(e).unwrap_or_default();
     value["id"] = Value::from(id.0);
     value["time"] = Value::from(text(Time(e.time)));
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("addresses");
+    }
     value
 }

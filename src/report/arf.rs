@@ -9,6 +9,9 @@ use super::{returned, values};
 /// The header field by which Microsoft names who complained.
 const JMRP_RECIPIENT: &str = "x-hmxmroriginalrecipient";
 
+/// Fields read of a feedback report: one for each recipient, and some more that count only how many were left out.
+const MOST_FIELDS: usize = 16 * MAX_RESULTS;
+
 /// Who sends them.
 const JMRP_SENDER: &str = "staff@hotmail.com";
 
@@ -17,7 +20,7 @@ pub(super) fn read(mail: &Mail<'_>) -> Option<Recognised> {
     match mail.part(&["message/feedback-report", "text/feedback-report"]) {
         Some(part) => {
             let bytes = part.bytes();
-            let fields = Fields::read(&mut &bytes[..]);
+            let fields = Fields::read_up_to(MOST_FIELDS, &mut &bytes[..]);
             // Feedback-Type, User-Agent and Version are required (RFC 5965, 3.1); providers leave out one or the other.
             let known = ["feedback-type", "user-agent", "version"].iter().filter(|n| fields.first(n).is_some()).count();
             (known >= 2).then(|| feedback_report(fields, returned::returned_part(mail)))
@@ -36,14 +39,14 @@ fn as_text(mail: &Mail<'_>) -> Option<Recognised> {
     if start > 0 && !text[..start].ends_with('\n') {
         return None;
     }
-    let fields = Fields::read(&mut &text.as_bytes()[start..]);
+    let fields = Fields::read_up_to(MOST_FIELDS, &mut &text.as_bytes()[start..]);
     Some(feedback_report(fields, returned::returned(mail)))
 }
 
 fn feedback_report(fields: Fields, original: Original) -> Recognised {
     // Removal-Recipient is that of an opt-out report (a draft of RFC 5965 had it, and it is still seen).
     let named = ["original-rcpt-to", "removal-recipient"].into_iter().flat_map(|n| fields.all(n));
-    let mut rcpts: Vec<String> = named.take(MAX_RESULTS).map(values::recipient).filter(|r| !r.is_empty()).collect();
+    let mut rcpts: Vec<String> = named.map(values::recipient).filter(|r| !r.is_empty()).collect();
     if rcpts.is_empty() {
         rcpts = named_by_original(&original);
     }
@@ -66,7 +69,7 @@ fn feedback_report(fields: Fields, original: Original) -> Recognised {
         env_id: fields.any(&["original-envelope-id"]).to_owned(),
         arrival_date: fields.any(&["arrival-date", "received-date"]).to_owned(),
         complaint: Some(Complaint { fields: fields.into_pairs(), ..complaint }),
-        unreadable: false,
+        ..Recognised::default()
     }
 }
 

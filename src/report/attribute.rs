@@ -8,6 +8,13 @@
 //!    address, and that is no proof (the mailbox may have been forwarded): the send is named, but nothing is proved.
 //! 2. **header-token**: the returned header has a field with such a token. Only who got the mail knows it, and blotting
 //!    out addresses leaves it alone.
+//!
+//!    **return-path** again: the content names such a return path, as Original-Mail-From of a complaint (RFC 5965, 3.2)
+//!    or Return-Path of the returned header (RFC 5321, 4.4). It proves what arriving there proves, no more and no less,
+//!    and so it has no name of its own: the token is known to those through whose hands the mail went and to nobody else,
+//!    and each of them could as well have sent the report to that very address. Members of a mailing list don't see it, as
+//!    the list's return path, but it is known to the relays, the recipient and whom he sends the whole header on to; all
+//!    that they can say with it is that mail to this one recipient came back, or that he complained.
 //! 3. **message-id**: the returned header has a Message-ID that the send index knows for the recipient that the report
 //!    names.
 //!
@@ -22,11 +29,16 @@
 //!
 //! Everything else is recorded with an empty `attributed_by`.
 
+use std::collections::HashMap;
+
 use crate::event::unsubscribe_token::Unsubscription;
 use crate::event::{AddressKey, MessageId, SendEntry, Time};
 
 use super::kind::{Original, RcptResult, Recognised, ReportKind};
 use super::values;
+
+/// Tokens of one kind that are looked at in one report.
+const MAX_TOKENS: usize = 8;
 
 /// A send as the send index remembers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +61,8 @@ pub struct Sent {
     pub env_id: String,
     /// Mailing list.
     pub list: String,
+    /// `domain/vmta`; empty when it is not known any more.
+    pub queue: String,
     /// When it was spooled.
     pub time_sent: Time,
 }
@@ -65,6 +79,7 @@ impl From<SendEntry<'_>> for Sent {
             pool: e.pool.into(),
             env_id: e.env_id.into(),
             list: e.list.into(),
+            queue: e.queue().into_owned(),
             time_sent: e.time_queued,
         }
     }
@@ -169,28 +184,46 @@ impl Attribution {
 /// One attribution for each result of the report; `report_rcpts` are the addresses that the report was sent to. Looks up
 /// at most a handful of rows for each result, of which a report has at most [`super::kind::MAX_RESULTS`].
 pub fn attribute(report: &Recognised, report_rcpts: &[&str], evidence: &dyn Evidence) -> Vec<Attribution> {
-    let in_path = report_rcpts.iter().find_map(|address| evidence.token(address)).map(|t| (Way::ReturnPath, t));
-    let token = in_path.or_else(|| Some((Way::HeaderToken, evidence.header_token(&report.original)?)));
-    let by_token = token.map(|(way, (message, rcpt))| (way, message, rcpt, evidence.send_of(message, rcpt)));
+    let tokens = tokens(report, report_rcpts, evidence);
     let ours = received_by_us(report, evidence);
-    report
-        .results
-        .iter()
-        .map(|result| match &by_token {
-            Some((way, message, rcpt_index, sent)) => {
-                // A token names one recipient. Of a report on several, only what speaks of that one is about it; of a
-                // report on one, that one is the token's, whatever address it was forwarded to.
-                let about_it = sent.as_ref().is_some_and(|s| report.results.len() == 1 || names(result, &s.rcpt));
-                Attribution {
-                    way: about_it.then_some(*way),
-                    message: *message,
-                    rcpt_index: *rcpt_index,
-                    sent: sent.clone(),
-                }
-            }
-            None => without_token(report, result, ours, evidence),
-        })
-        .collect()
+    // A token names one recipient. Of a report on several, only what speaks of that one is about it, and the others ask
+    // for evidence of their own; of a report on one, that one is the token's, whatever address it was forwarded to.
+    let alone = report.results.len() == 1;
+    let known = tokens.iter().find(|t| t.sent.is_some()).filter(|_| alone);
+    let forgotten = tokens.first().filter(|_| alone);
+    let by_key: HashMap<AddressKey, &Attribution> =
+        tokens.iter().rev().filter_map(|t| Some((AddressKey::of(&t.sent.as_ref()?.rcpt), t))).collect();
+    let attribute_one = |result: &RcptResult| {
+        let named = addresses_of(result).find_map(|a| by_key.get(&AddressKey::of(&a)).copied());
+        if let Some(found) = named.or(known) {
+            return found.clone();
+        }
+        let found = without_token(report, result, ours, evidence);
+        match forgotten {
+            Some(token) if found.way.is_none() => Attribution { way: None, ..token.clone() },
+            _ => found,
+        }
+    };
+    report.results.iter().map(attribute_one).collect()
+}
+
+/// What the tokens of a report name, in the order in which they are believed: where it came to, the header field of the
+/// returned message, the return path as the report's content gives it. Each with the send, where it is still known.
+fn tokens(report: &Recognised, report_rcpts: &[&str], evidence: &dyn Evidence) -> Vec<Attribution> {
+    let in_path = report_rcpts.iter().filter_map(|address| evidence.token(address)).map(|t| (Way::ReturnPath, t));
+    let in_header = evidence.header_token(&report.original).map(|t| (Way::HeaderToken, t));
+    let mail_from = report.complaint.iter().map(|c| c.mail_from.as_str());
+    let returned = report.original.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("return-path"));
+    let quoted = mail_from.chain(returned.map(|(_, value)| values::mailbox(value)).take(MAX_TOKENS));
+    let quoted = quoted.filter_map(|address| evidence.token(address)).map(|t| (Way::ReturnPath, t));
+    let mut found: Vec<Attribution> = Vec::new();
+    for (way, (message, rcpt_index)) in in_path.take(MAX_TOKENS).chain(in_header).chain(quoted) {
+        if !found.iter().any(|t| (t.message, t.rcpt_index) == (message, rcpt_index)) {
+            let sent = evidence.send_of(message, rcpt_index);
+            found.push(Attribution { way: Some(way), message, rcpt_index, sent });
+        }
+    }
+    found
 }
 
 fn without_token(
@@ -233,11 +266,6 @@ fn addresses_of(result: &RcptResult) -> impl Iterator<Item = String> {
     [values::recipient(&result.orcpt), result.rcpt.clone()].into_iter()
 }
 
-fn names(result: &RcptResult, rcpt: &str) -> bool {
-    let key = AddressKey::of(rcpt);
-    addresses_of(result).any(|a| AddressKey::of(&a) == key)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,6 +286,7 @@ mod tests {
             pool: String::new(),
             env_id: String::new(),
             list: String::new(),
+            queue: String::new(),
             time_sent: Time::from_secs(1),
         }
     }
@@ -324,6 +353,41 @@ mod tests {
         let r = report(ReportKind::Bounce, "", &["victim@example.org", "ANN@example.net"]);
         let all = attribute(&r, &["token0@bounce.example.com"], &Index { rows: true });
         assert_eq!([all[0].way, all[1].way], [None, Some(Way::ReturnPath)]);
+        assert_eq!(all[0], Attribution::default(), "and names no send of theirs");
+    }
+
+    #[test]
+    fn each_recipient_of_a_report_asks_for_evidence_of_its_own() {
+        let r = report(ReportKind::Bounce, "m@example.com", &["ann@example.net", "BOB@example.net", "eve@example.org"]);
+        let all = attribute(&r, &["token1@bounce.example.com"], &Index { rows: true });
+        let of = |a: &Attribution| (a.way, a.rcpt_index, a.sent.as_ref().map(|s| s.rcpt.clone()));
+        assert_eq!(of(&all[0]), (Some(Way::MessageId), 0, Some("ann@example.net".into())));
+        assert_eq!(of(&all[1]), (Some(Way::ReturnPath), 1, Some("bob@example.net".into())));
+        assert_eq!(of(&all[2]), (None, 0, None));
+        // A report that came to the return paths of two of them.
+        let r = report(ReportKind::Bounce, "", &["bob@example.net", "ann@example.net"]);
+        let to = ["token0@bounce.example.com", "token1@bounce.example.com"];
+        let all = attribute(&r, &to, &Index { rows: true });
+        assert_eq!([of(&all[0]).1, of(&all[1]).1], [1, 0]);
+        assert!(all.iter().all(|a| a.way == Some(Way::ReturnPath)));
+    }
+
+    #[test]
+    fn a_return_path_of_ours_in_the_content_proves_what_arriving_there_would() {
+        let mut r = report(ReportKind::Feedback, "", &[""]);
+        r.complaint =
+            Some(crate::report::Complaint { mail_from: "token1@bounce.example.com".into(), ..Default::default() });
+        let found = one(&r, "fbl@example.com", true);
+        assert_eq!((found.way, found.sent.map(|s| s.rcpt)), (Some(Way::ReturnPath), Some("bob@example.net".into())));
+        assert!(!one(&r, "fbl@example.com", false).is_proved(), "the send is forgotten");
+        r.complaint =
+            Some(crate::report::Complaint { mail_from: "token1@elsewhere.example".into(), ..Default::default() });
+        assert_eq!(one(&r, "fbl@example.com", true), Attribution::default());
+
+        let mut r = report(ReportKind::Bounce, "", &["ann@example.net", "victim@example.org"]);
+        r.original.headers.push(("Return-Path".into(), "<token0@bounce.example.com>".into()));
+        let all = attribute(&r, &["bounce@example.com"], &Index { rows: true });
+        assert_eq!([all[0].way, all[1].way], [Some(Way::ReturnPath), None]);
     }
 
     #[test]

@@ -6,37 +6,35 @@
 //! | a report | yes | none | with `deliver-matched-email` |
 //! | an automatic reply | none | none | no |
 //! | no report | none | `forward-unmatched-to` | with `deliver-unmatched-email` |
+//! | a bounce or status that names nobody, and no token says who it is | as for no report | | |
 //! | declares itself a report and can't be read | none | `forward-errors-to` | yes |
-//! | a copy of ours that came back | none | none | no |
+//! | a copy of ours that came back and has its events already | none | none | no |
+//! | another copy of ours that came back | if it is a report by now | none | no |
 //! | mail to an unsubscribe address with a token of ours | yes | none | no |
 //!
 //! "Delivered" means the normal queue of the address's domain, and only where the configuration says where that queue
 //! leads (`smtp-hosts`, `type discard`): by its MX records mail for a report address comes to this very server again.
-//! What is neither copied nor delivered is quarantined, so that nothing is lost that was not understood.
+//! What was not understood is quarantined, so that nothing is lost and a mended pattern can be tried on it; what people got
+//! as well only with `quarantine-passed-on`.
 //!
 //! A report never causes a report: copies have the null sender, ask for no notification, and carry a mark by which this
-//! store knows them when they come back; they are not passed on twice, nor is what has more than [`MAX_HOPS`] Received
-//! fields.
-
-use std::sync::Arc;
-
-use bytes::{Bytes, BytesMut};
+//! store knows them when they come back ([`super::copies`]); they are not passed on twice, nor is what has more than
+//! [`MAX_HOPS`] Received fields.
 
 use crate::config::Entries;
 use crate::config::model::{Config, Processor};
 use crate::event::address::canonical_domain;
-use crate::event::{Address, Event, Events, MessageId, StoreId, Time};
-use crate::store::{Envelope, Message, OwnMail, Route};
+use crate::event::{Address, Event, MessageId, StoreId, Time};
+use crate::store::{Envelope, Message, Route};
 
 use super::attribute::{Attribution, Evidence, attribute};
 use super::body_pattern;
-use super::fields::Fields;
+use super::copies::{self, Mark};
+use super::distinct;
 use super::kind::{Recognised, ReportKind, recognise_mail};
 use super::to_event::{self, Arrival};
 use super::unsubscribe;
 
-/// The header field that marks a copy which was passed on.
-const FORWARDED_MARK: &str = "X-Carom-Report-Copy";
 /// Received fields beyond which mail is not passed on.
 pub const MAX_HOPS: usize = 50;
 
@@ -72,8 +70,15 @@ pub struct Disposition {
     pub forward_to: Vec<String>,
     /// It goes on to the address it was sent to.
     pub deliver: bool,
-    /// Nobody understood it and nobody gets it: it is kept.
+    /// Nobody understood it: it is kept.
     pub quarantine: bool,
+}
+
+impl Disposition {
+    /// Somebody gets it, or a copy of it.
+    pub fn is_passed_on(&self) -> bool {
+        self.deliver || !self.forward_to.is_empty()
+    }
 }
 
 /// What decides about one mail.
@@ -107,6 +112,12 @@ impl<'a> Settings<'a> {
     }
 }
 
+/// Whether a bounce or a status has no recipient at all. Complaints often name nobody: providers take the name out.
+fn names_nobody(report: &Recognised) -> bool {
+    matches!(report.kind, ReportKind::Bounce | ReportKind::Status)
+        && report.results.iter().all(|r| r.rcpt.is_empty() && r.orcpt.is_empty())
+}
+
 /// Whether the queue of a report address says itself where it leads.
 fn leads_on(config: &Config, domain: &str, vmta: &str) -> bool {
     let settings = config.queue_settings(domain, vmta);
@@ -126,17 +137,25 @@ pub fn dispose(
         return unsubscribe::dispose(message, settings.store, evidence, now, emit);
     }
     let mut report = recognise_mail(&message.body, envelope.orig.is_empty());
+    let to: Vec<&str> = envelope.rcpts.iter().map(|r| &*r.address).collect();
+    let mut attributions = attribute(&report, &to, evidence);
+    // What names nobody and is tied to nothing helps nobody as a record.
+    let nameless = names_nobody(&report) && attributions.iter().all(|a| a.message == MessageId::default());
     let mut matched = None;
-    if matches!(report.kind, ReportKind::None | ReportKind::AutoReply)
+    if (nameless || matches!(report.kind, ReportKind::None | ReportKind::AutoReply))
         && let Some(processor) = settings.processor
         && let Some(found) =
             body_pattern::read(&message.body, &processor.body_patterns, envelope.route == Route::Feedback)
     {
         report = found.report.clone();
+        attributions = attribute(&report, &to, evidence);
         matched = Some(found);
+    } else if nameless {
+        report.kind = ReportKind::None;
     }
-    let copy = Copied::of(&message.body, settings.store);
-    let came_back = copy.ours && !settings.again;
+    let header = copies::header(&message.body);
+    let mark = Mark::of(&header, settings.store);
+    let came_back = mark.ours && !settings.again;
     let is_report = !matches!(report.kind, ReportKind::None | ReportKind::AutoReply);
     let mut disposition = Disposition {
         outcome: Outcome::CameBack,
@@ -148,12 +167,11 @@ pub fn dispose(
         quarantine: false,
         report,
     };
-    if came_back && is_report {
+    if came_back && mark.recorded && is_report {
         return disposition;
     }
+    distinct::by_send(&mut disposition.report.results, &mut attributions);
     let report = &disposition.report;
-    let to: Vec<&str> = envelope.rcpts.iter().map(|r| &*r.address).collect();
-    let attributions = attribute(report, &to, evidence);
     let arrival = Arrival {
         to: to.first().copied().unwrap_or(""),
         src_type: envelope.src_type,
@@ -165,7 +183,7 @@ pub fn dispose(
     };
     let events = to_event::emit(report, &attributions, &arrival, settings.kept_headers, now, emit);
     let processor = settings.processor;
-    let passes_on = !came_back && copy.hops <= MAX_HOPS && !settings.again;
+    let passes_on = !came_back && header.all("received").count() <= MAX_HOPS && !settings.again;
     let wants = |flag: fn(&Processor) -> bool| passes_on && settings.has_way_on && processor.is_some_and(flag);
     let copies = |list: fn(&Processor) -> &Vec<String>| {
         processor.filter(|_| passes_on).map(|p| list(p).clone()).unwrap_or_default()
@@ -181,72 +199,12 @@ pub fn dispose(
         _ => (Outcome::Recorded(events), wants(|p| p.deliver_matched_email), Vec::new()),
     };
     disposition.quarantine = matches!(disposition.outcome, Outcome::Unmatched | Outcome::Unreadable)
-        && !disposition.deliver
-        && disposition.forward_to.is_empty();
+        && (!disposition.is_passed_on() || processor.is_some_and(|p| p.quarantine_passed_on));
     disposition.attributions = attributions;
     if let Some(m) = matched.filter(|_| processor.is_some_and(|p| p.log_match_info)) {
         disposition.match_info = Some(format!("matched body-pattern defined in file:{} ({})", m.file, m.found));
     }
     disposition
-}
-
-/// What the header says about the way of a mail to us.
-struct Copied {
-    /// It is a copy that a processor of this store has passed on.
-    ours: bool,
-    hops: usize,
-}
-
-impl Copied {
-    fn of(body: &[u8], store: StoreId) -> Copied {
-        // Where a copy is passed on by others before it comes back, they put their fields in front.
-        let mut rest = &body[..body.len().min(64 << 10)];
-        let header = Fields::read(&mut rest);
-        let ours = header.all(FORWARDED_MARK).any(|v| v.split(';').next().unwrap_or("").trim() == store.to_string());
-        Copied { ours, hops: header.all("received").count() }
-    }
-}
-
-/// Who passes a copy on.
-#[derive(Debug, Clone, Copy)]
-pub struct PassedOn<'a> {
-    /// Our store.
-    pub store: StoreId,
-    /// The copy's id in it.
-    pub id: MessageId,
-    /// Our name.
-    pub host_name: &'a str,
-    /// When.
-    pub now: Time,
-}
-
-/// The mail on its way to the addresses it was sent to. Its `r` events were made when it came.
-pub fn delivered(report: &Message, by: PassedOn<'_>) -> (Arc<Message>, Events) {
-    let to: Vec<String> = report.envelope.rcpts.iter().map(|r| r.address.to_string()).collect();
-    (forwarded(report, &to, by).0, Events::new())
-}
-
-/// The copy of `report` for `to`, with its `r` events: the mail as it came, marked, from the null sender.
-pub fn forwarded(report: &Message, to: &[String], by: PassedOn<'_>) -> (Arc<Message>, Events) {
-    let PassedOn { store, id, host_name, now } = by;
-    let mark = format!("{FORWARDED_MARK}: {store}; host={host_name}; message={}\r\n", report.envelope.id);
-    let mut body = BytesMut::with_capacity(mark.len() + report.body.len());
-    body.extend_from_slice(mark.as_bytes());
-    body.extend_from_slice(&report.body);
-    let body: Bytes = body.freeze();
-    let to: Vec<&str> = to.iter().map(String::as_str).collect();
-    let (message, received) = Message::own(
-        OwnMail {
-            id,
-            now,
-            host: host_name,
-            message_id: &report.envelope.message_id_header,
-            eight_bit: report.envelope.eight_bit,
-            to: &to,
-        },
-        body,
-    );
-    (Arc::new(message), received)
 }
 
 /// What of the configuration would not do what it seems to say; one readable line each. For start-up, reload and a check

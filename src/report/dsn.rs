@@ -28,7 +28,7 @@ const GROUP_STARTS: &[&str] = &["reporting-mta", "final-recipient", "original-re
 
 /// Reads a mail as a DSN; `None` when it is none.
 pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
-    let groups = match mail.part(STATUS_PARTS) {
+    let (groups, left_out) = match mail.part(STATUS_PARTS) {
         // Somebody may pass a report on inline: then it is not about mail of ours.
         Some(_) if signs.answered && !signs.of_a_program() => return None,
         Some(part) => groups(&part.bytes()),
@@ -39,11 +39,13 @@ pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
             groups(from_first_group(mail.text().as_bytes())?)
         }
     };
-    let mut recognised = Recognised { format: "dsn", ..Recognised::default() };
+    let mut recognised = Recognised { format: "dsn", left_out, ..Recognised::default() };
     for group in groups {
         if is_recipient(&group) {
             if recognised.results.len() < MAX_RESULTS {
                 recognised.results.push(result(&group, signs));
+            } else {
+                recognised.left_out += 1;
             }
         } else {
             recognised.env_id = first_said(&recognised.env_id, group.any(&["original-envelope-id"]));
@@ -73,18 +75,25 @@ pub(super) fn kind(results: &[RcptResult]) -> ReportKind {
     if failed { ReportKind::Bounce } else { ReportKind::Status }
 }
 
-/// The groups of fields; a second Final-Recipient begins a new one, as some systems leave the blank line out.
-fn groups(bytes: &[u8]) -> Vec<Fields> {
+/// The groups of fields, and how many on recipients were left out; a second Final-Recipient begins a new one, as some
+/// systems leave the blank line out.
+fn groups(bytes: &[u8]) -> (Vec<Fields>, usize) {
     let mut rest = bytes;
-    let mut groups = Vec::new();
-    // One group for the message and one for each recipient; a few more for what stands between.
-    while !rest.is_empty() && groups.len() < MAX_RESULTS + 16 {
+    let (mut groups, mut left_out) = (Vec::new(), 0);
+    while !rest.is_empty() {
         let block = Fields::read(&mut rest);
-        if !block.is_empty() {
-            groups.extend(block.split_at_repeated("final-recipient"));
+        if block.is_empty() {
+            continue;
+        }
+        let found = block.split_at_repeated("final-recipient");
+        // One group for the message and one for each recipient; a few more for what stands between.
+        if groups.len() < MAX_RESULTS + 16 {
+            groups.extend(found);
+        } else {
+            left_out += found.iter().filter(|group| is_recipient(group)).count();
         }
     }
-    groups
+    (groups, left_out)
 }
 
 fn is_recipient(group: &Fields) -> bool {

@@ -18,6 +18,11 @@ pub(super) struct Fields(Vec<(String, String)>);
 impl Fields {
     /// Reads one block from the front of `rest`: leading blank lines, the fields, and the blank line that ends them.
     pub(super) fn read(rest: &mut &[u8]) -> Fields {
+        Fields::read_up_to(MAX_FIELDS, rest)
+    }
+
+    /// As [`Fields::read`], with up to `most` fields.
+    pub(super) fn read_up_to(most: usize, rest: &mut &[u8]) -> Fields {
         let mut list: Vec<(String, String)> = Vec::new();
         let mut begun = false;
         let mut last_kept = false;
@@ -37,7 +42,7 @@ impl Fields {
             }
             last_kept = false;
             if let Some((name, value)) = split(line)
-                && list.len() < MAX_FIELDS
+                && list.len() < most
             {
                 let mut kept = String::new();
                 append(&mut kept, value.trim_ascii());
@@ -134,9 +139,15 @@ fn append(value: &mut String, more: &[u8]) {
     }
 }
 
-/// Text without control characters; octets that are not UTF-8 become U+FFFD.
+/// Text without control characters: tabs become spaces. Others, and octets that are not UTF-8, become U+FFFD: an address
+/// with such a character must not fall apart into another one.
 fn clean(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let clean = |c: char| match c {
+        '\t' | '\r' => ' ',
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    String::from_utf8_lossy(bytes).chars().map(clean).collect()
 }
 
 #[cfg(test)]

@@ -12,9 +12,9 @@ use crate::event::{Action, EnhancedStatus, Reply};
 use super::legacy::sns;
 use super::mime::{self, Mail};
 use super::signs::Signs;
-use super::{arf, body, dsn, mdn};
+use super::{arf, body, distinct, dsn, mdn};
 
-/// Recipients one report may speak of; further ones are left out.
+/// Recipients one report may speak of; further ones are left out, and counted in [`Recognised::left_out`].
 pub const MAX_RESULTS: usize = 1000;
 /// Reports joined into one mail that are read besides the first.
 const MAX_JOINED: usize = 32;
@@ -55,8 +55,10 @@ pub struct Recognised {
     pub kind: ReportKind,
     /// The form that was understood: `dsn`, `qmail`, `text`, `arf`, `jmrp`; empty for what is no report.
     pub format: &'static str,
-    /// One for each recipient it speaks of, up to [`MAX_RESULTS`].
+    /// One for each recipient it speaks of, up to [`MAX_RESULTS`]; what it says of one in several places is joined.
     pub results: Vec<RcptResult>,
+    /// Further places at which it speaks of a recipient: at least so many, as a report is not read without end.
+    pub left_out: usize,
     /// The mail it is about, as far as it was returned.
     pub original: Original,
     /// Who made the report: Reporting-MTA without its type.
@@ -152,9 +154,12 @@ pub fn recognise_mail(bytes: &[u8], null_sender: bool) -> Recognised {
             let further = read(&Mail::read(further), null_sender);
             if further.kind == recognised.kind {
                 recognised.results.extend(further.results);
+                recognised.left_out += further.left_out;
             }
         }
     }
+    distinct::by_recipient(&mut recognised.results);
+    recognised.left_out += recognised.results.len().saturating_sub(MAX_RESULTS);
     recognised.results.truncate(MAX_RESULTS);
     recognised
 }

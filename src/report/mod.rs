@@ -15,6 +15,8 @@
 //! text quotes.
 
 pub mod attribute;
+pub mod budget;
+pub mod copies;
 pub mod disposition;
 pub mod evidence;
 pub mod kind;
@@ -26,6 +28,7 @@ pub mod to_event;
 mod arf;
 mod body;
 mod body_pattern;
+mod distinct;
 mod dsn;
 mod fields;
 mod legacy;

@@ -20,11 +20,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::{Config, Live};
-use crate::event::{MessageId, Time};
+use crate::event::{Events, MessageId, Time};
 use crate::queue::Engine;
 use crate::store::{Finish, LoadError, Message, RcptState, Route, Store, StoreError};
 
-use super::disposition::{self, Disposition, Outcome, PassedOn, Settings};
+use super::budget;
+use super::copies::{self, By};
+use super::disposition::{self, Disposition, Outcome, Settings};
 use super::evidence::StoreEvidence;
 use super::quarantine::{Entry, Quarantine};
 
@@ -47,19 +49,23 @@ pub struct Counters {
     pub unmatched: AtomicU64,
     /// Mails that declare themselves reports and can't be read.
     pub unreadable: AtomicU64,
+    /// Recipients that reports named beyond those of whom they are read.
+    pub left_out: AtomicU64,
     /// Copies passed on.
     pub forwarded: AtomicU64,
     /// Mails that went on to the address they were sent to.
     pub delivered: AtomicU64,
     /// Mails quarantined.
     pub quarantined: AtomicU64,
+    /// Those of them that were too large to be kept whole.
+    pub cut: AtomicU64,
     /// Copies of reports that came back.
     pub came_back: AtomicU64,
 }
 
 impl Counters {
     /// Names, as the status has them, and values.
-    pub fn all(&self) -> [(&'static str, u64); 12] {
+    pub fn all(&self) -> [(&'static str, u64); 14] {
         [
             ("bounceProcessed", &self.bounce_processed),
             ("feedbackLoopProcessed", &self.feedback_processed),
@@ -69,9 +75,11 @@ impl Counters {
             ("autoReplies", &self.auto_replies),
             ("unmatched", &self.unmatched),
             ("unreadable", &self.unreadable),
+            ("leftOut", &self.left_out),
             ("forwarded", &self.forwarded),
             ("delivered", &self.delivered),
             ("quarantined", &self.quarantined),
+            ("cut", &self.cut),
             ("cameBack", &self.came_back),
         ]
         .map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))
@@ -112,8 +120,8 @@ struct Parked {
 enum Look {
     /// It can be ended.
     Ready(Box<Ready>),
-    /// It is to be kept.
-    Keep(Entry),
+    /// It is to be kept: the mail itself, or a copy that takes its place in the spool.
+    Keep(Box<Keep>),
     /// It proves nothing, and it is too early to say so.
     Early,
     /// It can't be read, or is gone.
@@ -124,6 +132,14 @@ enum Look {
 struct Ready {
     finish: Finish,
     copies: Vec<Arc<Message>>,
+}
+
+/// What is kept of a mail.
+struct Keep {
+    id: MessageId,
+    entry: Entry,
+    /// Ends the mail, where a copy of it is kept.
+    instead: Option<Ready>,
 }
 
 impl Processor {
@@ -176,11 +192,20 @@ impl Processor {
             let this = self.clone();
             // Disk reads and the parsing of up to 2 MiB don't belong on the threads that serve sockets.
             match tokio::task::spawn_blocking(move || this.read(id, may_wait)).await {
-                Ok(Look::Ready(ready)) => self.end(*ready).await?,
-                Ok(Look::Keep(entry)) => {
-                    let limit = self.config.load().report_quarantine_size;
-                    self.quarantine.keep(id, entry, limit).await?;
-                    self.write_quarantine(false).await;
+                Ok(Look::Ready(ready)) => {
+                    self.end(*ready).await?;
+                }
+                Ok(Look::Keep(keep)) => {
+                    let Keep { id, entry, instead } = *keep;
+                    let there = match instead {
+                        Some(ready) => self.end(ready).await?,
+                        None => true,
+                    };
+                    if there {
+                        let limit = self.config.load().report_quarantine_size;
+                        self.quarantine.keep(id, entry, limit).await?;
+                        self.write_quarantine(false).await;
+                    }
                 }
                 Ok(Look::Early) => {
                     let now = Instant::now();
@@ -205,13 +230,14 @@ impl Processor {
         }
     }
 
-    async fn end(&self, ready: Ready) -> Result<(), StoreError> {
+    /// Whether it came into the journal.
+    async fn end(&self, ready: Ready) -> Result<bool, StoreError> {
         match self.store.finish(ready.finish).await {
             Ok(()) => {}
             // One report must not stop the others: it has ended otherwise, or it stays in the spool for people to see.
             Err(error @ (StoreError::NotQueued { .. } | StoreError::TooLarge { .. } | StoreError::Unfit(..))) => {
                 tracing::error!(%error, "a report was not recorded");
-                return Ok(());
+                return Ok(false);
             }
             Err(error) => return Err(error),
         }
@@ -222,7 +248,7 @@ impl Processor {
                 .collect();
             self.engine.admit(&copy.envelope, &states, now);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Reads one report mail; blocking.
@@ -251,34 +277,53 @@ impl Processor {
         });
         let unproven = disposition.attributions.iter().any(|a| !a.is_proved());
         let early = index_behind || now.since(message.envelope.time_queued) < SECOND_LOOK;
-        if may_wait && unproven && early && matches!(disposition.outcome, Outcome::Recorded(_)) {
+        if may_wait && unproven && early && disposition.outcome != Outcome::AutoReply {
             return Look::Early;
         }
-        let keep = disposition.quarantine && config.report_quarantine_size > 0;
-        self.count(&message, &disposition, keep);
-        log(&config, &message, &disposition, keep);
-        if keep {
-            return Look::Keep(Entry::of(&message, disposition.outcome));
+        let host_name = config.host_names.first().map_or("localhost", String::as_str);
+        let by = || By { store: self.store.id(), id: self.store.next_message_id(), host_name, now };
+        // The mail itself stays where it is, unless others get it as well or it takes more than its share.
+        let share = budget::share(config.report_quarantine_size);
+        let held = copies::as_it_came(&message, self.store.id()).len() + copies::addresses(&message.envelope.rcpts);
+        let stays = held as u64 <= share && !disposition.is_passed_on();
+        let kept = (disposition.quarantine && share > 0).then(|| match stays {
+            true => message.clone(),
+            false => copies::kept(&message, share, disposition.is_passed_on(), by()),
+        });
+        let entry = kept.as_ref().map(|kept| Entry::of(kept, disposition.outcome, self.store.id()));
+        let kept_as = kept.as_ref().map(|k| k.envelope.id).zip(entry.as_ref());
+        self.count(&message, &disposition, entry.as_ref());
+        log(&config, &message, &disposition, kept_as);
+        let mut copies = Vec::new();
+        let recorded = matches!(disposition.outcome, Outcome::Recorded(_));
+        if !disposition.forward_to.is_empty() {
+            copies.push(copies::forwarded(&message, &disposition.forward_to, recorded, by()));
+        }
+        if disposition.deliver {
+            copies.push(copies::delivered(&message, recorded, by()));
         }
         for index in 0..message.envelope.rcpts.len() {
             finish.recipient(id, index as u16);
         }
-        let host_name = config.host_names.first().map_or("localhost", String::as_str);
-        let by = || PassedOn { store: self.store.id(), id: self.store.next_message_id(), host_name, now };
-        let mut copies = Vec::new();
-        if !disposition.forward_to.is_empty() {
-            copies.push(disposition::forwarded(&message, &disposition.forward_to, by()));
-        }
-        if disposition.deliver {
-            copies.push(disposition::delivered(&message, by()));
-        }
         for (copy, received) in &copies {
             finish.message(copy.clone(), received.clone());
         }
-        Look::Ready(Box::new(Ready { finish, copies: copies.into_iter().map(|(copy, _)| copy).collect() }))
+        let copies = copies.into_iter().map(|(copy, _)| copy).collect();
+        match (kept, entry) {
+            (Some(kept), Some(entry)) if stays => {
+                Look::Keep(Box::new(Keep { id: kept.envelope.id, entry, instead: None }))
+            }
+            (Some(kept), Some(entry)) => {
+                // Its reception was recorded when the mail came.
+                finish.message(kept.clone(), Events::new());
+                let instead = Some(Ready { finish, copies });
+                Look::Keep(Box::new(Keep { id: kept.envelope.id, entry, instead }))
+            }
+            _ => Look::Ready(Box::new(Ready { finish, copies })),
+        }
     }
 
-    fn count(&self, message: &Message, disposition: &Disposition, kept: bool) {
+    fn count(&self, message: &Message, disposition: &Disposition, kept: Option<&Entry>) {
         let add = |counter: &AtomicU64, n: usize| counter.fetch_add(n as u64, Ordering::Relaxed);
         let c = &self.counters;
         let of_route = match message.envelope.route {
@@ -290,6 +335,7 @@ impl Processor {
         match disposition.outcome {
             Outcome::Recorded(events) => {
                 add(&c.events, events);
+                add(&c.left_out, disposition.report.left_out);
                 add(&c.attributed, disposition.attributions.iter().filter(|a| a.is_proved()).count())
             }
             Outcome::AutoReply => add(&c.auto_replies, 1),
@@ -299,7 +345,8 @@ impl Processor {
         };
         add(&c.forwarded, disposition.forward_to.len());
         add(&c.delivered, usize::from(disposition.deliver));
-        add(&c.quarantined, usize::from(kept));
+        add(&c.quarantined, usize::from(kept.is_some()));
+        add(&c.cut, usize::from(kept.is_some_and(|e| e.kept.is_some())));
     }
 }
 
@@ -311,11 +358,15 @@ fn log_messages(config: &Config, route: Route) -> bool {
 
 /// What an operator wants to see: what was dropped, kept or passed on; with `log-messages`, every mail. The subject
 /// stands as a checksum: it is not ours to show.
-fn log(config: &Config, message: &Message, disposition: &Disposition, kept: bool) {
+fn log(config: &Config, message: &Message, disposition: &Disposition, kept: Option<(MessageId, &Entry)>) {
     let envelope = &message.envelope;
     let id = envelope.id;
     if let Some(info) = &disposition.match_info {
         tracing::info!(message = %id, "{info}");
+    }
+    if let left_out @ 1.. = disposition.report.left_out {
+        let recorded = disposition.report.results.len();
+        tracing::warn!(message = %id, recorded, left_out, "report names more recipients than are recorded of one");
     }
     let all = log_messages(config, envelope.route);
     let what = match disposition.outcome {
@@ -338,17 +389,27 @@ fn log(config: &Config, message: &Message, disposition: &Disposition, kept: bool
         Outcome::Unreadable => "report can't be read",
         Outcome::CameBack => "a copy of a report came back",
     };
-    let mut header = &message.body[..message.body.len().min(64 << 10)];
-    let subject = super::fields::Fields::read(&mut header);
+    let subject = copies::header(&message.body);
     let subject = format!("{:08x}", crc32c::crc32c(subject.any(&["subject"]).as_bytes()));
     let (size, passed_on) = (message.body.len(), disposition.forward_to.len());
-    let then = match (passed_on, disposition.deliver, kept) {
-        (0, false, false) => "dropped".to_owned(),
-        (0, false, true) => "quarantined".to_owned(),
-        (0, true, _) => "delivered".to_owned(),
-        (n, false, _) => format!("passed on to {n} addresses"),
-        (n, true, _) => format!("passed on to {n} addresses and delivered"),
+    let mut then = match (passed_on, disposition.deliver) {
+        (0, false) => Vec::new(),
+        (0, true) => vec!["delivered".to_owned()],
+        (n, false) => vec![format!("passed on to {n} addresses")],
+        (n, true) => vec![format!("passed on to {n} addresses"), "delivered".to_owned()],
     };
+    if let Some((kept, entry)) = kept {
+        then.push("quarantined".to_owned());
+        if kept != id {
+            then.push(format!("as {kept}"));
+        }
+        if let Some(bytes) = entry.kept {
+            then.push(format!("the first {bytes} bytes of it, since it is too large to be kept whole"));
+        }
+    } else if then.is_empty() {
+        then.push("dropped".to_owned());
+    }
+    let then = then.join(", ");
     tracing::info!(message = %id, from = &*envelope.orig, subject, size, "{what}: {then}");
 }
 

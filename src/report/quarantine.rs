@@ -8,24 +8,23 @@
 //! says which mails need not be read again at the next start. It may lag behind: a mail whose row is missing is read
 //! again then, and quarantined again; a row without a mail is dropped.
 //!
-//! The size is bounded (`report-quarantine-size`): what is too much ends without events, the oldest first.
+//! The size is bounded (`report-quarantine-size`): of one mail at most a share is kept, and what is too much ends without
+//! events, the oldest of the sender that takes most first ([`super::budget`]).
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
-use crate::event::{MessageId, Time};
+use crate::event::{MessageId, StoreId, Time};
 use crate::store::{Finish, LoadError, Message, Route, Store, StoreError};
 
+use super::budget::{self, Budget, OVERHEAD};
+use super::copies::{self, Mark};
 use super::disposition::{self, Outcome, Settings};
 use super::evidence::StoreEvidence;
-use super::fields::Fields;
 use super::mime;
 
-/// Bytes that a mail is counted for beyond its own: its row and its place in memory.
-const OVERHEAD: u64 = 512;
 /// Bytes kept of an address or a subject.
 const MAX_TEXT: usize = 200;
 /// Rows that wait to be written, at most.
@@ -33,6 +32,7 @@ const MAX_UNWRITTEN: usize = 64;
 
 /// What is known of a quarantined mail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Entry {
     /// When it came: microseconds since 1970.
     pub time: i64,
@@ -46,10 +46,22 @@ pub struct Entry {
     pub to: String,
     /// Subject, decoded.
     pub subject: String,
-    /// Bytes.
+    /// Bytes of the mail as it came.
     pub size: u64,
-    /// Recipients it has.
+    /// Recipients it has, as far as they are kept.
     pub rcpts: u16,
+    /// Bytes that are kept of it, when it was too large to be kept whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<u64>,
+    /// It was delivered or forwarded as well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub passed_on: bool,
+    /// Bytes of its recipients' addresses.
+    #[serde(default)]
+    pub addresses: u64,
+    /// The network it came from; empty when it did not come by SMTP.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String,
 }
 
 /// A processor.
@@ -75,11 +87,14 @@ pub enum Why {
 }
 
 impl Entry {
-    /// What there is to say about a mail.
-    pub fn of(message: &Message, outcome: Outcome) -> Entry {
+    /// What there is to say about a mail in this store.
+    pub fn of(message: &Message, outcome: Outcome, store: StoreId) -> Entry {
         let envelope = &message.envelope;
-        let mut header = &message.body[..message.body.len().min(64 << 10)];
-        let subject = mime::decoded_words(Fields::read(&mut header).any(&["subject"]));
+        let header = copies::header(&message.body);
+        let subject = mime::decoded_words(header.any(&["subject"]));
+        let held = copies::as_it_came(message, store).len() as u64;
+        let mark = Mark::of(&header, store).kept;
+        let size = mark.map_or(held, |m| m.size.max(held));
         let cut = |text: &str| text[..text.floor_char_boundary(MAX_TEXT)].to_owned();
         Entry {
             time: envelope.time_queued.0,
@@ -92,13 +107,18 @@ impl Entry {
             from: cut(&envelope.orig),
             to: cut(envelope.rcpts.first().map_or("", |r| &r.address)),
             subject: cut(&subject),
-            size: message.body.len() as u64,
+            size,
             rcpts: envelope.rcpts.len() as u16,
+            kept: (held < size).then_some(held),
+            passed_on: mark.is_some_and(|m| m.passed_on),
+            addresses: copies::addresses(&envelope.rcpts) as u64,
+            source: budget::network(envelope.src_ip),
         }
     }
 
-    fn counts_for(&self) -> u64 {
-        self.size + OVERHEAD
+    /// Bytes that count against the limit.
+    pub(super) fn counts_for(&self) -> u64 {
+        self.kept.unwrap_or(self.size) + self.addresses + OVERHEAD
     }
 }
 
@@ -174,8 +194,7 @@ pub struct Quarantine {
 
 #[derive(Debug, Default)]
 struct Kept {
-    mails: BTreeMap<MessageId, Entry>,
-    bytes: u64,
+    budget: Budget,
     evicted: u64,
     /// Rows to write, with the entry as it is then.
     unwritten: Vec<MessageId>,
@@ -187,10 +206,7 @@ impl Quarantine {
         let mut kept = Kept::default();
         store.tables().for_each_quarantined(&mut |id, row| {
             match serde_json::from_slice::<Entry>(row) {
-                Ok(entry) if store.is_queued(id) => {
-                    kept.bytes += entry.counts_for();
-                    kept.mails.insert(id, entry);
-                }
+                Ok(entry) if store.is_queued(id) => kept.budget.insert(id, entry),
                 // A row that can't be read is as if it were not there: the mail is read again.
                 _ => kept.unwritten.push(id),
             }
@@ -204,45 +220,43 @@ impl Quarantine {
 
     /// Whether a mail is in it.
     pub fn contains(&self, id: MessageId) -> bool {
-        self.lock().mails.contains_key(&id)
+        self.lock().budget.mails().contains_key(&id)
+    }
+
+    /// What is known of a mail; `None` when it is not in it.
+    pub fn entry(&self, id: MessageId) -> Option<Entry> {
+        self.lock().budget.mails().get(&id).cloned()
     }
 
     /// How much is in it.
     pub fn usage(&self) -> Usage {
         let kept = self.lock();
+        let mails = kept.budget.mails();
         Usage {
-            mails: kept.mails.len() as u64,
-            rcpts: kept.mails.values().map(|e| u64::from(e.rcpts)).sum(),
-            bytes: kept.bytes,
-            oldest: kept.mails.values().next().map(|e| Time(e.time)),
+            mails: mails.len() as u64,
+            rcpts: mails.values().map(|e| u64::from(e.rcpts)).sum(),
+            bytes: kept.budget.bytes(),
+            oldest: mails.values().map(|e| Time(e.time)).min(),
             evicted: kept.evicted,
         }
     }
 
-    /// Keeps a mail that is in the spool and stays there. What has to go for it, the oldest first, ends with this; when
-    /// it is itself too large for `limit` bytes, it does.
+    /// Keeps a mail that is in the spool and stays there, which should be no larger than its [`budget::share`] of `limit`
+    /// bytes. What has to go for it ends with this.
     pub async fn keep(&self, id: MessageId, entry: Entry, limit: u64) -> Result<(), StoreError> {
         let gone = {
             let mut kept = self.lock();
-            kept.bytes += entry.counts_for();
+            kept.budget.insert(id, entry);
             kept.unwritten.push(id);
-            if let Some(before) = kept.mails.insert(id, entry) {
-                kept.bytes -= before.counts_for();
-            }
-            let mut gone = Vec::new();
-            while kept.bytes > limit
-                && let Some((oldest, entry)) = kept.mails.pop_first()
-            {
-                kept.bytes -= entry.counts_for();
-                kept.evicted += 1;
-                kept.unwritten.push(oldest);
-                gone.push((oldest, entry.rcpts));
-            }
+            let gone = kept.budget.evict(limit, id);
+            kept.evicted += gone.len() as u64;
+            kept.unwritten.extend(gone.iter().map(|(id, _)| *id));
             gone
         };
-        for (id, rcpts) in gone {
-            tracing::info!(message = %id, "report dropped from the full quarantine (report-quarantine-size)");
-            self.end(id, rcpts, Finish::new()).await?;
+        for (id, entry) in gone {
+            let (source, size) = (entry.source, entry.size);
+            tracing::info!(message = %id, source, size, "report dropped from the full quarantine (report-quarantine-size)");
+            self.end(id, entry.rcpts, Finish::new()).await?;
         }
         Ok(())
     }
@@ -256,7 +270,9 @@ impl Quarantine {
             }
             let ids = std::mem::take(&mut kept.unwritten);
             // Text without map keys that are no text: this does not fail.
-            ids.into_iter().map(|id| (id, kept.mails.get(&id).and_then(|e| serde_json::to_vec(e).ok()))).collect()
+            ids.into_iter()
+                .map(|id| (id, kept.budget.mails().get(&id).and_then(|e| serde_json::to_vec(e).ok())))
+                .collect()
         };
         let written = self.store.tables().write(|tx| {
             for (id, row) in &rows {
@@ -277,15 +293,18 @@ impl Quarantine {
     pub fn list(&self, filter: &Filter, after: Option<MessageId>, most: usize) -> Vec<(MessageId, Entry)> {
         let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
         let kept = self.lock();
-        let rows = kept.mails.range((from, std::ops::Bound::Unbounded)).filter(|(_, e)| filter.lets_pass(e));
+        let rows = kept.budget.mails().range((from, std::ops::Bound::Unbounded)).filter(|(_, e)| filter.lets_pass(e));
         rows.take(most).map(|(id, e)| (*id, e.clone())).collect()
     }
 
-    /// One mail with its content; `None` when it is not in the quarantine. Blocks.
+    /// One mail with its content, as it came or the beginning of it; `None` when it is not in the quarantine. Blocks.
     pub fn show(&self, id: MessageId) -> Result<Option<(Entry, Arc<Message>)>, LoadError> {
-        let Some(entry) = self.lock().mails.get(&id).cloned() else { return Ok(None) };
+        let Some(entry) = self.lock().budget.mails().get(&id).cloned() else { return Ok(None) };
         match self.store.load(id) {
-            Ok(message) => Ok(Some((entry, message))),
+            Ok(message) => {
+                let body = copies::as_it_came(&message, self.store.id());
+                Ok(Some((entry, Arc::new(Message { envelope: message.envelope.clone(), body }))))
+            }
             Err(LoadError::Gone(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -302,7 +321,7 @@ impl Quarantine {
 
     /// Ends a mail without events; `false` when it is not in the quarantine.
     pub async fn discard(&self, id: MessageId) -> Result<bool, StoreError> {
-        let Some(rcpts) = self.lock().mails.get(&id).map(|e| e.rcpts) else { return Ok(false) };
+        let Some(rcpts) = self.lock().budget.mails().get(&id).map(|e| e.rcpts) else { return Ok(false) };
         self.end(id, rcpts, Finish::new()).await
     }
 
@@ -355,8 +374,7 @@ impl Quarantine {
             Err(error) => return Err(error),
         };
         let mut kept = self.lock();
-        if let Some(entry) = kept.mails.remove(&id) {
-            kept.bytes -= entry.counts_for();
+        if kept.budget.remove(id).is_some() {
             kept.unwritten.push(id);
         }
         Ok(ended)

@@ -63,10 +63,21 @@ pub(super) fn split_returned(text: &str) -> (usize, usize) {
     let bytes = text.as_bytes();
     let mut rest = bytes;
     let mut marked = None;
+    // Nothing but empty lines since a mark.
+    let mut announced = false;
     while !rest.is_empty() {
         let here = bytes.len() - rest.len();
         let mut block = rest;
         let Some(line) = fields::next_line(&mut rest) else { break };
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let announced_here = std::mem::take(&mut announced);
+        // What is announced may begin with any field, and have few.
+        let mut beginning = block;
+        if announced_here && fields::split(line).is_some() && is_a_header(&Fields::read(&mut beginning)) {
+            return (marked.unwrap_or(here), here);
+        }
         if begins_header(line) {
             let header = Fields::read(&mut block);
             // A report may itself begin with the fields of a mail: what is returned has something before it.
@@ -79,6 +90,7 @@ pub(super) fn split_returned(text: &str) -> (usize, usize) {
             rest = block;
         } else if marked.is_none() && is_mark(line) {
             marked = Some(here);
+            announced = true;
         }
     }
     (marked.unwrap_or(text.len()), text.len())
@@ -104,9 +116,18 @@ fn begins_header(line: &[u8]) -> bool {
 }
 
 fn looks_like_a_mail(header: &Fields) -> bool {
+    fields_of_mail(header) >= 3
+}
+
+/// Whether a block that is announced as a mail's header is one: prose may have a line that looks like a field.
+fn is_a_header(header: &Fields) -> bool {
+    header.iter().count() >= 2 && fields_of_mail(header) >= 1
+}
+
+fn fields_of_mail(header: &Fields) -> usize {
     let names =
         ["received", "return-path", "message-id", "from", "to", "subject", "date", "mime-version", "content-type"];
-    names.iter().filter(|n| header.first(n).is_some()).count() >= 3
+    names.iter().filter(|n| header.first(n).is_some()).count()
 }
 
 fn is_mark(line: &[u8]) -> bool {

@@ -15,8 +15,15 @@ pub struct Summary {
     pub format: &'static str,
     /// One for each recipient.
     pub results: Vec<SummaryResult>,
+    /// Recipients beyond those in `results`: at least so many.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub left_out: usize,
     /// The mail it is about.
     pub original: SummaryOriginal,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 /// One recipient.
@@ -81,6 +88,7 @@ impl From<&Recognised> for Summary {
             kind: r.kind.name(),
             format: r.format,
             results: r.results.iter().map(result).collect(),
+            left_out: r.left_out,
             original: SummaryOriginal {
                 message_id: r.original.message_id.clone(),
                 from: r.original.from.clone(),

@@ -70,6 +70,7 @@ pub fn emit(
             vmta: sent.map_or("", |s| &s.vmta),
             pool: sent.map_or("", |s| &s.pool),
             list: sent.map_or("", |s| &s.list),
+            queue: sent.map_or("", |s| &s.queue),
             env_id: sent.map(|s| s.env_id.as_str()).filter(|e| !e.is_empty()).unwrap_or(cut(&report.env_id, MAX_TEXT)),
             time_sent: sent.map_or(Time::UNKNOWN, |s| s.time_sent),
             attributed_by: attribution.way.map_or("", super::Way::name),

@@ -33,7 +33,9 @@ pub(super) fn typed(value: &str) -> (&str, &str) {
 
 /// The address of a recipient field (RFC 3464, 2.3.1), without type, brackets and comments; empty when there is none.
 pub(super) fn recipient(value: &str) -> String {
-    let (_, text) = typed(value);
+    let (kind, text) = typed(value);
+    let decoded = kind.eq_ignore_ascii_case("utf-8").then(|| embedded_characters(text));
+    let text = decoded.as_deref().unwrap_or(text);
     let text = if text.contains('<') { mailbox(text) } else { text.split(" (").next().unwrap_or("").trim() };
     let text = text.trim_matches(['"', '\'', ',', '>', '<']).trim();
     // X.400 and other foreign addresses are kept as they stand, what is mere prose is not.
@@ -45,6 +47,29 @@ pub(super) fn recipient(value: &str) -> String {
         Some((route, mailbox)) if route.starts_with('@') => mailbox.to_owned(),
         _ => text.to_owned(),
     }
+}
+
+/// An address of type `utf-8` whose characters are written as `\x{F6}` (utf-8-addr-xtext: RFC 6533, 3); what is none of
+/// these, or stands for a control character, is left as it is.
+fn embedded_characters(text: &str) -> String {
+    let mut pieces = text.split("\\x{");
+    let mut decoded = pieces.next().unwrap_or("").to_owned();
+    for piece in pieces {
+        let character = piece.split_once('}').filter(|(hex, _)| (2..=6).contains(&hex.len()));
+        let character = character.and_then(|(hex, rest)| Some((u32::from_str_radix(hex, 16).ok()?, rest)));
+        let character = character.and_then(|(point, rest)| Some((char::from_u32(point)?, rest)));
+        match character {
+            Some((c, rest)) if !c.is_control() && !c.is_whitespace() => {
+                decoded.push(c);
+                decoded.push_str(rest);
+            }
+            _ => {
+                decoded.push_str("\\x{");
+                decoded.push_str(piece);
+            }
+        }
+    }
+    decoded
 }
 
 /// The first well-formed address in a text.
@@ -207,6 +232,10 @@ mod tests {
             ("<ann@example.net>", "ann@example.net"),
             ("rfc822; ann@example.net (Ann Lee)", "ann@example.net"),
             ("rfc822;Ann Lee <ann@example.net>", "ann@example.net"),
+            ("utf-8; j\\x{F6}rg@example.net", "j\u{f6}rg@example.net"),
+            ("UTF-8;j\u{f6}rg\\x{2B}\\x{1F600}@example.net", "j\u{f6}rg+\u{1f600}@example.net"),
+            ("utf-8;a\\x{1B}b\\x{D800}\\x{zz}\\x{@example.net", "a\\x{1B}b\\x{D800}\\x{zz}\\x{@example.net"),
+            ("rfc822;a\\x{F6}@example.net", "a\\x{F6}@example.net"),
             ("", ""),
         ] {
             assert_eq!(recipient(value), address, "{value}");

@@ -149,9 +149,14 @@ fn a_token_used_again_for_somebody_else_counts_against_its_owner_alone() {
         outcome(&dsn("m-bob@example.com", &several), &token_of(OURS, 5, 0)),
         [
             event("cy@example.org", "", false),
-            event("bob@example.net", "", false),
+            event("bob@example.net", "message-id", true),
             event("ann@example.net", "return-path", true)
-        ]
+        ],
+        "bob's mail was returned: that proves him, wherever the report came to, and nobody else"
+    );
+    assert_eq!(
+        outcome(&dsn("made-up@example.com", &several), &token_of(OURS, 5, 0))[..2],
+        [event("cy@example.org", "", false), event("bob@example.net", "", false)]
     );
     assert_eq!(
         outcome(&dsn("m-bob@example.com", &several), PLAIN),

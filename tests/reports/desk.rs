@@ -86,6 +86,8 @@ impl Desk {
             orig: "news@example.com",
             rcpt: "ann@example.net",
             job: "spring",
+            vmta: "v1",
+            queue: "example.rollup/v1",
             ..Event::new(Kind::Delivered, Time::from_secs(1))
         };
         let row = SendEntry::of(&sent).encode();
@@ -102,8 +104,15 @@ impl Desk {
 
     /// Takes in a mail to a bounce address.
     pub async fn take(&self, to: &str, body: Vec<u8>) -> MessageId {
+        self.take_from("192.0.2.8", to, body).await
+    }
+
+    /// Takes in a mail from this host.
+    pub async fn take_from(&self, host: &str, to: &str, body: Vec<u8>) -> MessageId {
         let id = self.store.next_message_id();
-        let message = Arc::new(incoming(id, to, body));
+        let mut message = incoming(id, to, body);
+        message.envelope.src_ip = host.parse().ok();
+        let message = Arc::new(message);
         self.store.accept(message.clone(), Events::new()).await.unwrap();
         let state = RcptState { index: 0, attempts: 0, not_before: Time::UNKNOWN, in_doubt: false };
         self.engine.admit(&message.envelope, &[state], Time::from_secs(2));

@@ -6,9 +6,8 @@ use carom::config::BodyPattern;
 use carom::config::body_pattern::BOUNCE_GROUPS;
 use carom::config::model::Processor;
 use carom::event::{EventBatch, Kind, MessageId, RuleSetId, StoreId, Time};
-use carom::report::disposition::{
-    Disposition, MAX_HOPS, Outcome, PassedOn, Settings, check, delivered, dispose, forwarded,
-};
+use carom::report::copies::{By, delivered, forwarded};
+use carom::report::disposition::{Disposition, MAX_HOPS, Outcome, Settings, check, dispose};
 use carom::store::{Message, Route};
 
 use super::events::Index;
@@ -32,8 +31,7 @@ fn disposed(message: &Message) -> (Disposition, usize) {
 }
 
 const OURS: StoreId = StoreId(0xabc);
-const BY: PassedOn<'static> =
-    PassedOn { store: OURS, id: MessageId(10), host_name: "mta.example.com", now: Time::from_secs(3) };
+const BY: By<'static> = By { store: OURS, id: MessageId(10), host_name: "mta.example.com", now: Time::from_secs(3) };
 
 fn disposed_by(processor: &Processor, message: &Message) -> (Disposition, usize) {
     let settings =
@@ -67,7 +65,7 @@ fn what_is_no_report_goes_to_people_and_what_cannot_be_read_to_the_postmaster() 
 fn a_copy_has_the_null_sender_asks_for_no_report_and_is_not_passed_on_again() {
     let report = message(mail("ordinary-quoting"));
     let to = ["people@example.com".to_owned(), "more@example.com".to_owned()];
-    let (copy, received): (Arc<Message>, _) = forwarded(&report, &to, BY);
+    let (copy, received): (Arc<Message>, _) = forwarded(&report, &to, false, BY);
     let e = &copy.envelope;
     assert_eq!((&*e.orig, e.no_dsn, e.route, e.id), ("", true, Route::Deliver, MessageId(10)));
     assert_eq!(e.body_len as usize, copy.body.len());
@@ -121,7 +119,7 @@ fn a_report_goes_on_to_its_address_only_where_that_is_asked_for_and_only_once() 
     let m = message(mail("dsn-several"));
     let (d, events) = disposed_by(&asked, &m);
     assert_eq!((d.outcome, d.deliver, events), (Outcome::Recorded(3), true, 3));
-    let (on, received) = delivered(&m, BY);
+    let (on, received) = delivered(&m, true, BY);
     assert_eq!((&*on.envelope.rcpts[0].address, &*on.envelope.orig), ("bounce@bounce.example.com", ""));
     assert_eq!((on.envelope.route, received.len()), (Route::Deliver, 0), "its reception was recorded when it came");
     // Its way leads back to us: it is not recorded twice and not delivered again.
@@ -187,4 +185,29 @@ fn what_would_not_do_what_it_seems_to_say_is_said_beforehand() {
     );
     let said = notes(&block("deliver-unmatched-email no\nforward-errors-to x@Bounce.example.com\n"));
     assert!(said.len() == 1 && said[0].contains("x@Bounce"), "{said:?}");
+}
+
+#[test]
+fn a_copy_of_what_was_not_understood_is_read_when_it_is_sent_in_again_and_goes_no_further() {
+    let m = message(b"From: gw@acme.example\r\nSubject: note\r\n\r\nann@example.net could not be found\r\n".to_vec());
+    let with = |patterns| Processor {
+        body_patterns: patterns,
+        deliver_matched_email: true,
+        deliver_unmatched_email: true,
+        quarantine_passed_on: true,
+        ..Processor::default()
+    };
+    let (d, _) = disposed_by(&with(Vec::new()), &m);
+    assert!(d.deliver && d.quarantine && d.outcome == Outcome::Unmatched);
+    let (copy, _) = delivered(&m, false, BY);
+    let mut again = b"Received: by mailbox.example.com\r\n".to_vec();
+    again.extend_from_slice(&copy.body);
+    let again = message(again);
+    let (d, events) = disposed_by(&with(Vec::new()), &again);
+    assert_eq!((d.outcome, d.deliver, d.quarantine, events), (Outcome::Unmatched, false, true, 0));
+    // The operator has mended the pattern: nothing was recorded of it before.
+    let text = "(?<r>\\S+@\\S+) could not";
+    let pattern = BodyPattern::read(std::path::Path::new("a.pattern"), text, BOUNCE_GROUPS, &mut Vec::new()).unwrap();
+    let (d, events) = disposed_by(&with(vec![pattern]), &again);
+    assert_eq!((d.outcome, d.deliver, d.quarantine, events), (Outcome::Recorded(1), false, false, 1));
 }

@@ -22,6 +22,7 @@ pub fn sent(rcpt: &str) -> Sent {
         pool: "p1".into(),
         env_id: "our-env".into(),
         list: "weekly".into(),
+        queue: "example.net/v1".into(),
         time_sent: Time::from_secs(1_700_000_000),
     }
 }
@@ -72,6 +73,7 @@ fn a_bounce_of_a_known_send_carries_the_sends_own_fields() {
         );
         assert_eq!((e.orig, e.rcpt, e.orcpt), ("news@example.com", "Ann@Example.net", "rfc822;Ann@Example.net"));
         assert_eq!((e.job, e.vmta, e.pool, e.env_id), ("spring", "v1", "p1", "our-env"));
+        assert_eq!(e.queue, "example.net/v1");
         assert_eq!((e.time_sent, e.time), (Time::from_secs(1_700_000_000), Time::from_secs(1_700_000_100)));
         assert_eq!(e.diag, "smtp;550 5.1.1 There is no mailbox of that name. Ask the postmaster");
         assert_eq!((e.mta, e.mta_ip), ("mail.example.net", Some("192.0.2.9".parse().unwrap())));

@@ -154,3 +154,127 @@ async fn a_list_is_filtered_and_comes_in_pages() {
     }
     assert_eq!(seen, ids);
 }
+
+const LIMIT: &str = "report-quarantine-size 1M\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_mail_is_kept_cut_to_its_share_and_pushes_out_nobody() {
+    let desk = Desk::with(&format!("{LIMIT}{CONFIG}"));
+    let small = filled(&desk, 50).await;
+    let desk = desk.reopened().await;
+    let mut large = strange(99);
+    large.extend(b"padding, a line of it, and so on and on\r\n".repeat(40_000));
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(desk.take("bounce@bounce.example.com", large.clone()).await);
+    }
+    desk.process(&ids).await;
+    let kept = desk.quarantine.list(&Filter::default(), None, 100);
+    assert!(small.iter().all(|id| kept.iter().any(|(kept, _)| kept == id)), "the small ones are all there");
+    assert!(ids.iter().all(|id| desk.is_gone(*id)), "what is too large has made room for what is kept of it");
+    let (id, entry) = &kept[50];
+    assert_eq!((kept.len(), entry.size, entry.subject.as_str()), (53, large.len() as u64, "Notice 99"));
+    assert!(entry.kept.is_some_and(|n| (60_000..=65_536).contains(&n)), "{:?}", entry.kept);
+    assert!(desk.quarantine.usage().bytes <= 1 << 20);
+    let (_, mail) = desk.quarantine.show(*id).unwrap().unwrap();
+    assert!(large.starts_with(&mail.body) && mail.body.len() as u64 == entry.kept.unwrap());
+    assert!(mail.body.ends_with(b"\r\n"), "whole lines");
+    // After a stop, with the table and without it, it is the same one.
+    let (id, entry) = (*id, entry.clone());
+    let desk = desk.reopened().await;
+    assert_eq!(desk.quarantine.entry(id), Some(entry.clone()));
+    desk.store
+        .tables()
+        .write(|tx| {
+            tx.remove_quarantined(id);
+            Ok(())
+        })
+        .unwrap();
+    let desk = desk.reopened().await;
+    assert_eq!(desk.quarantine.entry(id), None);
+    desk.admit_queued();
+    desk.process(&[id]).await;
+    assert_eq!(desk.quarantine.entry(id), Some(entry));
+    assert_eq!(desk.quarantine.usage().mails, 53);
+    // And what is kept is enough for the pattern that was missing.
+    let replayed = desk.quarantine.replay(id, &taught(desk.dir()), Time(1)).await.unwrap();
+    assert_eq!(replayed, Replayed::Recorded(1, "acme.pattern".into()));
+    assert!(desk.is_gone(id));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_from_one_network_pushes_out_its_own_mails() {
+    let desk = Desk::with(&format!("report-quarantine-size 20K\n{CONFIG}"));
+    let mut quiet = Vec::new();
+    for n in 0..5 {
+        quiet.push(desk.take_from("198.51.100.7", "bounce@bounce.example.com", strange(n)).await);
+    }
+    let mut flood = Vec::new();
+    for n in 0..200 {
+        let host = format!("203.0.113.{}", n % 100);
+        flood.push(desk.take_from(&host, "bounce@bounce.example.com", strange(n)).await);
+    }
+    desk.process(&[&quiet[..], &flood[..]].concat()).await;
+    let usage = desk.quarantine.usage();
+    assert!(usage.bytes <= 20 << 10 && usage.evicted > 100, "{usage:?}");
+    assert!(quiet.iter().all(|id| desk.quarantine.contains(*id)));
+    assert!(desk.quarantine.contains(flood[199]) && desk.is_gone(flood[0]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_to_a_thousand_addresses_takes_no_more_than_its_share() {
+    let desk = Desk::with(&format!("report-quarantine-size 64K\n{CONFIG}"));
+    let id = desk.store.next_message_id();
+    let mut message = super::incoming::incoming(id, "bounce@bounce.example.com", strange(1));
+    let first = message.envelope.rcpts[0].clone();
+    for n in 0..1000 {
+        let address = format!("{n}{}@bounce.example.com", "x".repeat(60)).into();
+        message.envelope.rcpts.push(carom::store::Recipient { address, ..first.clone() });
+    }
+    let message = Arc::new(message);
+    desk.store.accept(message.clone(), carom::event::Events::new()).await.unwrap();
+    desk.admit_queued();
+    desk.process(&[id]).await;
+    let kept = desk.quarantine.list(&Filter::default(), None, 10);
+    assert_eq!((kept.len(), kept[0].1.to.as_str()), (1, "bounce@bounce.example.com"));
+    assert!((2..100).contains(&kept[0].1.rcpts), "{}", kept[0].1.rcpts);
+    assert!(desk.quarantine.usage().bytes < 4096 + 1024);
+    assert!(desk.quarantine.discard(kept[0].0).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_people_got_is_kept_as_well_and_passed_on_once() {
+    let forwards =
+        CONFIG.replace("    <address-list>", "    forward-unmatched-to people@example.org\n    <address-list>");
+    let desk = Desk::with(&forwards);
+    let ids = filled(&desk, 2).await;
+    let passed_on = |desk: &Desk| desk.ledger(|e| (e.kind, e.rcpt.to_owned()));
+    let two = vec![(Kind::Received, "people@example.org".to_owned()); 2];
+    assert_eq!(passed_on(&desk), two);
+    assert!(ids.iter().all(|id| desk.is_gone(*id)), "a copy has taken its place, in one step with the passing on");
+    let kept = desk.quarantine.list(&Filter::default(), None, 10);
+    assert_eq!(kept.iter().map(|(_, e)| (e.passed_on, e.kept)).collect::<Vec<_>>(), [(true, None), (true, None)]);
+    let (_, mail) = desk.quarantine.show(kept[0].0).unwrap().unwrap();
+    assert_eq!(mail.body, strange(0));
+    // The power fails before the table knows of them: they are read again, and nobody gets a second copy.
+    desk.store
+        .tables()
+        .write(|tx| {
+            kept.iter().for_each(|(id, _)| tx.remove_quarantined(*id));
+            Ok(())
+        })
+        .unwrap();
+    let desk = desk.reopened().await;
+    desk.admit_queued();
+    let again: Vec<MessageId> = kept.iter().map(|(id, _)| *id).collect();
+    desk.process(&again).await;
+    assert_eq!(desk.quarantine.list(&Filter::default(), None, 10), kept);
+    assert_eq!(passed_on(&desk), two);
+    let replayed = desk.quarantine.replay(kept[1].0, &taught(desk.dir()), Time(1)).await.unwrap();
+    assert_eq!(replayed, Replayed::Recorded(1, "acme.pattern".into()));
+
+    let not = Desk::with(&forwards.replace("    <address-list>", "    quarantine-passed-on no\n    <address-list>"));
+    let ids = filled(&not, 1).await;
+    assert!(not.is_gone(ids[0]) && not.quarantine.usage().mails == 0);
+    assert_eq!(passed_on(&not), two[..1]);
+}

@@ -198,6 +198,9 @@ fn print(out: &mut dyn Write, file: &Path, report: &Recognised, rules: &RuleSet,
         let words: Vec<_> = words.into_iter().filter(|w| !w.is_empty()).collect();
         writeln!(out, "    {}", words.join("  "))?;
     }
+    if summary.left_out > 0 {
+        writeln!(out, "    at least {} more recipients are left out", summary.left_out)?;
+    }
     if !summary.original.message_id.is_empty() || !summary.original.subject.is_empty() {
         writeln!(out, "    about: <{}> {}", summary.original.message_id, summary.original.subject)?;
     }

@@ -48,7 +48,7 @@ enum Sub {
     Show {
         /// Its id, as list shows it
         id: u64,
-        /// The mail as it came and nothing else
+        /// The mail as it came, as far as it was kept, and nothing else
         #[arg(long)]
         raw: bool,
     },
@@ -215,13 +215,15 @@ fn list(peer: &mut Peer, filter: &Filter, after: u64, limit: u64, json: bool) ->
                     None => String::new(),
                 };
                 let from = if text("from").is_empty() { "<>".to_owned() } else { text("from") };
+                let also = if entry.get("passedOn").is_some() { ", passed on" } else { "" };
+                let cut = entry.get("kept").map(|kept| format!(" ({kept} kept)")).unwrap_or_default();
                 let came = text("time").chars().take(19).collect::<String>() + "Z";
                 table.add_row([
                     text("id"),
                     came,
                     text("processor"),
-                    text("why"),
-                    text("size"),
+                    text("why") + also,
+                    text("size") + &cut,
                     from,
                     text("to"),
                     text("subject"),
@@ -265,7 +267,10 @@ fn show(peer: &mut Peer, id: u64, raw: bool, json: bool) -> Result<ExitCode, Fai
             say!("{}", line.replace(|c: char| c.is_control() && c != '\t', " ").trim_end())?;
         }
     }
-    if data.get("cut").and_then(Value::as_bool).unwrap_or(false) {
+    if let Some(kept) = data.get("kept") {
+        let size = data.get("size").cloned().unwrap_or_default();
+        eprintln!("carom: the mail was too large to be kept whole: this is the first {kept} bytes of {size}");
+    } else if data.get("cut").and_then(Value::as_bool).unwrap_or(false) {
         eprintln!("carom: the mail is larger; only its beginning is shown");
     }
     Ok(ExitCode::SUCCESS)
@@ -290,11 +295,12 @@ fn each(
         true => indicatif::ProgressBar::new(ids.len() as u64),
         false => indicatif::ProgressBar::hidden(),
     };
-    let (mut done, mut events, mut stayed, mut failed) = (0u64, 0u64, 0u64, 0u64);
+    let (mut done, mut events, mut stayed, mut failed, mut cut) = (0u64, 0u64, 0u64, 0u64, 0u64);
     for portion in ids.chunks(AT_ONCE) {
         let data = peer.data(Command::ReportQuarantine(command(portion.to_vec())))?;
         for result in data.get("results").and_then(Value::as_array).into_iter().flatten() {
             let id = result.get("id").and_then(Value::as_u64).unwrap_or(0);
+            cut += u64::from(result.get("cut").is_some());
             match result.get("result").and_then(Value::as_str).unwrap_or("") {
                 "recorded" => {
                     done += 1;
@@ -317,7 +323,12 @@ fn each(
     bar.finish_and_clear();
     if !json {
         match what {
-            "replayed" => say!("{done} mails replayed ({events} events), {stayed} still not understood")?,
+            "replayed" => {
+                say!("{done} mails replayed ({events} events), {stayed} still not understood")?;
+                if cut > 0 {
+                    say!("of {cut} of them only the beginning was there: they were too large to be kept whole")?;
+                }
+            }
             _ => say!("{done} mails dropped")?,
         }
     }

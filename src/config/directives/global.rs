@@ -254,7 +254,7 @@ pub const GLOBAL: &[G] = &[
         "report-quarantine-size",
         Set::Size(|g, v| g.report_quarantine_size = v),
         "64M",
-        "How much mail to report addresses is kept that nobody understood; the oldest goes first; 0 keeps none",
+        "How much mail to report addresses is kept that nobody understood, of one mail a sixteenth of it and 256K at most; the oldest of who sent most goes first; 0 keeps none",
     ),
     G::many(
         "alarm-to",

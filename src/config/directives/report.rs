@@ -42,6 +42,12 @@ pub const PROCESSOR: &[Directive<Processor>] = &[
         Set::Email(|p, v| p.forward_errors_to.push(v)),
         "Address that gets reports that could not be read",
     ),
+    Directive::one(
+        "quarantine-passed-on",
+        Set::Bool(|p, v| p.quarantine_passed_on = v),
+        "yes",
+        "Keep what was not understood in the quarantine also when it is delivered or forwarded; no: only what nobody gets",
+    ),
 ];
 
 pub(super) fn read(reading: &Reading<'_>, path: &std::path::Path) -> Result<String, ValueError> {
