@@ -12,6 +12,8 @@ mod hold;
 mod hostile;
 #[path = "delivery/mx.rs"]
 mod mx;
+#[path = "delivery/pipe.rs"]
+mod pipe;
 #[path = "delivery/steer.rs"]
 mod steer;
 #[path = "delivery/world.rs"]

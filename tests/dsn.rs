@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use carom::config::Config;
 use carom::delivery::notify::{self, Ending};
+use carom::delivery::outcome::DiagType;
 use carom::event::record::PairsBuf;
 use carom::event::{Action, AddressKey, Event, EventId, Events, Kind, MessageId, Scope, SourceType, StoreId, Time};
 use carom::node::{Node, Options};
@@ -66,7 +67,7 @@ fn refused(rcpt: u16, text: &str) -> Ending {
         action: Action::Failed,
         status: "5.1.1".parse().unwrap(),
         text: text.into(),
-        is_reply: true,
+        diag_type: DiagType::Smtp,
         mta: "mx.example.net".into(),
         mta_ip: Some("192.0.2.9".parse().unwrap()),
         last_attempt: Time::from_secs(1_700_000_100),
@@ -89,7 +90,7 @@ fn a_report_says_who_failed_and_why_and_is_understood_by_our_own_report_room() {
     let expired = Ending {
         status: "4.4.7".parse().unwrap(),
         text: "delivery time expired: not delivered within 60 s, after 1 attempt".into(),
-        is_reply: false,
+        diag_type: DiagType::Own,
         mta: "".into(),
         mta_ip: None,
         last_attempt: Time::UNKNOWN,

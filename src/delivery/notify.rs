@@ -32,6 +32,8 @@ use crate::event::{Action, Address, EnhancedStatus, Events, MessageId, StoreId, 
 use crate::smtp::dsn::{FAILURE, SUCCESS};
 use crate::store::{Envelope, Message, OwnMail, Recipient};
 
+use super::outcome::DiagType;
+
 /// Bytes of one recipient's reply.
 const MAX_REPLY: usize = 2000;
 /// Bytes of the machine-readable part; recipients that no longer fit are not listed.
@@ -54,8 +56,8 @@ pub struct Ending {
     pub status: EnhancedStatus,
     /// The reply, or what else is known.
     pub text: Box<str>,
-    /// Whether `text` is a reply of the remote host.
-    pub is_reply: bool,
+    /// Whose words `text` is.
+    pub diag_type: DiagType,
     /// The remote host; empty when there was none.
     pub mta: Box<str>,
     /// Its address.
@@ -160,7 +162,7 @@ pub fn report_suppressed(
         action: Action::Failed,
         status: super::outcome::status(5, 7, 1),
         text: (*why).into(),
-        is_reply: false,
+        diag_type: DiagType::Own,
         mta: "".into(),
         mta_ip: None,
         last_attempt: Time::UNKNOWN,
@@ -233,7 +235,11 @@ fn status_part(host: &str, message: &Message, endings: &[Ending]) -> (String, us
         }
         if !ending.text.is_empty() {
             // A text that is no reply has a type of our own (RFC 3464, 2.1.2).
-            let kind = if ending.is_reply { "smtp" } else { "X-Carom" };
+            let kind = match ending.diag_type {
+                DiagType::Smtp => "smtp",
+                DiagType::Unix => "x-unix",
+                DiagType::Own => "X-Carom",
+            };
             field(&mut out, "Diagnostic-Code", &format!("{kind}; {}", ascii(short(&ending.text))));
         }
         if ending.last_attempt.is_known() {
@@ -264,7 +270,7 @@ fn text_part(host: &str, message: &Message, listed: &[Ending], all: usize) -> St
     for ending in named {
         let address = envelope.rcpts.get(usize::from(ending.rcpt)).map_or("", |r| &r.address);
         let _ = write!(out, "\r\n  <{}>\r\n", plain(address));
-        if ending.is_reply {
+        if ending.diag_type == DiagType::Smtp {
             let _ = write!(out, "    {} said:\r\n", mta(ending, true));
         }
         wrap(&mut out, &plain(short(&ending.text)));

@@ -11,7 +11,8 @@
 //! | mail to an unsubscribe address with a token of ours | yes | none | no |
 //!
 //! "Delivered" means the normal queue of the address's domain, and only where the configuration says where that queue
-//! leads (`smtp-hosts`, `type discard`): by its MX records mail for a report address comes to this very server again.
+//! leads (`smtp-hosts`, `type pipe`, `file` or `discard`, there or in the `<domain>` of the reserved queue `{bounce}` or
+//! `{feedbackLoop}`): by its MX records mail for a report address comes to this very server again.
 //! What is neither copied nor delivered is quarantined, so that nothing is lost that was not understood.
 //!
 //! A report never causes a report: copies have the null sender, ask for no notification, and carry a mark by which this
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use crate::config::Entries;
-use crate::config::model::{Config, Processor};
+use crate::config::model::{Config, Processor, Transport};
 use crate::event::address::canonical_domain;
 use crate::event::{Address, Event, Events, MessageId, StoreId, Time};
 use crate::store::{Envelope, Message, OwnMail, Route};
@@ -110,7 +111,7 @@ impl<'a> Settings<'a> {
 /// Whether the queue of a report address says itself where it leads.
 fn leads_on(config: &Config, domain: &str, vmta: &str) -> bool {
     let settings = config.queue_settings(domain, vmta);
-    settings.discard || !settings.smtp_hosts.is_empty()
+    settings.transport != Transport::Smtp || !settings.smtp_hosts.is_empty()
 }
 
 /// Reads a report mail and hands its events to `emit`.
@@ -271,7 +272,7 @@ pub fn check(config: &Config) -> Vec<String> {
             let what = if name == "deliver-matched-email" { "dropped once it is recorded" } else { "quarantined" };
             notes.push(format!(
                 "<{block}> {name} is on, but nothing says where mail for {domain} goes from here (its MX leads back): it \
-                 is {what}; write <domain {domain}> with smtp-hosts, or {name} no"
+                 is {what}; write <domain {domain}> with smtp-hosts, type pipe or type file, or {name} no"
             ));
         }
         for address in processor.forward_unmatched_to.iter().chain(&processor.forward_errors_to) {
