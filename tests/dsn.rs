@@ -115,6 +115,11 @@ fn a_report_says_who_failed_and_why_and_is_understood_by_our_own_report_room() {
     );
     assert_eq!((two.orcpt.as_str(), two.diag_type.as_str()), ("rfc822;robert@example.net", "x-carom"));
     assert_eq!(read.results.len(), 2);
+    let program =
+        Ending { diag_type: DiagType::Unix, text: "exit status 67 (EX_NOUSER): no\nann".into(), ..refused(0, "") };
+    let (_, _, read) = report_on(&config(""), &mail, &[program]);
+    let one = &read.results[0];
+    assert_eq!((one.diag_type.as_str(), one.diag.as_str()), ("x-unix", "exit status 67 (EX_NOUSER): no ann"));
 
     for line in [
         "To: <news@sender.example>",

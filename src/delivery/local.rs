@@ -27,6 +27,8 @@ pub(super) async fn run(session: &mut Session, transport: Transport) {
         }
         match session.permit.next(Purpose::Deliver) {
             Next::Idle(_) if session.permit.look_is_due => {}
+            // What was drawn goes back to the queue, whose next session is of the new type.
+            Next::Transaction(_) if session.permit.settings().transport != transport => return,
             Next::Transaction(id) => match transport {
                 Transport::Smtp => return,
                 Transport::Discard => discard::deliver(session, id, &facts).await,

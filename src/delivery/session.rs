@@ -196,6 +196,11 @@ impl Session {
             }
             match self.permit.next(Purpose::Deliver) {
                 Next::Idle(_) if self.permit.look_is_due => {}
+                // Mail that is to stay here by now must not go out.
+                Next::Transaction(_) if self.permit.settings().transport != Transport::Smtp => {
+                    connection.quit().await;
+                    return None;
+                }
                 Next::Transaction(id) => {
                     if !self.send(&mut connection, id).await {
                         let host = self.skip.then(|| connection.host.clone());

@@ -283,3 +283,17 @@ async fn mail_whose_time_is_over_ends_without_another_run() {
     assert_eq!(desk.read("ran").await, "x\n");
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_that_changes_the_type_holds_for_the_next_recipient() {
+    let desk = Desk::with("echo $1 >> $D/ran; while [ ! -e $D/go ]; do sleep 0.05; done");
+    let world = World::start("", &(desk.lines("$user") + "\nmax-smtp-out 1")).await;
+    world.send("s@example.com", &["ann@here.example", "bob@here.example"], MAIL).await;
+    assert_eq!(desk.read("ran").await, "ann\n");
+    world.reload(World::config("", "type discard\nmax-smtp-out 1", ""));
+    std::fs::write(desk.at("go"), "").unwrap();
+    let events = world.events(2).await;
+    assert_eq!(events.iter().map(|e| &*e.diag).collect::<Vec<_>>(), ["x-unix;exit status 0 (EX_OK)", "discarded"]);
+    assert_eq!(desk.read("ran").await, "ann\n");
+    world.stop().await;
+}
