@@ -71,6 +71,7 @@ fn refused(rcpt: u16, text: &str) -> Ending {
         mta: "mx.example.net".into(),
         mta_ip: Some("192.0.2.9".parse().unwrap()),
         last_attempt: Time::from_secs(1_700_000_100),
+        retry_until: Time::UNKNOWN,
     }
 }
 
@@ -618,6 +619,56 @@ async fn a_source_can_do_without_reports_or_want_the_whole_message() {
     let mails = house.mx.0.lock().unwrap().clone();
     assert!(String::from_utf8_lossy(&mails[0].2).contains("Subject: Hello\r\n\r\nText\r\n"));
     house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_for_it_is_told_while_mail_waits_for_a_host_or_for_a_reply() {
+    let terms = "notify-of-delay-every 3s\nbounce-after 7s\nretry-after 1s";
+    let rest = format!(
+        "<domain late.example>\nsmtp-hosts [127.0.0.1]:1\n{terms}\n</domain>\n<domain example.net>\n{terms}\n</domain>"
+    );
+    let house = House::start("", &rest).await;
+    let to = [
+        "<ann@late.example> NOTIFY=DELAY ORCPT=rfc822;old@old.example",
+        "<bob@late.example>",
+        "<later@example.net> NOTIFY=DELAY,FAILURE",
+    ];
+    house.send_with("<news@sender.example> ENVID=spring RET=FULL", &to).await;
+    let taken = house.mx.0.lock().unwrap().clone();
+    let raw: Vec<_> = taken.iter().map(|t| String::from_utf8_lossy(&t.2).into_owned()).collect();
+    let reports = house.mx.reports();
+    let mut told: Vec<(String, Option<Action>)> =
+        reports.iter().flat_map(|(_, r)| r.results.iter().map(|r| (r.rcpt.clone(), r.action))).collect();
+    told.sort();
+    let of = |rcpt: &str, action| (rcpt.to_owned(), Some(action));
+    let expected = [
+        of("ann@late.example", Action::Delayed),
+        of("ann@late.example", Action::Delayed),
+        of("bob@late.example", Action::Failed),
+        of("later@example.net", Action::Failed),
+        of("later@example.net", Action::Delayed),
+        of("later@example.net", Action::Delayed),
+    ];
+    assert_eq!(told, expected, "twice three seconds of seven");
+    let first = &reports[0].1;
+    assert_eq!((first.kind, first.env_id.as_str()), (ReportKind::Status, "spring"));
+    let ann = first.results.iter().find(|r| r.rcpt == "ann@late.example").unwrap();
+    assert_eq!(
+        (ann.orcpt.as_str(), ann.status, ann.diag_type.as_str()),
+        ("rfc822;old@old.example", "4.0.0".parse().ok(), "x-carom")
+    );
+    assert!(ann.diag.starts_with("not delivered yet"), "{ann:?}");
+    for text in
+        ["Subject: Your message is delayed", "Will-Retry-Until: ", "nothing needs to be done", "Its header is attached"]
+    {
+        assert!(raw[0].contains(text), "{text}\n{}", raw[0]);
+    }
+    assert!(!raw[0].contains("\r\nText\r\n"), "RET=FULL is about failures: {}", raw[0]);
+    house.stop().await;
+    let quiet = House::start("suppress-local-dsn yes", &rest).await;
+    quiet.send_with("<news@sender.example>", &to).await;
+    assert_eq!(quiet.mx.reports().len(), 0);
+    quiet.stop().await;
 }
 
 // ---- when the power goes

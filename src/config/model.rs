@@ -484,6 +484,8 @@ pub struct QueueSettings {
     pub ignore_8bitmime: bool,
     /// `ignore-dsn`: never use DSN parameters (RFC 3461).
     pub ignore_dsn: bool,
+    /// `notify-of-delay-every`: how often a sender who asked for it is told that mail waits; `None` is never.
+    pub notify_of_delay_every: Option<Duration>,
     /// `disable-acct-records`: record types that are not written for the queue (of d, b, t, tq).
     pub disable_acct_records: Kinds,
     /// `log-connections`: log when outbound sessions begin and end.
@@ -554,6 +556,7 @@ impl Default for QueueSettings {
             ignore_pipelining: false,
             ignore_8bitmime: false,
             ignore_dsn: false,
+            notify_of_delay_every: Some(Duration::from_secs(4 * 3600)),
             disable_acct_records: Kinds::default(),
             log_connections: false,
             log_commands: false,

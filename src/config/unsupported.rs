@@ -276,7 +276,6 @@ const DOMAIN: &[&str] = &[
     "max-smtp-out-per-ip",
     "max-smtp-out-per-source-ip",
     "mx-connection-attempts",
-    "notify-of-delay-every",
     "pix-bug-workaround",
     "queue-priority",
     "queue-to",

@@ -239,6 +239,7 @@ impl Attempt<'_> {
             mta: if is_reply { self.facts.mta.clone() } else { "".into() },
             mta_ip: self.facts.mta_ip.filter(|_| is_reply),
             last_attempt,
+            retry_until: Time::UNKNOWN,
         })
     }
 

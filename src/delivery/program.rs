@@ -11,7 +11,7 @@
 //!   does not wait any longer, killed at once;
 //! - of what it says on standard output and error, the end is kept, [`KEPT_OUTPUT`] bytes; the rest is read and dropped.
 //!
-//! Fails by saying so in [`End`]; nothing here panics or waits without an end.
+//! Fails by saying so in `End`; nothing here panics or waits without an end.
 
 use std::ffi::OsStr;
 use std::fs::File;

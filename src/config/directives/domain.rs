@@ -52,6 +52,7 @@ pub const DOMAIN: &[D] = &[
     D::one("ignore-pipelining", Set::Bool(|q, v| q.ignore_pipelining = v), "no", "Never pipeline commands"),
     D::one("ignore-8bitmime", Set::Bool(|q, v| q.ignore_8bitmime = v), "no", "Never declare 8-bit content"),
     D::one("ignore-dsn", Set::Bool(|q, v| q.ignore_dsn = v), "no", "Never pass on RET, ENVID, NOTIFY and ORCPT"),
+    D::one("notify-of-delay-every", Set::TimeOrNever(|q, v| q.notify_of_delay_every = v), "4h", "How often senders are told that mail still waits, where they asked for it (NOTIFY=DELAY)"),
     D::many("bounce-pattern-file", Set::Other("FILE", "/etc/carom/patterns.conf", bounce_pattern_file), "Patterns that give bounces of this domain their category, before the global ones"),
     D::one("disable-acct-records", Set::Kinds(|q, v| q.disable_acct_records = v), "", "Record types that are not written for the queue (of d, b, t, tq)"),
     D::one("log-connections", Set::Bool(|q, v| q.log_connections = v), "no", "Log when outbound sessions begin and end"),
