@@ -58,6 +58,11 @@ pub enum CommandError {
     /// What a mail brings would choose the program.
     #[error("a macro can't stand in the name of the program")]
     MacroInProgram,
+    /// What a mail brings would be run.
+    #[error(
+        "a macro in the script of a shell would let every sender run commands: pass it behind the script, as \"$1\""
+    )]
+    MacroInScript,
     /// A NUL, which ends an argument.
     #[error("a NUL can't stand in a command")]
     Nul,
@@ -78,13 +83,32 @@ impl Command {
         if Template::parse(&program).has_macros() {
             return Err(CommandError::MacroInProgram);
         }
-        Ok(Command { program, arguments: words.map(|word| Template::parse(&word)).collect() })
+        let arguments: Vec<Template> = words.map(|word| Template::parse(&word)).collect();
+        if has_macro_in_script(&program, &arguments) {
+            return Err(CommandError::MacroInScript);
+        }
+        Ok(Command { program, arguments })
     }
 
     /// The program without its folder, for messages.
     pub fn name(&self) -> &str {
         self.program.rsplit('/').next().unwrap_or_default()
     }
+}
+
+/// Whether a shell, run at once or by `env` and the like, gets a script (`-c`) with a macro in it.
+fn has_macro_in_script(program: &str, arguments: &[Template]) -> bool {
+    const SHELLS: &[&str] = &["sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "fish", "csh", "tcsh", "busybox"];
+    let words: Vec<String> =
+        std::iter::once(program.to_owned()).chain(arguments.iter().map(Template::to_string)).collect();
+    let is_shell = |word: &String| SHELLS.contains(&word.rsplit('/').next().unwrap_or_default());
+    let Some(shell) = words.iter().position(is_shell) else { return false };
+    let takes_script = |word: &str| word.starts_with('-') && !word.starts_with("--") && word.contains('c');
+    // Options may stand before -c, with words of their own, and between it and the script; what follows the script are
+    // its arguments. Rather one too many is refused than one too few.
+    let Some(at) = (shell + 1..words.len()).find(|at| takes_script(&words[*at])) else { return false };
+    let script = (at + 1..words.len()).find(|at| !words[*at].starts_with(['-', '+'])).unwrap_or(at);
+    (at..=script).any(|at| arguments.get(at - 1).is_some_and(Template::has_macros))
 }
 
 impl fmt::Display for Command {
@@ -117,8 +141,15 @@ mod tests {
             ("/bin/x \"$to", CommandError::OpenQuote),
             ("/opt/$user/run", CommandError::MacroInProgram),
             ("/bin/x a\0b", CommandError::Nul),
+            ("/bin/sh -c 'store $to'", CommandError::MacroInScript),
+            ("/usr/bin/env -i bash -xec -e \"store '$user'\" x", CommandError::MacroInScript),
+            ("busybox sh -c$to", CommandError::MacroInScript),
+            ("/bin/sh -o pipefail -c 'store $to'", CommandError::MacroInScript),
         ] {
             assert_eq!(Command::parse(text), Err(error), "{text}");
+        }
+        for text in ["/bin/sh -c 'store \"$1\"' store $to", "/bin/sh /opt/script $to", "/bin/cat -c $to"] {
+            assert!(Command::parse(text).is_ok(), "{text}");
         }
     }
 }

@@ -223,6 +223,16 @@ async fn a_program_that_is_not_there_keeps_its_mail_waiting() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_is_found_in_path_and_a_script_of_a_shell_takes_addresses_as_its_arguments() {
+    let command = r#"sh -c 'read -r line; echo \"<$line> $1 $0\"; exit 67' name $to"#;
+    let world = World::start("", &format!("type pipe\ncommand \"{command}\"")).await;
+    world.send("s@example.com", &["\"$(id);x\"@here.example"], MAIL).await;
+    let diag = "x-unix;exit status 67 (EX_NOUSER): <Subject: x> \"$(id);x\"@here.example name";
+    assert_eq!(world.events(1).await[0].diag, diag);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_more_programs_run_at_once_than_max_smtp_out_says() {
     let desk = Desk::with("mkdir $D/on-$1; ls -d $D/on-* | wc -l >> $D/counts; sleep 0.2; rmdir $D/on-$1; exit 0");
     let world = World::start("", &(desk.lines("$user") + "\nmax-smtp-out 3")).await;
