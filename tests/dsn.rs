@@ -623,7 +623,7 @@ async fn a_source_can_do_without_reports_or_want_the_whole_message() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_asks_for_it_is_told_while_mail_waits_for_a_host_or_for_a_reply() {
-    let terms = "notify-of-delay-every 3s\nbounce-after 7s\nretry-after 1s";
+    let terms = "notify-of-delay-every 5s\nbounce-after 12s\nretry-after 1s";
     let rest = format!(
         "<domain late.example>\nsmtp-hosts [127.0.0.1]:1\n{terms}\n</domain>\n<domain example.net>\n{terms}\n</domain>"
     );
@@ -649,7 +649,7 @@ async fn who_asks_for_it_is_told_while_mail_waits_for_a_host_or_for_a_reply() {
         of("later@example.net", Action::Delayed),
         of("later@example.net", Action::Delayed),
     ];
-    assert_eq!(told, expected, "twice three seconds of seven");
+    assert_eq!(told, expected, "twice five seconds of twelve");
     let first = &reports[0].1;
     assert_eq!((first.kind, first.env_id.as_str()), (ReportKind::Status, "spring"));
     let ann = first.results.iter().find(|r| r.rcpt == "ann@late.example").unwrap();

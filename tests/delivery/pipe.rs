@@ -137,7 +137,7 @@ async fn a_program_that_hangs_is_ended_with_all_that_it_started_and_the_next_att
     world.send("s@example.com", &["ann@here.example"], MAIL).await;
     let pid = desk.read("pid").await;
     let events = world.events(2).await;
-    assert!((1..9).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    assert!((1..60).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     let text = "run did not end within 1 s and was killed: waiting";
     assert_eq!(brief(&events[0]), (Kind::Transient, "4.3.0", text, false));
     assert_eq!((events[1].kind, events[1].in_doubt, events[1].attempt), (Kind::Delivered, true, 2));
@@ -255,7 +255,7 @@ async fn a_stop_waits_a_while_then_kills_the_program_and_only_its_recipient_is_i
     let pid = desk.read("pid").await;
     let begun = Instant::now();
     world.stop_delivery().await;
-    assert!((2..9).contains(&begun.elapsed().as_secs()), "it may end by itself for three seconds");
+    assert!((2..14).contains(&begun.elapsed().as_secs()), "it may end by itself for three seconds");
     ends(&pid).await;
     let events = world.events(1).await;
     assert_eq!(events.len(), 1);
