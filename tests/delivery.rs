@@ -7,6 +7,7 @@ mod fiend;
 mod hold;
 mod hostile;
 mod mx;
+mod pipe;
 mod steer;
 mod world;
 

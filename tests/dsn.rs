@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use carom::config::Config;
 use carom::delivery::notify::{self, Ending};
+use carom::delivery::outcome::DiagType;
 use carom::event::{Action, AddressKey, Event, EventId, Events, Kind, MessageId, Scope, SourceType, StoreId, Time};
 use carom::node::{Node, Options};
 use carom::report::{Recognised, ReportKind, recognise};
@@ -51,10 +52,11 @@ fn refused(rcpt: u16, text: &str) -> Ending {
         action: Action::Failed,
         status: "5.1.1".parse().unwrap(),
         text: text.into(),
-        is_reply: true,
+        diag_type: DiagType::Smtp,
         mta: "mx.example.net".into(),
         mta_ip: Some("192.0.2.9".parse().unwrap()),
         last_attempt: Time::from_secs(1_700_000_100),
+        retry_until: Time::UNKNOWN,
     }
 }
 
@@ -74,7 +76,7 @@ fn a_report_says_who_failed_and_why_and_is_understood_by_our_own_report_room() {
     let expired = Ending {
         status: "4.4.7".parse().unwrap(),
         text: "delivery time expired: not delivered within 60 s, after 1 attempt".into(),
-        is_reply: false,
+        diag_type: DiagType::Own,
         mta: "".into(),
         mta_ip: None,
         last_attempt: Time::UNKNOWN,
@@ -99,6 +101,11 @@ fn a_report_says_who_failed_and_why_and_is_understood_by_our_own_report_room() {
     );
     assert_eq!((two.orcpt.as_str(), two.diag_type.as_str()), ("rfc822;robert@example.net", "x-carom"));
     assert_eq!(read.results.len(), 2);
+    let program =
+        Ending { diag_type: DiagType::Unix, text: "exit status 67 (EX_NOUSER): no\nann".into(), ..refused(0, "") };
+    let (_, _, read) = report_on(&config(""), &mail, &[program]);
+    let one = &read.results[0];
+    assert_eq!((one.diag_type.as_str(), one.diag.as_str()), ("x-unix", "exit status 67 (EX_NOUSER): no ann"));
 
     for line in [
         "To: <news@sender.example>",
@@ -597,6 +604,56 @@ async fn a_source_can_do_without_reports_or_want_the_whole_message() {
     let mails = house.mx.0.lock().unwrap().clone();
     assert!(String::from_utf8_lossy(&mails[0].2).contains("Subject: Hello\r\n\r\nText\r\n"));
     house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_for_it_is_told_while_mail_waits_for_a_host_or_for_a_reply() {
+    let terms = "notify-of-delay-every 3s\nbounce-after 7s\nretry-after 1s";
+    let rest = format!(
+        "<domain late.example>\nsmtp-hosts [127.0.0.1]:1\n{terms}\n</domain>\n<domain example.net>\n{terms}\n</domain>"
+    );
+    let house = House::start("", &rest).await;
+    let to = [
+        "<ann@late.example> NOTIFY=DELAY ORCPT=rfc822;old@old.example",
+        "<bob@late.example>",
+        "<later@example.net> NOTIFY=DELAY,FAILURE",
+    ];
+    house.send_with("<news@sender.example> ENVID=spring RET=FULL", &to).await;
+    let taken = house.mx.0.lock().unwrap().clone();
+    let raw: Vec<_> = taken.iter().map(|t| String::from_utf8_lossy(&t.2).into_owned()).collect();
+    let reports = house.mx.reports();
+    let mut told: Vec<(String, Option<Action>)> =
+        reports.iter().flat_map(|(_, r)| r.results.iter().map(|r| (r.rcpt.clone(), r.action))).collect();
+    told.sort();
+    let of = |rcpt: &str, action| (rcpt.to_owned(), Some(action));
+    let expected = [
+        of("ann@late.example", Action::Delayed),
+        of("ann@late.example", Action::Delayed),
+        of("bob@late.example", Action::Failed),
+        of("later@example.net", Action::Failed),
+        of("later@example.net", Action::Delayed),
+        of("later@example.net", Action::Delayed),
+    ];
+    assert_eq!(told, expected, "twice three seconds of seven");
+    let first = &reports[0].1;
+    assert_eq!((first.kind, first.env_id.as_str()), (ReportKind::Status, "spring"));
+    let ann = first.results.iter().find(|r| r.rcpt == "ann@late.example").unwrap();
+    assert_eq!(
+        (ann.orcpt.as_str(), ann.status, ann.diag_type.as_str()),
+        ("rfc822;old@old.example", "4.0.0".parse().ok(), "x-carom")
+    );
+    assert!(ann.diag.starts_with("not delivered yet"), "{ann:?}");
+    for text in
+        ["Subject: Your message is delayed", "Will-Retry-Until: ", "nothing needs to be done", "Its header is attached"]
+    {
+        assert!(raw[0].contains(text), "{text}\n{}", raw[0]);
+    }
+    assert!(!raw[0].contains("\r\nText\r\n"), "RET=FULL is about failures: {}", raw[0]);
+    house.stop().await;
+    let quiet = House::start("suppress-local-dsn yes", &rest).await;
+    quiet.send_with("<news@sender.example>", &to).await;
+    assert_eq!(quiet.mx.reports().len(), 0);
+    quiet.stop().await;
 }
 
 // ---- when the power goes

@@ -3,7 +3,6 @@
 //! The real program and real sockets; every wait is bounded.
 #![expect(clippy::disallowed_methods, reason = "edge: a test that runs servers")]
 
-// What other tests need of these is not used here.
 use std::time::Duration;
 
 use crate::running::client::Client;

@@ -23,6 +23,7 @@ mod outputs;
 mod patterns;
 mod power_cut;
 mod preflight;
+mod programs;
 mod push;
 mod reports;
 mod running;

@@ -7,6 +7,8 @@ use std::io::{self, Write as _};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::config::command::words;
+
 /// How long a full pipe is left alone before it is tried again.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -17,30 +19,6 @@ pub struct Pipe {
     /// `None` once it was told that no more follows.
     input: Option<ChildStdin>,
     written: u64,
-}
-
-/// The program and its arguments: blanks part them, quotes of both kinds keep them together, a backslash keeps the
-/// next character. No shell is involved.
-pub fn words(command: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    let mut chars = command.chars();
-    while let Some(c) = chars.next() {
-        match (c, quote) {
-            (c, Some(q)) if c == q => quote = None,
-            ('\\', q) if q != Some('\'') => word.get_or_insert_default().extend(chars.next()),
-            (c, Some(_)) => word.get_or_insert_default().push(c),
-            ('"' | '\'', None) => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (c, None) if c.is_whitespace() => words.extend(word.take()),
-            (c, None) => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    words
 }
 
 impl Pipe {
@@ -147,17 +125,5 @@ impl Drop for Pipe {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_is_parted_at_blanks_and_kept_together_by_quotes() {
-        assert_eq!(words(" /bin/a  -x  "), ["/bin/a", "-x"]);
-        assert_eq!(words(r#"'/my prog' "a \" b" c\ d '' e"f"g"#), ["/my prog", "a \" b", "c d", "", "efg"]);
-        assert!(words("  ").is_empty());
     }
 }

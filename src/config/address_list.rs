@@ -64,6 +64,11 @@ impl AddressList {
         self.domains.contains(&canonical_domain(domain).to_lowercase())
     }
 
+    /// The domains that are taken whole.
+    pub fn whole_domains(&self) -> impl Iterator<Item = &str> {
+        self.domains.iter().map(String::as_str)
+    }
+
     /// The domains that are taken whole, and those of single addresses.
     pub fn named_domains(&self) -> impl Iterator<Item = &str> {
         let of_addresses = self.addresses.iter().filter_map(|a| Some(a.rsplit_once('@')?.1));

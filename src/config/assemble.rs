@@ -18,6 +18,7 @@ use super::resolve::Draft;
 use super::tree::Reading;
 use super::values;
 use crate::event::AddressKey;
+use crate::event::address::canonical_domain;
 
 /// Where the store is when nothing is said.
 pub const DEFAULT_SPOOL: &str = "/var/spool/carom";
@@ -63,6 +64,8 @@ impl Draft {
         };
         check::check(reading, &found);
         self.domains.pool_of = check::pool_of(reading, &self.pools, &self.domains);
+        self.domains.reserved = reserved(&self.processors, self.token.as_ref().map(|(token, _)| token));
+        check::transports(reading, &self.domains);
         let (virtual_mtas, pools) = self.virtual_mtas(&global, &host_names[0]);
         let mut patterns = self.patterns;
         patterns.extend(global.pattern_files.into_iter().map(PatternSource::File));
@@ -206,6 +209,27 @@ fn guard_http(reading: &mut Reading<'_>, http: &HttpMgmt, lines: &[Setting<Globa
         let help = "add http-access 127.0.0.1 admin, for one";
         reading.warning(line, "http-mgmt-port without http-access lets nobody in", help);
     }
+}
+
+/// The domains all of whose mail a report processor reads, and the reserved queues that it counts as (directives.md, 1.10).
+fn reserved(
+    processors: &[Option<(Processor, Span)>; 2],
+    token: Option<&ReturnPathToken>,
+) -> BTreeMap<String, Vec<&'static str>> {
+    let mut reserved: BTreeMap<String, Vec<&'static str>> = BTreeMap::new();
+    for (processor, names) in processors.iter().zip([BOUNCE_QUEUES, FEEDBACK_QUEUES]) {
+        let Some((processor, _)) = processor else { continue };
+        for domain in processor.list.whole_domains() {
+            reserved.entry(domain.to_owned()).or_default().extend(names);
+        }
+    }
+    if let (Some(domain), Some(_)) = (token.and_then(|token| token.domain.as_deref()), &processors[0]) {
+        let of_token = reserved.entry(canonical_domain(domain).into_owned()).or_default();
+        if of_token.is_empty() {
+            of_token.extend(BOUNCE_QUEUES);
+        }
+    }
+    reserved
 }
 
 /// Headers that some acct-file writes, and the Message-ID where reports are tied to sends by it; lower-cased, each once.

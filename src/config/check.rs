@@ -10,7 +10,7 @@ use super::directives::virtual_mta::{PoolBlock, VirtualMtaBlock};
 use super::inherit::{Domains, Overlay};
 use super::lexer::Span;
 use super::model::{
-    AcctFile, AcctFormat, Listener, NamedAddressList, PatternSource, Processor, ReturnPathToken, Source,
+    AcctFile, AcctFormat, Listener, NamedAddressList, PatternSource, Processor, ReturnPathToken, Source, Transport,
 };
 use super::tree::Reading;
 use super::unsubscribe::{AddListUnsubscribe, UnsubscribeListener};
@@ -182,6 +182,24 @@ pub(super) fn pool_of(
         }
     }
     pool_of
+}
+
+/// A queue whose `type` needs something that nothing says could deliver nothing.
+pub(super) fn transports(reading: &mut Reading<'_>, domains: &Domains) {
+    for spoken in domains.spoken() {
+        let Some(said) = spoken.of("type").last() else { continue };
+        let settings = domains.settings(&spoken.domain, spoken.vmta);
+        match settings.transport {
+            Transport::Pipe if settings.command.is_none() => {
+                reading.error(said.span, "type pipe needs a command", "write command \"/path/to/program $to\"");
+            }
+            Transport::File if settings.file_destination.is_none() => {
+                let message = "type file without file-destination delivers nothing";
+                reading.warning(said.span, message, "write file-destination /var/mail/$user");
+            }
+            _ => {}
+        }
+    }
 }
 
 fn listeners(reading: &mut Reading<'_>, found: &Found<'_>) {

@@ -14,6 +14,8 @@ mod assemble;
 pub mod auto_suppression;
 pub mod body_pattern;
 mod check;
+pub mod command;
+pub mod delivery_macro;
 pub mod diagnose;
 mod dialect;
 pub mod diff;
@@ -47,6 +49,8 @@ pub use actions::{ACTION_NAMES, QueueMode, ReplyAction, conflicts, is_action, pa
 pub use address_list::{AddressList, Entries};
 pub use auto_suppression::{AutoSuppression, Breaker, Evidence, RuleSubject, SuppressionRule};
 pub use body_pattern::BodyPattern;
+pub use command::Command;
+pub use delivery_macro::{DeliveryMacro, Template};
 pub use diagnose::{Diagnostic, Place, Severity, render};
 pub use diff::{diff, restart_needed};
 pub use job_guard::{GuardAction, JobGuard, Share};
@@ -69,7 +73,7 @@ pub struct Loaded {
     /// Where a server that runs with this file takes commands, also when the file has errors now; `None` when it can't
     /// be read.
     pub command_socket: Option<PathBuf>,
-    /// Where accounting files and certificates are named, for what only other rooms can find out about them.
+    /// Where accounting files, certificates and programs are named, for what only other rooms can find out about them.
     pub places: BTreeMap<PathBuf, Place>,
 }
 

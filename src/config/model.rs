@@ -17,6 +17,8 @@ use std::time::Duration;
 use super::address_list::{AddressList, Entries};
 use super::auto_suppression::AutoSuppression;
 use super::body_pattern::BodyPattern;
+use super::command::Command;
+use super::delivery_macro::Template;
 pub use super::inherit::Domains;
 use super::job_guard::JobGuard;
 use super::push::Secret;
@@ -194,14 +196,18 @@ pub enum DomainPattern {
 /// Where mail of one queue goes and how (`show settings`).
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueueSettings {
-    /// `type discard`; `type smtp` when it is neither this nor `to_file`.
-    pub discard: bool,
-    /// `type file`.
-    pub to_file: bool,
+    /// `type`: how mail leaves.
+    pub transport: Transport,
     /// `file-format`: what a mail becomes there.
     pub file_format: FileFormat,
     /// `file-destination`: folder or mailbox, with macros; without one `type file` can't deliver.
-    pub file_destination: Option<String>,
+    pub file_destination: Option<Template>,
+    /// `command`: the program of `type pipe`; without one it can't deliver.
+    pub command: Option<Command>,
+    /// `command-timeout`: how long a program may take for a recipient.
+    pub command_timeout: Duration,
+    /// `macro-variables-preserve-case`: `$to` and `$from` are not made lower case.
+    pub macro_variables_preserve_case: bool,
     /// `discard-as-bounce`: A discarding queue records b instead of d.
     pub discard_as_bounce: bool,
     /// `bounce-after`: age at which mail bounces that is still queued.
@@ -253,6 +259,8 @@ pub struct QueueSettings {
     pub ignore_8bitmime: bool,
     /// `ignore-dsn`: never use DSN parameters (RFC 3461).
     pub ignore_dsn: bool,
+    /// `notify-of-delay-every`: how often a sender who asked for it is told that mail waits; `None` is never.
+    pub notify_of_delay_every: Option<Duration>,
     /// `disable-acct-records`: record types that are not written for the queue (of d, b, t, tq).
     pub disable_acct_records: Kinds,
     /// `log-connections`: log when outbound sessions begin and end.
@@ -292,10 +300,12 @@ pub struct QueueSettings {
 impl Default for QueueSettings {
     fn default() -> QueueSettings {
         QueueSettings {
-            discard: false,
-            to_file: false,
+            transport: Transport::Smtp,
             file_format: FileFormat::New { envelope: false },
             file_destination: None,
+            command: None,
+            command_timeout: Duration::from_secs(600),
+            macro_variables_preserve_case: false,
             discard_as_bounce: false,
             bounce_after: Duration::from_secs(4 * 86_400 + 12 * 3600),
             retry_after: vec![Duration::from_secs(600)],
@@ -321,6 +331,7 @@ impl Default for QueueSettings {
             ignore_pipelining: false,
             ignore_8bitmime: false,
             ignore_dsn: false,
+            notify_of_delay_every: Some(Duration::from_secs(4 * 3600)),
             disable_acct_records: Kinds::default(),
             log_connections: false,
             log_commands: false,
@@ -339,6 +350,24 @@ impl Default for QueueSettings {
             max_errors_per_domain: 0,
         }
     }
+}
+
+/// The names under which a `<domain>` speaks of what the bounce processor reads (directives.md, 1.10).
+pub const BOUNCE_QUEUES: &[&str] = &["{bounce}", "{bounceProcessor}"];
+/// The same of the feedback-loop processor.
+pub const FEEDBACK_QUEUES: &[&str] = &["{feedbackLoop}"];
+
+/// `type`: how the mail of a queue leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// To a host, by SMTP.
+    Smtp,
+    /// Thrown away, on purpose.
+    Discard,
+    /// Into files of this machine.
+    File,
+    /// To a program of this machine, one run for each recipient.
+    Pipe,
 }
 
 /// `file-format`.

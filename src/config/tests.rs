@@ -3,6 +3,7 @@
 mod auto_suppression;
 mod errors;
 mod precedence;
+mod programs;
 mod table;
 mod typed;
 mod whole_files;

@@ -16,7 +16,7 @@ use crate::store::{Envelope, Finish, RcptState};
 use crate::suppress::{Mail, Suppressed, Suppression};
 
 use super::notify::{self, Ending};
-use super::outcome::{Outcome, Verdict, status};
+use super::outcome::{DiagType, Outcome, Verdict, status};
 
 /// What events say of the connection.
 #[derive(Debug, Clone, Default)]
@@ -90,9 +90,7 @@ impl Attempt<'_> {
         };
         let Ledgered { finish, finished, states, events, delivered, failures, successes, diag } = ledgered;
         diag.clear();
-        if outcome.is_reply {
-            diag.push_str("smtp;");
-        }
+        diag.push_str(outcome.diag_type.prefix());
         diag.push_str(outcome.text);
         let event = Event {
             attempt: attempts,
@@ -129,7 +127,7 @@ impl Attempt<'_> {
             *finished = true;
             *delivered |= kind == Kind::Delivered;
             let status = event.status.unwrap_or(outcome.status);
-            let ending = |action| self.ending(state.index, action, status, outcome.text, outcome.is_reply, self.now);
+            let ending = |action| self.ending(state.index, action, status, outcome.text, outcome.diag_type, self.now);
             // What an operator has thrown away on purpose was not refused by anybody, and reached nobody.
             match (kind, event.action) {
                 _ if self.facts.delivery == Some(DeliveryType::Discard) => {}
@@ -185,7 +183,7 @@ impl Attempt<'_> {
             Action::Failed,
             outcome.status,
             outcome.text,
-            true,
+            DiagType::Smtp,
             Time::UNKNOWN,
         ));
         if !self.settings.disable_acct_records.contains(Kind::Bounced) {
@@ -206,7 +204,14 @@ impl Attempt<'_> {
         }
         self.end_without_attempt(drawn, status(4, 4, 7), &diag, "message-expired", 0, ledgered);
         let index = drawn.entry.state().index;
-        ledgered.failures.extend(self.ending(index, Action::Failed, status(4, 4, 7), &diag, false, Time::UNKNOWN));
+        ledgered.failures.extend(self.ending(
+            index,
+            Action::Failed,
+            status(4, 4, 7),
+            &diag,
+            DiagType::Own,
+            Time::UNKNOWN,
+        ));
     }
 
     /// What a report would say of a recipient that has ended; `None` where none is asked for.
@@ -216,7 +221,7 @@ impl Attempt<'_> {
         action: Action,
         status: EnhancedStatus,
         text: &str,
-        is_reply: bool,
+        diag_type: DiagType,
         last_attempt: Time,
     ) -> Option<Ending> {
         let rcpt = self.envelope.rcpts.get(usize::from(index))?;
@@ -224,15 +229,17 @@ impl Attempt<'_> {
             Action::Failed => notify::asked_for(self.envelope, rcpt),
             _ => notify::success_asked_for(self.envelope, rcpt),
         };
+        let is_reply = diag_type == DiagType::Smtp;
         asked.then(|| Ending {
             rcpt: index,
             action,
             status,
             text: text.into(),
-            is_reply,
+            diag_type,
             mta: if is_reply { self.facts.mta.clone() } else { "".into() },
             mta_ip: self.facts.mta_ip.filter(|_| is_reply),
             last_attempt,
+            retry_until: Time::UNKNOWN,
         })
     }
 

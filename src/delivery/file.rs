@@ -15,38 +15,22 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::config::model::{FileFormat, QueueSettings};
-use crate::event::{DeliveryType, EnhancedStatus, MessageId, Stage, StoreId, Time};
-use crate::queue::{Fate, Next, Purpose};
-use crate::store::{Envelope, Message};
+use crate::event::{EnhancedStatus, MessageId, Stage, StoreId, Time};
+use crate::queue::Fate;
+use crate::store::Message;
 use crate::suppress::Mail;
 
 use super::attempt::{Attempt, Facts, Ledgered};
+use super::local::{lines, put_line};
+use super::macros::Delivery;
 use super::outcome::{Outcome, Verdict, status};
 use super::session::{Session, now};
 
 /// What came of a recipient, with the text for its record.
 type Written = Result<String, (EnhancedStatus, String)>;
 
-/// Delivers what the queue has, until it has no more.
-pub(super) async fn run(session: &mut Session) {
-    let facts = Facts { delivery: Some(DeliveryType::File), ..Facts::default() };
-    loop {
-        if session.permit.look_is_due {
-            session.look_at_holds().await;
-        }
-        match session.permit.next(Purpose::Deliver) {
-            Next::Idle(_) if session.permit.look_is_due => {}
-            Next::Transaction(id) => deliver(session, id, &facts).await,
-            Next::Expired(id) => session.expire(id, "").await,
-            Next::Idle(until) => {
-                let _ = tokio::time::timeout(until.since(now()), session.permit.woken()).await;
-            }
-            Next::Close => return,
-        }
-    }
-}
-
-async fn deliver(session: &mut Session, id: MessageId, facts: &Facts) {
+/// Delivers one message to the recipients drawn.
+pub(super) async fn deliver(session: &mut Session, id: MessageId, facts: &Facts) {
     let Some(message) = session.load(id).await else { return };
     if session.is_paused(&message.envelope) {
         return;
@@ -95,7 +79,9 @@ fn write(message: &Message, rcpt: u16, settings: &QueueSettings, store: StoreId,
         return Err((status(4, 3, 5), "file-destination is not set for this domain".to_owned()));
     };
     let to = message.envelope.rcpts.get(usize::from(rcpt)).map_or("", |r| &r.address);
-    let path = PathBuf::from(expanded(template, &message.envelope, to, now));
+    let preserve_case = settings.macro_variables_preserve_case;
+    let delivery = Delivery { envelope: &message.envelope, to, now, preserve_case };
+    let path = PathBuf::from(delivery.expand(template, harmless));
     let done = match settings.file_format {
         FileFormat::Mbox => append(&path, message, now).map(|()| path.clone()),
         FileFormat::New { envelope } => {
@@ -114,45 +100,6 @@ fn write(message: &Message, rcpt: u16, settings: &QueueSettings, store: StoreId,
             Err((code, format!("{}: {error}", path.display())))
         }
     }
-}
-
-/// The template with its macros replaced (directives.md, 2.10.5).
-fn expanded(template: &str, envelope: &Envelope, to: &str, now: Time) -> String {
-    let (local, domain) = to.rsplit_once('@').unwrap_or((to, ""));
-    let user = local.split('+').next().unwrap_or_default().to_lowercase();
-    let secs = now.secs().to_string();
-    let utc = |format: &str| {
-        let zoned = now.timestamp().unwrap_or_default().to_zoned(jiff::tz::TimeZone::UTC);
-        zoned.strftime(format).to_string()
-    };
-    // The longest name first, so that no macro is taken for the beginning of another.
-    let macros: [(&str, String); 10] = [
-        ("bodytype", if envelope.eight_bit { "8BITMIME" } else { "7BIT" }.to_owned()),
-        ("isodate", utc("%Y-%m-%d")),
-        ("rfctime", utc("%a, %d %b %Y %H:%M:%S +0000")),
-        ("domain", domain.to_lowercase()),
-        ("ctime", utc("%a %b %e %H:%M:%S %Y")),
-        ("envid", envelope.env_id.to_string()),
-        ("timet", secs),
-        ("from", envelope.orig.to_lowercase()),
-        ("user", user),
-        ("to", to.to_lowercase()),
-    ];
-    let mut out = String::with_capacity(template.len() + 32);
-    let mut rest = template;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        match macros.iter().find(|(name, _)| rest.starts_with(name)) {
-            Some((name, value)) => {
-                out.push_str(&harmless(value));
-                rest = &rest[name.len()..];
-            }
-            None => out.push('$'),
-        }
-    }
-    out.push_str(rest);
-    out
 }
 
 /// What comes from outside as a part of one file name.
@@ -207,61 +154,25 @@ fn append(path: &Path, message: &Message, now: Time) -> io::Result<()> {
     done
 }
 
-/// The lines of a content, without their ends.
-fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let whole = body.strip_suffix(b"\n").unwrap_or(body);
-    whole.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-}
-
-fn put_line(out: &mut Vec<u8>, line: &[u8]) {
-    out.extend_from_slice(line);
-    out.push(b'\n');
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::SourceType;
-    use crate::event::record::PairsBuf;
-    use crate::store::{Recipient, Route};
-
-    fn message(to: &str, body: &str) -> Message {
-        let envelope = Envelope {
-            id: MessageId(7),
-            time_queued: Time::from_secs(1_700_000_000),
-            orig: "News@from.example".into(),
-            env_id: "../e".into(),
-            job: "".into(),
-            vmta: "v".into(),
-            pool: "".into(),
-            src_type: SourceType::Smtp,
-            src_mta: "".into(),
-            src_ip: None,
-            rcv_ip: None,
-            user: "".into(),
-            eight_bit: false,
-            body_len: body.len() as u32,
-            message_id_header: "".into(),
-            headers: PairsBuf::default(),
-            route: Route::Deliver,
-            terms: Default::default(),
-            no_dsn: false,
-            return_full: false,
-            ret_given: false,
-            rcpts: vec![Recipient { address: to.into(), orcpt: "".into(), notify: 0 }],
-        };
-        Message { envelope, body: body.to_owned().into() }
-    }
+    use crate::config::Template;
+    use crate::delivery::macros::tests::message;
 
     fn settings(destination: &str, file_format: FileFormat) -> QueueSettings {
-        QueueSettings { file_destination: Some(destination.into()), file_format, ..QueueSettings::default() }
+        QueueSettings { file_destination: Some(Template::parse(destination)), file_format, ..QueueSettings::default() }
     }
 
     const NOW: Time = Time::from_secs(1_700_000_000);
 
     #[test]
     fn macros_name_the_recipient_and_lead_nowhere_else() {
-        let expand = |template: &str, to: &str| expanded(template, &message(to, "").envelope, to, NOW);
+        let expand = |template: &str, to: &str| {
+            let message = message(to, "");
+            let delivery = Delivery { envelope: &message.envelope, to, now: NOW, preserve_case: false };
+            delivery.expand(&Template::parse(template), harmless)
+        };
         assert_eq!(expand("/m/$domain/$user-$isodate", "Ann+x@There.example"), "/m/there.example/ann-2023-11-14");
         assert_eq!(expand("/m/$to/$envid", "../../etc/x@there.example"), "/m/_._.._etc_x@there.example/_._e");
         assert_eq!(expand("/m/$$nothing$", "a@b"), "/m/$$nothing$");

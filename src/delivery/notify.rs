@@ -12,8 +12,8 @@
 //! Failures are reported unless NOTIFY leaves them out: those of recipients that were refused, whose time is over, or that
 //! were suppressed when they were accepted. What is suppressed while it waits was not tried, what `type discard` threw away nobody refused; a message that can't be read from the disk
 //! names no sender any more. Success is reported where NOTIFY=SUCCESS asks for it and nobody behind us will do so: the
-//! next hop was not told of the wish (RFC 3461, 5.2.2), or there is none. Not supported are delay notices (NOTIFY=DELAY,
-//! `notify-of-delay-every`) and `dsn-format plain-text`.
+//! next hop was not told of the wish (RFC 3461, 5.2.2), or there is none. Delays are reported only where NOTIFY=DELAY asks
+//! for it (`delay`). Not supported is `dsn-format plain-text`.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -32,6 +32,8 @@ use crate::event::{Action, Address, EnhancedStatus, Events, MessageId, StoreId, 
 use crate::smtp::dsn::{FAILURE, SUCCESS};
 use crate::store::{Envelope, Message, OwnMail, Recipient};
 
+use super::outcome::DiagType;
+
 /// Bytes of one recipient's reply.
 const MAX_REPLY: usize = 2000;
 /// Bytes of the machine-readable part; recipients that no longer fit are not listed.
@@ -43,25 +45,27 @@ const MAX_HEADER: usize = 64 << 10;
 /// Largest message that is returned whole; of a larger one the header is.
 const MAX_RETURNED: usize = 1 << 20;
 
-/// A recipient that has ended, as its sender is told.
+/// A recipient that has ended, or still waits, as its sender is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
     /// Its index in [`Envelope::rcpts`].
     pub rcpt: u16,
-    /// Failed, relayed (to a host that will not report) or delivered.
+    /// Failed, relayed (to a host that will not report), delivered or, where it has not ended, delayed.
     pub action: Action,
     /// As its event has it.
     pub status: EnhancedStatus,
     /// The reply, or what else is known.
     pub text: Box<str>,
-    /// Whether `text` is a reply of the remote host.
-    pub is_reply: bool,
+    /// Whose words `text` is.
+    pub diag_type: DiagType,
     /// The remote host; empty when there was none.
     pub mta: Box<str>,
     /// Its address.
     pub mta_ip: Option<IpAddr>,
     /// When it was last tried; unknown when this ending was no attempt.
     pub last_attempt: Time,
+    /// Until when it is tried again; unknown when it is not.
+    pub retry_until: Time,
 }
 
 /// Whether a failure of this recipient is to be reported, as far as message and recipient say.
@@ -86,7 +90,7 @@ pub fn wanted(config: &Config, envelope: &Envelope) -> bool {
         && !processors.into_iter().flatten().any(|p| p.takes(&sender, Entries::All))
 }
 
-/// The report about these endings of `message`, either failures or successes, to its sender, with its `r` event. It has
+/// The report about these endings of `message`, all failures, successes or delays, to its sender, with its `r` event. It has
 /// the null sender, and no report is ever made about it. Call it only where [`wanted`] says so; `store` and `id` make its Message-ID.
 pub fn report(
     config: &Config,
@@ -131,7 +135,11 @@ pub fn report(
     MessageBuilder::new()
         .from(from)
         .header("To", Raw::new(to(&message.envelope.orig)))
-        .subject(if failed { "Your message could not be delivered" } else { "Your message was passed on" })
+        .subject(match endings.first().map(|e| e.action) {
+            _ if failed => "Your message could not be delivered",
+            Some(Action::Delayed) => "Your message is delayed",
+            _ => "Your message was passed on",
+        })
         .date(Date::new(now.secs()))
         .message_id(message_id_header.as_str())
         .header("Auto-Submitted", Raw::new("auto-replied"))
@@ -160,10 +168,11 @@ pub fn report_suppressed(
         action: Action::Failed,
         status: super::outcome::status(5, 7, 1),
         text: (*why).into(),
-        is_reply: false,
+        diag_type: DiagType::Own,
         mta: "".into(),
         mta_ip: None,
         last_attempt: Time::UNKNOWN,
+        retry_until: Time::UNKNOWN,
     };
     let endings: Vec<Ending> = suppressed.iter().filter(|(rcpt, _)| asked(rcpt)).map(ending).collect();
     (!endings.is_empty() && wanted(config, envelope)).then(|| report(config, message, &endings, ids(), now))
@@ -233,11 +242,18 @@ fn status_part(host: &str, message: &Message, endings: &[Ending]) -> (String, us
         }
         if !ending.text.is_empty() {
             // A text that is no reply has a type of our own (RFC 3464, 2.1.2).
-            let kind = if ending.is_reply { "smtp" } else { "X-Carom" };
+            let kind = match ending.diag_type {
+                DiagType::Smtp => "smtp",
+                DiagType::Unix => "x-unix",
+                DiagType::Own => "X-Carom",
+            };
             field(&mut out, "Diagnostic-Code", &format!("{kind}; {}", ascii(short(&ending.text))));
         }
         if ending.last_attempt.is_known() {
             field(&mut out, "Last-Attempt-Date", &date(ending.last_attempt));
+        }
+        if ending.retry_until.is_known() {
+            field(&mut out, "Will-Retry-Until", &date(ending.retry_until));
         }
     }
     (out, endings.len())
@@ -258,16 +274,25 @@ fn text_part(host: &str, message: &Message, listed: &[Ending], all: usize) -> St
         Some(Action::Relayed) => {
             write!(out, "\r\nwas passed on for {recipients}, to hosts that may not report what becomes of it:\r\n")
         }
+        Some(Action::Delayed) => {
+            write!(
+                out,
+                "\r\nstill waits for {recipients}.\r\nIt is tried again by itself; nothing needs to be done:\r\n"
+            )
+        }
         _ => write!(out, "\r\ncould not be delivered to {recipients}, and will not be tried again:\r\n"),
     };
     let named = &listed[..listed.len().min(MAX_NAMED)];
     for ending in named {
         let address = envelope.rcpts.get(usize::from(ending.rcpt)).map_or("", |r| &r.address);
         let _ = write!(out, "\r\n  <{}>\r\n", plain(address));
-        if ending.is_reply {
+        if ending.diag_type == DiagType::Smtp {
             let _ = write!(out, "    {} said:\r\n", mta(ending, true));
         }
         wrap(&mut out, &plain(short(&ending.text)));
+        if ending.retry_until.is_known() {
+            let _ = write!(out, "    It is given up after {}.\r\n", date(ending.retry_until));
+        }
     }
     if named.len() < listed.len() {
         out.push_str("\r\nThe others are listed in the report for programs that comes with this text.\r\n");

@@ -4,7 +4,7 @@ use crate::event::{MessageId, Time};
 use crate::queue::Fate;
 
 use super::attempt::{Attempt, Facts, Ledgered};
-use super::outcome::{Outcome, Verdict};
+use super::outcome::{DiagType, Outcome, Verdict};
 use super::session::{Session, now};
 use super::steer::{Orders, Sentence};
 
@@ -26,7 +26,7 @@ impl Session {
         let steering = self.context.steering();
         let category = steering.category_of_others(&sentence.text);
         let outcome = Outcome {
-            is_reply: true,
+            diag_type: DiagType::Smtp,
             ..Outcome::local(Verdict::Bounced, sentence.status, &sentence.text, sentence.stage, category)
         };
         loop {

@@ -35,6 +35,28 @@ pub enum Verdict {
     Again,
 }
 
+/// Whose words a diagnostic is (RFC 3464, 2.3.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiagType {
+    /// A reply of the remote host: `smtp`.
+    Smtp,
+    /// A program's exit status and what it said: `x-unix`.
+    Unix,
+    /// Our own.
+    Own,
+}
+
+impl DiagType {
+    /// What goes before the text in `dsnDiag`.
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            DiagType::Smtp => "smtp;",
+            DiagType::Unix => "x-unix;",
+            DiagType::Own => "",
+        }
+    }
+}
+
 /// A recipient's outcome, with the reasons for its event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome<'r> {
@@ -44,8 +66,8 @@ pub struct Outcome<'r> {
     pub status: EnhancedStatus,
     /// The reply, or what else is known.
     pub text: &'r str,
-    /// Whether `text` is a reply of the server (`smtp;` goes before it).
-    pub is_reply: bool,
+    /// Whose words `text` is.
+    pub diag_type: DiagType,
     /// How far the dialogue had come.
     pub stage: Stage,
     /// Category, where it is certain without the reply; else empty.
@@ -73,7 +95,7 @@ impl<'r> Outcome<'r> {
         stage: Stage,
         category: &'static str,
     ) -> Self {
-        Outcome { verdict, status, text, is_reply: false, stage, category, in_doubt: false, wait: None }
+        Outcome { verdict, status, text, diag_type: DiagType::Own, stage, category, in_doubt: false, wait: None }
     }
 
     /// A refusal; what is neither 4yz nor 5yz has no business there and is a temporary failure.
@@ -87,7 +109,7 @@ impl<'r> Outcome<'r> {
             verdict: if permanent { Verdict::Bounced } else { Verdict::Deferred },
             status,
             text: &reply.text,
-            is_reply: true,
+            diag_type: DiagType::Smtp,
             stage,
             category: "",
             in_doubt: false,
@@ -135,7 +157,7 @@ pub fn of_recipient<'r>(result: &'r TransactionResult, n: usize, lost: Option<&'
             verdict: Verdict::Delivered,
             status: end.status_or_basic(),
             text: &end.text,
-            is_reply: true,
+            diag_type: DiagType::Smtp,
             stage: Stage::Eod,
             category: "",
             in_doubt: false,

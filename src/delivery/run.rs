@@ -19,8 +19,8 @@ use crate::queue::Engine;
 use crate::store::Store;
 use crate::suppress::Suppression;
 
-use super::session;
 use super::steer::Steering;
+use super::{delay_watch, session};
 
 /// How long transactions under way may go on after the stop.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -122,6 +122,7 @@ pub async fn run_with_grace(
         cut: cut_rx,
         steering: Patterns::default(),
     });
+    let notices = tokio::spawn(delay_watch::run(context.clone()));
     let mut sessions = JoinSet::new();
     loop {
         tokio::select! {
@@ -138,6 +139,7 @@ pub async fn run_with_grace(
         }
     }
     engine.stop();
+    notices.abort();
     let all = async { while sessions.join_next().await.is_some() {} };
     if tokio::time::timeout(grace, all).await.is_err() {
         cut.send_replace(true);

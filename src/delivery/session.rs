@@ -8,10 +8,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::config::model::Transport;
 use crate::event::address::canonical_domain;
 use crate::event::header_token;
 use crate::event::return_path::{self, TokenKeys};
-use crate::event::{Action, Event, Events, Kind, MessageId, Stage, Time};
+use crate::event::{Action, DeliveryType, Event, Events, Kind, MessageId, Stage, Time};
 use crate::net::dns::RouteError;
 use crate::queue::{Fate, Limits, Next, Permit, Purpose};
 use crate::smtp::client::{Mail, Transaction};
@@ -78,11 +79,8 @@ impl Session {
             return;
         }
         let settings = self.permit.settings().clone();
-        if settings.discard {
-            return super::discard::run(self).await;
-        }
-        if settings.to_file {
-            return super::file::run(self).await;
+        if settings.transport != Transport::Smtp {
+            return super::local::run(self, settings.transport).await;
         }
         let config = self.context.config.load_full();
         let queue = self.permit.queue().clone();
@@ -198,6 +196,11 @@ impl Session {
             }
             match self.permit.next(Purpose::Deliver) {
                 Next::Idle(_) if self.permit.look_is_due => {}
+                // Mail that is to stay here by now must not go out.
+                Next::Transaction(_) if self.permit.settings().transport != Transport::Smtp => {
+                    connection.quit().await;
+                    return None;
+                }
                 Next::Transaction(id) => {
                     if !self.send(&mut connection, id).await {
                         let host = self.skip.then(|| connection.host.clone());
@@ -607,9 +610,11 @@ impl Session {
         }
         if let Some(message) = self.current.take() {
             let facts = std::mem::take(&mut self.facts);
-            let text = "stopped before the reply after the final dot";
-            let outcome =
-                Outcome { in_doubt: true, ..Outcome::local(Verdict::Deferred, CONNECTION_LOST, text, Stage::Eod, "") };
+            let (code, text) = match facts.delivery {
+                None | Some(DeliveryType::Smtp) => (CONNECTION_LOST, "stopped before the reply after the final dot"),
+                Some(_) => (status(4, 3, 0), "the server stopped before it was done"),
+            };
+            let outcome = Outcome { in_doubt: true, ..Outcome::local(Verdict::Deferred, code, text, Stage::Eod, "") };
             self.record_all(message.envelope.id, &facts, outcome).await;
         }
     }

@@ -21,7 +21,7 @@ use crate::config::{BUILTIN_LIST, QueueMode, ReplyAction};
 use crate::event::{EnhancedStatus, Stage};
 use crate::queue::Steer;
 
-use super::outcome::{Outcome, Verdict};
+use super::outcome::{DiagType, Outcome, Verdict};
 
 /// How much of a reply is told as the reason for something, in bytes.
 const MOST_TOLD: usize = 200;
@@ -232,7 +232,7 @@ impl<'a> Course<'a> {
 
     /// The outcome as the patterns want it, after so many attempts before this one.
     pub fn bend<'r>(&mut self, mut outcome: Outcome<'r>, attempts: u16) -> Outcome<'r> {
-        if !outcome.is_reply || !matches!(outcome.verdict, Verdict::Bounced | Verdict::Deferred) {
+        if outcome.diag_type != DiagType::Smtp || !matches!(outcome.verdict, Verdict::Bounced | Verdict::Deferred) {
             return outcome;
         }
         let is_new = !self.last.as_ref().is_some_and(|(text, at, _)| text == outcome.text && *at == outcome.stage);

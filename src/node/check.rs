@@ -66,6 +66,20 @@ fn check(config: &Config, loaded: &Loaded, rules: &RuleSets) -> Vec<Diagnostic> 
             "the time of every key of <return-path-token> is over: nothing is signed, and no token is believed";
         findings.push(Diagnostic::at(Severity::Warning, whole(), message.to_owned()));
     }
+    let commands = config.commands();
+    for command in &commands {
+        if let Err(why) = crate::delivery::program::check(&command.program) {
+            let place = named(Path::new(&command.program));
+            let message = format!("{}: {why}; mail for it waits until it can be run", command.program);
+            findings.push(Diagnostic::at(Severity::Warning, place, message));
+        }
+    }
+    if let Some(command) = commands.first().filter(|_| rustix::process::geteuid().is_root()) {
+        let place = named(Path::new(&command.program));
+        let message =
+            "commands of <domain> run with the rights of the server: run it as a user of its own, not as root";
+        findings.push(Diagnostic::at(Severity::Warning, place, message.to_owned()));
+    }
     let notes = crate::report::check(config).into_iter();
     findings.extend(notes.map(|note| Diagnostic::at(Severity::Warning, whole(), note)));
     findings

@@ -28,6 +28,9 @@ use super::machine::{Machine, Mail, News, Next, Purpose, QueueStatus, SessionId,
 /// How long recipients are left alone whose session panicked.
 const AFTER_PANIC: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// Messages kept for [`Engine::take_delays_asked`].
+const MAX_DELAYS_ASKED: usize = 1_000_000;
+
 /// The queues; cheap to clone.
 #[derive(Clone)]
 pub struct Engine(Arc<Shared>);
@@ -40,6 +43,8 @@ struct Shared {
     openings: Notify,
     reports: Mutex<VecDeque<MessageId>>,
     reports_came: Notify,
+    /// Messages whose senders ask to be told of delays, since they were last taken.
+    delays_asked: Mutex<Vec<MessageId>>,
     stopping: AtomicBool,
     /// The machine's paused jobs, for those who look without its lock.
     paused_jobs: ArcSwap<HashSet<Box<str>>>,
@@ -77,6 +82,7 @@ impl Engine {
             openings: Notify::new(),
             reports: Mutex::new(VecDeque::new()),
             reports_came: Notify::new(),
+            delays_asked: Mutex::new(Vec::new()),
             stopping: AtomicBool::new(false),
             paused_jobs: ArcSwap::default(),
         }))
@@ -144,6 +150,13 @@ impl Engine {
             self.0.reports_came.notify_one();
             return;
         }
+        if envelope.asks_for_delays() {
+            let mut asked = self.0.delays_asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            // Nobody takes them where nothing is delivered; there nobody has to be told either.
+            if asked.len() < MAX_DELAYS_ASKED {
+                asked.push(envelope.id);
+            }
+        }
         let Envelope { id: message, time_queued, vmta, job, .. } = envelope;
         // Each copy has an unsubscribe link of its own.
         let alone = envelope.terms.unsubscribe.is_some();
@@ -175,6 +188,11 @@ impl Engine {
             }
             came.await;
         }
+    }
+
+    /// The messages that were taken into the queues since the last call, and whose senders ask to be told of delays.
+    pub fn take_delays_asked(&self) -> Vec<MessageId> {
+        std::mem::take(&mut *self.0.delays_asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
     /// Recipients queued, all queues; a message that waits for a processor counts as one.

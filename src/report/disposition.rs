@@ -13,7 +13,8 @@
 //! | mail to an unsubscribe address with a token of ours | yes | none | no |
 //!
 //! "Delivered" means the normal queue of the address's domain, and only where the configuration says where that queue
-//! leads (`smtp-hosts`, `type discard`): by its MX records mail for a report address comes to this very server again.
+//! leads (`smtp-hosts`, `type pipe`, `file` or `discard`, there or in the `<domain>` of the reserved queue `{bounce}` or
+//! `{feedbackLoop}`): by its MX records mail for a report address comes to this very server again.
 //! What was not understood is quarantined, so that nothing is lost and a mended pattern can be tried on it; what people got
 //! as well only with `quarantine-passed-on`.
 //!
@@ -22,7 +23,7 @@
 //! [`MAX_HOPS`] Received fields.
 
 use crate::config::Entries;
-use crate::config::model::{Config, Processor};
+use crate::config::model::{Config, Processor, Transport};
 use crate::event::address::canonical_domain;
 use crate::event::{Address, Event, MessageId, StoreId, Time};
 use crate::store::{Envelope, Message, Route};
@@ -121,7 +122,7 @@ fn names_nobody(report: &Recognised) -> bool {
 /// Whether the queue of a report address says itself where it leads.
 fn leads_on(config: &Config, domain: &str, vmta: &str) -> bool {
     let settings = config.queue_settings(domain, vmta);
-    settings.discard || !settings.smtp_hosts.is_empty()
+    settings.transport != Transport::Smtp || !settings.smtp_hosts.is_empty()
 }
 
 /// Reads a report mail and hands its events to `emit`.
@@ -229,7 +230,7 @@ pub fn check(config: &Config) -> Vec<String> {
             let what = if name == "deliver-matched-email" { "dropped once it is recorded" } else { "quarantined" };
             notes.push(format!(
                 "<{block}> {name} is on, but nothing says where mail for {domain} goes from here (its MX leads back): it \
-                 is {what}; write <domain {domain}> with smtp-hosts, or {name} no"
+                 is {what}; write <domain {domain}> with smtp-hosts, type pipe or type file, or {name} no"
             ));
         }
         for address in processor.forward_unmatched_to.iter().chain(&processor.forward_errors_to) {

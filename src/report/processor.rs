@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::{Config, Live};
+use crate::config::{BOUNCE_QUEUES, Config, FEEDBACK_QUEUES, Live};
 use crate::event::{Events, MessageId, Time};
 use crate::queue::Engine;
 use crate::store::{Finish, LoadError, Message, RcptState, Route, Store, StoreError};
@@ -352,7 +352,7 @@ impl Processor {
 
 /// The reserved queues whose `log-messages` holds for mail to the processors (directives.md, 1.10).
 fn log_messages(config: &Config, route: Route) -> bool {
-    let names: &[&str] = if route == Route::Bounce { &["{bounce}", "{bounceProcessor}"] } else { &["{feedbackLoop}"] };
+    let names = if route == Route::Bounce { BOUNCE_QUEUES } else { FEEDBACK_QUEUES };
     names.iter().any(|name| config.queue_settings(name, "{default}").log_messages)
 }
 

@@ -154,6 +154,22 @@ impl Message {
 
 /// The bit of [`Recipient::notify`] for NEVER.
 const NOTIFY_NEVER: u8 = 1;
+/// That for DELAY.
+const NOTIFY_DELAY: u8 = 8;
+
+impl Recipient {
+    /// Whether its sender asks to be told while it waits (RFC 3461, 4.1). Without NOTIFY nobody is.
+    pub fn asks_for_delays(&self) -> bool {
+        self.notify & NOTIFY_DELAY != 0 && self.notify & NOTIFY_NEVER == 0
+    }
+}
+
+impl Envelope {
+    /// Whether anybody is to be told while a recipient of it waits, as far as message and recipients say.
+    pub fn asks_for_delays(&self) -> bool {
+        !self.no_dsn && !self.orig.is_empty() && self.rcpts.iter().any(Recipient::asks_for_delays)
+    }
+}
 
 /// What is to be done with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

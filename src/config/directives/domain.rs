@@ -1,11 +1,14 @@
 //! `<domain>`: where mail of a queue goes and how (directives.md, 2.10).
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Directive;
 use super::set::{Change, Set};
-use crate::config::lexer::Args;
-use crate::config::model::{FileFormat, QueueSettings, Rate};
+use crate::config::command::Command;
+use crate::config::delivery_macro::{self, Template};
+use crate::config::lexer::{Args, Span};
+use crate::config::model::{FileFormat, QueueSettings, Rate, Transport};
 use crate::config::tree::Reading;
 use crate::config::values::{self, ValueError};
 
@@ -17,7 +20,10 @@ const MOST: u64 = u32::MAX as u64;
 
 /// The rows.
 pub const DOMAIN: &[D] = &[
-    D::one("type", Set::Other("smtp, file or discard", "discard", transport), "smtp", "How mail leaves: by SMTP, into files (file-destination), or thrown away"),
+    D::one("type", Set::Other("smtp, pipe, file or discard", "discard", transport), "smtp", "How mail leaves: by SMTP, to a program (command), into files (file-destination), or thrown away"),
+    D::one("command", Set::Other("STR", "/bin/cat $to", command), "", "With type pipe: the program that is started for each recipient, with the message on its standard input; no shell; $user, $domain, $to, $from, $envid, $isodate and others are replaced in its arguments"),
+    D::one("command-timeout", Set::Time(1, 86_400, |q, v| q.command_timeout = v), "10m", "With type pipe: a program that takes longer is ended, and the recipient tried again later"),
+    D::one("macro-variables-preserve-case", Set::Bool(|q, v| q.macro_variables_preserve_case = v), "no", "In command and file-destination: keep the case of $to and $from; $user and $domain are always lower case"),
     D::one("file-format", Set::Other("newfile-plain, newfile-pickup or append-mbox", "append-mbox", file_format), "newfile-plain", "With type file: a new file for each mail (pickup: with x-sender and x-receiver in front), or one mailbox"),
     D::one("file-destination", Set::Other("DIR or FILE", "/var/mail/$domain/$user", file_destination), "", "With type file: the folder of new files, or the mailbox; $user, $domain, $to, $from, $envid, $isodate and others are replaced"),
     D::one("discard-as-bounce", Set::Bool(|q, v| q.discard_as_bounce = v), "no", "A discarding queue records b instead of d"),
@@ -46,6 +52,7 @@ pub const DOMAIN: &[D] = &[
     D::one("ignore-pipelining", Set::Bool(|q, v| q.ignore_pipelining = v), "no", "Never pipeline commands"),
     D::one("ignore-8bitmime", Set::Bool(|q, v| q.ignore_8bitmime = v), "no", "Never declare 8-bit content"),
     D::one("ignore-dsn", Set::Bool(|q, v| q.ignore_dsn = v), "no", "Never pass on RET, ENVID, NOTIFY and ORCPT"),
+    D::one("notify-of-delay-every", Set::TimeOrNever(|q, v| q.notify_of_delay_every = v), "4h", "How often senders are told that mail still waits, where they asked for it (NOTIFY=DELAY)"),
     D::many("bounce-pattern-file", Set::Other("FILE", "/etc/carom/patterns.conf", bounce_pattern_file), "Patterns that give bounces of this domain their category, before the global ones"),
     D::one("disable-acct-records", Set::Kinds(|q, v| q.disable_acct_records = v), "", "Record types that are not written for the queue (of d, b, t, tq)"),
     D::one("log-connections", Set::Bool(|q, v| q.log_connections = v), "no", "Log when outbound sessions begin and end"),
@@ -73,19 +80,20 @@ fn whole(limit: Option<u64>, none: u32) -> u32 {
 
 fn transport(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<QueueSettings>, ValueError> {
     let Some(word) = args.word() else { return Err(missing()) };
-    let (discard, to_file) = match word.text.to_ascii_lowercase().as_str() {
-        "smtp" => (false, false),
-        "discard" => (true, false),
-        "file" => (false, true),
-        other @ ("pipe" | "http-delivery") => {
-            // Mail meant for a program must not go out to the world instead.
-            let message = format!("type {other} is not supported yet");
+    let transport = match word.text.to_ascii_lowercase().as_str() {
+        "smtp" => Transport::Smtp,
+        "discard" => Transport::Discard,
+        "file" => Transport::File,
+        "pipe" => Transport::Pipe,
+        "http-delivery" => {
+            // Mail meant for a server of one's own must not go out to the world instead.
+            let message = "type http-delivery is not supported yet".to_owned();
             let help = "take the directive out, or use type discard to throw such mail away".to_owned();
             return Err(ValueError { message, help });
         }
         _ => return Err(missing()),
     };
-    Ok(Arc::new(move |q| (q.discard, q.to_file) = (discard, to_file)))
+    Ok(Arc::new(move |q| q.transport = transport))
 }
 
 fn file_format(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<QueueSettings>, ValueError> {
@@ -103,16 +111,41 @@ fn file_format(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<QueueS
 }
 
 fn file_destination(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<QueueSettings>, ValueError> {
+    let span = args.rest_span();
     let text = args.rest().map(|w| w.text).unwrap_or_default();
     if text.is_empty() || text.contains('\0') {
         return Err(ValueError { message: "no path".into(), help: "write file-destination /var/mail/$user".into() });
     }
-    let path = reading.resolve(&text).to_string_lossy().into_owned();
+    let path = Template::parse(&reading.resolve(&text).to_string_lossy());
+    unknown_macros(reading, span, "file-destination", &path);
     Ok(Arc::new(move |q| q.file_destination = Some(path.clone())))
 }
 
+fn command(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<QueueSettings>, ValueError> {
+    let span = args.rest_span();
+    let text = args.rest().map(|w| w.text).unwrap_or_default();
+    let mut command = Command::parse(&text).map_err(|error| ValueError {
+        message: error.to_string(),
+        help: "write command \"/path/to/program $to\"".to_owned(),
+    })?;
+    // A name without a slash is looked for in PATH.
+    if command.program.contains('/') {
+        command.program = reading.resolve(&command.program).to_string_lossy().into_owned();
+    }
+    reading.named_at(Path::new(&command.program), span);
+    command.arguments.iter().for_each(|argument| unknown_macros(reading, span, "command", argument));
+    Ok(Arc::new(move |q| q.command = Some(command.clone())))
+}
+
+fn unknown_macros(reading: &mut Reading<'_>, span: Span, directive: &str, template: &Template) {
+    for name in template.unknown() {
+        let message = format!("{directive}: {name} is no macro and stays as it is");
+        reading.warning(span, message, format!("the macros are {}", delivery_macro::names()));
+    }
+}
+
 fn missing() -> ValueError {
-    ValueError { message: "not a transport".into(), help: "write smtp, file or discard".into() }
+    ValueError { message: "not a transport".into(), help: "write smtp, pipe, file or discard".into() }
 }
 
 fn per_hour(args: &mut Args<'_>, _: &mut Reading<'_>) -> Result<Change<QueueSettings>, ValueError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::model::QueueSettings;
+use crate::config::model::{QueueSettings, Transport};
 use crate::event::Time;
 use crate::queue::backlog::{Drawn, Fate};
 
@@ -126,7 +126,8 @@ impl Machine {
         for rate in [queue.settings.max_msg_rate, shared].into_iter().flatten() {
             max = max.min(usize::try_from(rate.count.max(1)).unwrap_or(usize::MAX));
         }
-        if one_only || queue.settings.add_token_header {
+        // A program is run for one recipient.
+        if one_only || queue.settings.add_token_header || queue.settings.transport == Transport::Pipe {
             max = 1;
         }
         let queue = self.queues[id as usize].as_ref();
