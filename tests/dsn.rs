@@ -642,7 +642,7 @@ async fn who_asks_for_it_is_told_while_mail_waits_for_a_host_or_for_a_reply() {
         (ann.orcpt.as_str(), ann.status, ann.diag_type.as_str()),
         ("rfc822;old@old.example", "4.0.0".parse().ok(), "x-carom")
     );
-    assert!(ann.diag.starts_with("not delivered yet"), "{ann:?}");
+    assert!(ann.diag.starts_with("not delivered yet; last failure of the queue: "), "{ann:?}");
     for text in
         ["Subject: Your message is delayed", "Will-Retry-Until: ", "nothing needs to be done", "Its header is attached"]
     {

@@ -22,12 +22,14 @@ fn border(queued: Time, every: Duration, after: Time) -> Option<Time> {
 }
 
 /// What holds for a recipient's queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terms {
     /// `notify-of-delay-every`; `None` is never.
     pub every: Option<Duration>,
     /// `bounce-after`.
     pub bounce_after: Duration,
+    /// Why nothing of the queue can be sent now; empty when that is not so.
+    pub last_error: String,
 }
 
 /// The recipients of a message to be named in a notice, since a border of theirs lies after `done` and not after `to`; and
@@ -46,9 +48,9 @@ pub fn late(
         let Some(rcpt) = envelope.rcpts.get(usize::from(state.index)).filter(|rcpt| rcpt.asks_for_delays()) else {
             continue;
         };
-        let Terms { every: Some(every), bounce_after } = terms(&rcpt.address) else { continue };
+        let Terms { every: Some(every), bounce_after, last_error } = terms(&rcpt.address) else { continue };
         if border(envelope.time_queued, every, done).is_some_and(|border| border <= to) {
-            endings.push(waiting(state, envelope.time_queued + bounce_after));
+            endings.push(waiting(state, envelope.time_queued + bounce_after, &last_error));
         }
         let following = border(envelope.time_queued, every, done.max(to));
         next = next.into_iter().chain(following).min();
@@ -56,12 +58,16 @@ pub fn late(
     (endings, next)
 }
 
-fn waiting(state: &RcptState, retry_until: Time) -> Ending {
-    let text = match state.attempts {
+fn waiting(state: &RcptState, retry_until: Time, last_error: &str) -> Ending {
+    let mut text = match state.attempts {
         0 => "not delivered yet".to_owned(),
         1 => "not delivered yet, after 1 attempt".to_owned(),
         n => format!("not delivered yet, after {n} attempts"),
     };
+    if !last_error.is_empty() {
+        text.push_str("; last failure of the queue: ");
+        text.push_str(last_error);
+    }
     Ending {
         rcpt: state.index,
         action: Action::Delayed,
@@ -153,7 +159,7 @@ mod tests {
     }
 
     fn hourly(_: &str) -> Terms {
-        Terms { every: Some(HOUR), bounce_after: 24 * HOUR }
+        Terms { every: Some(HOUR), bounce_after: 24 * HOUR, last_error: String::new() }
     }
 
     #[test]
@@ -166,6 +172,9 @@ mod tests {
         assert_eq!((named.iter().map(|e| e.rcpt).collect::<Vec<_>>(), next), (vec![3, 4], Some(at(7200))));
         assert_eq!((named[0].action, named[0].retry_until), (Action::Delayed, at(86_400)));
         assert_eq!(&*named[0].text, "not delivered yet, after 3 attempts");
+        let refused = |_: &str| Terms { last_error: "connection refused".into(), ..hourly("") };
+        let text = &late(&asked, &states(5), refused, (at(0), at(3600))).0[0].text;
+        assert_eq!(&**text, "not delivered yet, after 3 attempts; last failure of the queue: connection refused");
         assert_eq!(look(3600, 7199), (Vec::new(), Some(at(7200))));
         assert_eq!(look(3600, 40_000).0.len(), 2, "several borders are one notice");
         assert_eq!(look(7200, 3600), (Vec::new(), Some(at(10_800))), "a clock that is put back tells nobody again");
@@ -200,7 +209,7 @@ mod tests {
             looks in proptest::collection::vec((0u64..300, any::<bool>()), 1..40),
         ) {
             let asked = envelope(&[8]);
-            let terms = |_: &str| Terms { every: Some(Duration::from_secs(every)), bounce_after: 24 * HOUR };
+            let terms = |_: &str| Terms { every: Some(Duration::from_secs(every)), ..hourly("") };
             let (mut now, mut done, mut told) = (0, 0, Vec::new());
             for (pass, crash) in &looks {
                 now += pass;

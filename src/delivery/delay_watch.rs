@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 
 use crate::config::Config;
 use crate::event::{Events, MessageId, Time};
-use crate::queue::destination;
+use crate::queue::{Engine, QueueName, destination};
 use crate::store::{Message, RcptState, StoreError};
 
 use super::delay::{Terms, Watched, late};
@@ -69,7 +69,7 @@ struct Watch {
 impl Watch {
     /// The notices that are due. Blocks.
     fn look(&mut self, now: Time) -> Result<Vec<(Arc<Message>, Events)>, StoreError> {
-        let store = self.context.store.clone();
+        let (store, engine) = (self.context.store.clone(), self.context.engine.clone());
         let done = match self.done {
             Some(done) => done,
             None => match store.tables().counter(MARK)? {
@@ -80,14 +80,14 @@ impl Watch {
         };
         self.done = Some(done);
         let config = self.context.config.load_full();
-        let mut new = self.context.engine.take_delays_asked();
+        let mut new = engine.take_delays_asked();
         if self.config.as_ref().is_none_or(|before| !Arc::ptr_eq(before, &config)) {
             new.extend(self.watched.take_all());
             self.config = Some(config.clone());
         }
         for id in new {
             let Some((message, queued)) = self.queued(id) else { continue };
-            let (_, next) = late(&message.envelope, &queued, terms(&config, &message), (done, done));
+            let (_, next) = late(&message.envelope, &queued, terms(&engine, &config, &message), (done, done));
             self.add(id, next);
         }
         self.watched.sweep(|id| store.is_queued(id));
@@ -99,7 +99,7 @@ impl Watch {
         let mut notices = Vec::new();
         for id in due {
             let Some((message, queued)) = self.queued(id) else { continue };
-            let (endings, next) = late(&message.envelope, &queued, terms(&config, &message), (done, to));
+            let (endings, next) = late(&message.envelope, &queued, terms(&engine, &config, &message), (done, to));
             self.add(id, next);
             if !endings.is_empty() && notify::wanted(&config, &message.envelope) {
                 let ids = (store.id(), store.next_message_id());
@@ -149,10 +149,12 @@ impl Watch {
     }
 }
 
-fn terms<'a>(config: &'a Config, message: &'a Message) -> impl Fn(&str) -> Terms + 'a {
+fn terms<'a>(engine: &'a Engine, config: &'a Config, message: &'a Message) -> impl Fn(&str) -> Terms + 'a {
     |address| {
-        let settings = config.queue_settings(&destination(address), &message.envelope.vmta);
-        Terms { every: settings.notify_of_delay_every, bounce_after: settings.bounce_after }
+        let (domain, vmta) = (destination(address), &*message.envelope.vmta);
+        let settings = config.queue_settings(&domain, vmta);
+        let last_error = engine.last_error(QueueName::new(&domain, vmta).as_str());
+        Terms { every: settings.notify_of_delay_every, bounce_after: settings.bounce_after, last_error }
     }
 }
 
@@ -169,7 +171,6 @@ mod tests {
     use crate::disk::RealDisk;
     use crate::net::client_tls::ClientTls;
     use crate::net::dns::Resolver;
-    use crate::queue::Engine;
     use crate::store::{Options, Recipient, Store};
     use crate::suppress::Suppression;
 

@@ -241,6 +241,11 @@ impl Engine {
         found
     }
 
+    /// The last queue-level failure of a queue (`domain/vmta`); empty when there was none.
+    pub fn last_error(&self, queue: &str) -> String {
+        self.lock().machine.last_error(queue).to_owned()
+    }
+
     /// Has all recipients that are on hold looked at now: entries of the suppression list were let go or confirmed.
     pub fn look_at_holds(&self) {
         let mut state = self.lock();

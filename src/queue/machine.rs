@@ -514,6 +514,12 @@ impl Machine {
         true
     }
 
+    /// The last queue-level failure of the queue of this name; empty when there was none.
+    pub fn last_error(&self, name: &str) -> &str {
+        let queue = self.by_name.get(name).and_then(|id| self.queues[*id as usize].as_ref());
+        queue.map_or("", |queue| &queue.last_error)
+    }
+
     /// All queues, in no order.
     pub fn status(&self, now: Time) -> Vec<QueueStatus> {
         let mut condemned: HashMap<&str, u64> = HashMap::new();
