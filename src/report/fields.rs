@@ -4,6 +4,8 @@
 //! Lenient, because reports are often damaged: lines that are neither a field nor a continuation are skipped. Bounded:
 //! beyond [`MAX_FIELDS`] fields or [`MAX_VALUE`] bytes of one value the rest is left out.
 
+use crate::event::plain;
+
 /// Fields kept of one block.
 pub(super) const MAX_FIELDS: usize = 256;
 /// Bytes kept of one value.
@@ -130,13 +132,9 @@ fn append(value: &mut String, more: &[u8]) {
     // Nearly all header fields are plain text.
     match std::str::from_utf8(more) {
         Ok(text) if more.iter().all(|b| (b' '..=b'~').contains(b)) => value.push_str(text),
-        _ => value.push_str(&clean(more)),
+        // Octets that are not UTF-8 become U+FFFD.
+        _ => value.push_str(&plain(&String::from_utf8_lossy(more))),
     }
-}
-
-/// Text without control characters; octets that are not UTF-8 become U+FFFD.
-fn clean(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
