@@ -62,6 +62,7 @@ impl Draft {
             global: &global,
         };
         check::check(reading, &found);
+        self.reports.check(reading, &self.processors, self.token.as_ref().map(|(token, _)| token), &global);
         self.domains.pool_of = check::pool_of(reading, &self.pools, &self.domains);
         let (virtual_mtas, pools) = self.virtual_mtas(&global, &host_names[0]);
         let mut patterns = self.patterns;
