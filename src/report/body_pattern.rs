@@ -5,7 +5,7 @@ use crate::config::BodyPattern;
 use crate::config::pattern::Groups;
 use crate::event::Action;
 
-use super::kind::{Complaint, RcptResult, Recognised, ReportKind};
+use super::kind::{Complaint, RcptResult, Recognised, ReportKind, recognise};
 use super::mime::{self, Mail};
 use super::{returned, values};
 
@@ -14,7 +14,7 @@ const MAX_GROUP: usize = 2048;
 
 /// What a pattern made of a mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Matched {
+pub struct Matched {
     /// As if Carom had known the form.
     pub report: Recognised,
     /// The name of the file.
@@ -25,6 +25,19 @@ pub(super) struct Matched {
     pub originator: String,
     /// Each group and what it matched, for people.
     pub found: String,
+}
+
+/// Reads a mail as processors with these patterns do: what Carom does not know itself is tried with `bounce`, then with
+/// `feedback`, those of the bounce and of the feedback-loop processor.
+pub fn recognise_with(bytes: &[u8], bounce: &[BodyPattern], feedback: &[BodyPattern]) -> (Recognised, Option<Matched>) {
+    let report = recognise(bytes);
+    if !matches!(report.kind, ReportKind::None | ReportKind::AutoReply) {
+        return (report, None);
+    }
+    match read(bytes, bounce, false).or_else(|| read(bytes, feedback, true)) {
+        Some(matched) => (matched.report.clone(), Some(matched)),
+        None => (report, None),
+    }
 }
 
 /// Tries `patterns` in their order on the decoded text of a mail; `feedback` says which processor they are of.
