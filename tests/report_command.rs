@@ -202,7 +202,7 @@ fn a_pattern_is_tried_without_a_server() {
         (&mail["results"][0]["rcpt"], &mail["results"][0]["category"]),
         (&"dee@example.org".into(), &"acme-gone".into())
     );
-    assert!(mail["groups"].as_str().unwrap().contains("r=\"dee@example.org\""));
+    assert_eq!(mail["groups"]["r"], "dee@example.org");
 
     let said = run(&["--json", "--body-pattern", "complaint.pattern", "complaint.eml"]);
     assert_eq!(&said.mails()[0]["kind"], "feedback", "{}", said.out);
@@ -213,6 +213,94 @@ fn a_pattern_is_tried_without_a_server() {
     assert!(said.err.contains("the group recipient fills no field") && said.code == 0, "{}", said.err);
     let said = run(&["--config", "broken.conf", "--root", ".", "form.eml"]);
     assert!(said.code == 2 && said.err.contains("broken.pattern:2:") && said.out.is_empty(), "{}", said.err);
+}
+
+#[test]
+fn the_example_loads_without_a_finding_and_reads_what_its_patterns_describe() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let loaded = carom::node::load(&examples.join("reports.conf"), Some(&examples));
+    assert!(loaded.diagnostics.is_empty(), "{}", carom::config::render(&loaded.diagnostics, true));
+    let config = loaded.config.unwrap();
+    let (bounce, feedback) = (config.bounce_processor.unwrap(), config.feedback_loop_processor.unwrap());
+    let takes = |p: &carom::config::Processor, address: &str| {
+        p.takes(&carom::event::Address::parse(address).unwrap(), carom::config::Entries::WithDomain)
+    };
+    for address in [
+        "b+token@bounce.example.com",
+        "returns@example.com",
+        "old-bounce-17@example.com",
+        "any@bounces.old.example.com",
+        "mailer-daemon@example.com",
+    ] {
+        assert!(takes(&bounce, address), "{address}");
+    }
+    assert!(!takes(&bounce, "ann@example.com") && takes(&feedback, "fbl@example.com"));
+
+    // The mails are those that the remarks of the pattern files show.
+    let shown = |pattern: &str| {
+        let text = std::fs::read_to_string(examples.join("reports").join(pattern)).unwrap();
+        let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("#     ")).collect();
+        format!("From: gw@acme.example\nSubject: Notice\n\nHello,\n\n{}\n", lines.join("\n"))
+    };
+    let dir = folder(&[
+        ("bounce.eml", shown("acme.pattern").as_bytes()),
+        ("complaint.eml", shown("complaints.pattern").as_bytes()),
+    ]);
+    let (conf, root) = (examples.join("reports.conf"), examples.to_str().unwrap());
+    let args = ["--json", "--config", conf.to_str().unwrap(), "--root", root, "bounce.eml", "complaint.eml"];
+    let said = report(dir.path(), &args, b"");
+    let mails = said.mails();
+    let (bounce, complaint) = (&mails[0], &mails[1]);
+    assert_eq!((&bounce["kind"], &bounce["format"]), (&"bounce".into(), &"acme.pattern".into()), "{}", said.err);
+    let result = &bounce["results"][0];
+    for (field, value) in [
+        ("rcpt", "ann@box.example.net"),
+        ("orcpt", "rfc822;ann@example.net"),
+        ("action", "failed"),
+        ("status", "5.1.1"),
+        ("diag", "smtp;550 5.1.1 no such user"),
+        ("remoteMta", "mx.example.net"),
+        ("category", "bad-mailbox"),
+    ] {
+        assert_eq!(result[field], value, "{field}");
+    }
+    assert_eq!(
+        (&bounce["groups"]["or"], &bounce["groups"]["repMta"]),
+        (&"news@example.com".into(), &"gw.acme.example".into())
+    );
+    assert_eq!(
+        (&complaint["kind"], &complaint["results"][0]["rcpt"]),
+        (&"feedback".into(), &"ann@provider.example".into())
+    );
+    for (group, value) in [
+        ("reportedDomainFrom", "provider.example"),
+        ("reportedDomainTo", "example.com"),
+        ("dlvSourceIp", "192.0.2.20"),
+        ("orig", "news@example.com"),
+    ] {
+        assert_eq!(complaint["groups"][group], value, "{group}");
+    }
+}
+
+#[test]
+fn the_readme_names_every_directive_and_group_of_the_processors() {
+    use carom::config::body_pattern::{BOUNCE_GROUPS, FEEDBACK_GROUPS};
+    use carom::config::directives::{Scope, all};
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let section = readme.split("\n## ").find(|s| s.starts_with("Bounces and complaints by mail\n")).unwrap();
+    let example = std::fs::read_to_string(root.join("examples/reports.conf")).unwrap();
+    let scopes = [Scope::Processor, Scope::AddressList, Scope::EmailPatterns, Scope::Token];
+    for row in all().into_iter().filter(|row| scopes.contains(&row.scope) && !row.doc.starts_with("Deprecated")) {
+        assert!(section.contains(row.name), "README: {}", row.name);
+        assert!(example.contains(row.name), "examples/reports.conf: {}", row.name);
+    }
+    for group in BOUNCE_GROUPS.iter().chain(FEEDBACK_GROUPS) {
+        assert!(section.contains(&format!("`{group}`")), "README: {group}");
+    }
+    for key in ["file", "number", "offset", "kind", "format", "groups", "results", "original", "hard", "category"] {
+        assert!(section.contains(&format!("`{key}`")), "README: {key}");
+    }
 }
 
 #[test]

@@ -43,6 +43,12 @@ impl BodyPattern {
         BodyPattern::read(file, text, groups, doubts)
     }
 
+    /// Whether it begins with the flag `x`, by which blanks and line ends do not count.
+    pub fn is_verbose(&self) -> bool {
+        let flags = self.pattern.text().strip_prefix("(?").and_then(|text| text.split_once(')'));
+        flags.is_some_and(|(flags, _)| flags.split('-').next().is_some_and(|on| on.contains('x')))
+    }
+
     /// Lines of the pattern; they are one pattern, which has to match across them.
     pub fn lines(&self) -> usize {
         self.pattern.text().lines().count()

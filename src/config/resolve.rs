@@ -695,7 +695,7 @@ impl Draft {
                 let mut doubts = Vec::new();
                 match BodyPattern::from_bytes(&file, &content, groups, &mut doubts) {
                     Ok(pattern) => {
-                        if pattern.lines() > 1 {
+                        if pattern.lines() > 1 && !pattern.is_verbose() {
                             let lines = pattern.lines();
                             let message = format!("{}: its {lines} lines are one pattern", file.display());
                             let help = "fine if a match runs over several lines; else write a file for each pattern";

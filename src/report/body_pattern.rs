@@ -25,6 +25,8 @@ pub struct Matched {
     pub originator: String,
     /// Each group and what it matched, for people.
     pub found: String,
+    /// The same, for programs.
+    pub groups: Vec<(String, String)>,
 }
 
 /// Reads a mail as processors with these patterns do: what Carom does not know itself is tried with `bounce`, then with
@@ -63,10 +65,13 @@ pub(super) fn read(bytes: &[u8], patterns: &[BodyPattern], feedback: bool) -> Op
             let named = report.original.header("x-hmxmroriginalrecipient").map(values::recipient);
             report.results[0].rcpt = named.unwrap_or_default();
         }
-        let found: Vec<String> = groups.iter().map(|(name, _)| format!("{name}={:?}", group(&groups, name))).collect();
+        let all: Vec<(String, String)> =
+            groups.iter().map(|(name, _)| (name.to_owned(), group(&groups, name))).collect();
+        let found: Vec<String> = all.iter().map(|(name, text)| format!("{name}={text:?}")).collect();
         Some(Matched {
             originator: values::mailbox(&group(&groups, if feedback { "orig" } else { "or" })).to_owned(),
             found: found.join(" "),
+            groups: all,
             name: pattern.name.clone(),
             file: pattern.file.display().to_string(),
             report,

@@ -143,7 +143,7 @@ impl Said<'_> {
         value["offset"] = json!(self.at.offset);
         if let Some(matched) = self.matched {
             value["format"] = json!(matched.name);
-            value["groups"] = json!(matched.found);
+            value["groups"] = matched.groups.iter().map(|(name, text)| (name.clone(), json!(text))).collect();
         }
         for (result, (category, hard)) in value["results"].as_array_mut().into_iter().flatten().zip(judged) {
             if !category.is_empty() {

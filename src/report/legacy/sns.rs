@@ -150,6 +150,6 @@ mod tests {
         let report = read_notice(&made_plain(first_value(notice).unwrap())).unwrap();
         assert_eq!(report.original.subject, "a [31m  b ");
         assert_eq!(report.original.headers, [("X-A".to_owned(), " 2J".to_owned())]);
-        assert_eq!(report.results[0].diag, "550 5.1.1  [2Jgone");
+        assert_eq!(report.results[0].diag, "550 5.1.1 [2Jgone");
     }
 }
