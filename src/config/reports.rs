@@ -123,8 +123,7 @@ fn refused_outside(reading: &mut Reading<'_>, list: &AddressList, block: &str, s
         global.host_names.iter().cloned().chain(global.relay_domains.iter().map(ToString::to_string)).collect();
     let ours = if ours.is_empty() { "host-name and relay-domain".to_owned() } else { ours.join(", ") };
     for pattern in list.patterns_of_any_domain() {
-        let message =
-            format!("<{block}>: /{pattern}/ names no domain, so outside only what is also at {ours} may send to it");
+        let message = format!("<{block}>: /{pattern}/ names no domain: from outside it is taken only at {ours}");
         reading.warning(
             span,
             message,

@@ -29,11 +29,11 @@ use mails::{At, each_mail, shown};
   carom report --json /var/mail/bounces           one JSON object for each mail of a mailbox
   carom report --json bounces/ | jq -r 'select(.kind == \"none\") | \"\\(.file) at byte \\(.offset)\"'
   carom report --body-pattern acme.pattern unread/    does the pattern find them?
-  carom report --config /etc/carom/config unread/     as the server reads them, with its patterns and categories
-  carom report quarantine list                    what came to the report addresses and was not understood
+  carom report --config /etc/carom/config unread/     as the server would read them
+  carom report quarantine list                    what came to the server and was not understood
 
-Below folders, names that begin with a dot are left out; of a Maildir cur and new are read. Files packed
-with gzip or zstd are unpacked. A file that is called quarantine is written ./quarantine.
+Below folders, names that begin with a dot are left out; of a Maildir cur and new are read.
+Files packed with gzip or zstd are unpacked. A file that is called quarantine is written ./quarantine.
 Exit status: 0 all was read; 2 a file or a pattern could not be read."
 )]
 pub struct Args {
