@@ -309,6 +309,11 @@ fn what_is_not_understood_is_quarantined_and_replayed_when_a_pattern_has_been_ad
     let (code, said) = check_config(&place);
     assert!(code == Some(2) && said.contains("acme.pattern:2"), "{code:?} {said}");
     assert_ne!(place.carom(&["reload"]).0, 0);
+    // A doubt is told by the reload, too, and does not hold it up.
+    std::fs::write(place.path("acme.pattern"), "never (?<r>\\S+): (?<reason>.*)\n").unwrap();
+    let (code, said) = place.carom(&["reload"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("\nwarning: ") && said.contains("the group reason fills no field"), "{said}");
     std::fs::write(place.path("acme.pattern"), "# of the gateway\nrecipient (?<r>\\S+): (?<diag>.*)\n").unwrap();
     let (code, said) = place.carom(&["reload"]);
     assert_eq!(code, 0, "{said}");

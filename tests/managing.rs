@@ -64,6 +64,9 @@ fn the_whole_round(place: &Place) {
     let (code, said) = place.carom(&["suppress", "check", "ann@there.example", "--list", "Weekly"]);
     assert!(code == 1 && said.contains("(list weekly)"), "{said}");
 
+    let both = ok(place, &["suppress", "show", "ann@there.example", "nobody@there.example", "--json"]);
+    let subjects: Vec<_> = both.lines().map(|line| json_of(line)["subject"].clone()).collect();
+    assert_eq!(subjects, ["ann@there.example", "nobody@there.example"], "{both}");
     let shown = json_of(&ok(place, &["suppress", "show", "ann@there.example", "--json"]));
     assert_eq!(shown["entries"].as_array().unwrap().len(), 2);
     assert_eq!(shown["hash"].as_str(), sum.get(..32));

@@ -25,6 +25,7 @@ mod power_cut;
 mod preflight;
 mod programs;
 mod push;
+mod report_command;
 mod reports;
 mod running;
 mod sim;

@@ -13,7 +13,8 @@ use super::peer::Peer;
 use super::{Failure, ServerArgs};
 use crate::config::{AcctFormat, Config};
 use crate::event::fields::FIELDS;
-use crate::event::{Category, EventId, Time};
+use crate::event::record::PROOFS;
+use crate::event::{Category, EventId, Time, plain};
 use crate::history::{Input, Report, Scan, expand, times};
 use crate::manage::{Command, SuppressionCommand};
 
@@ -366,7 +367,7 @@ impl Said<'_> {
     }
 
     fn print(&self) -> std::io::Result<()> {
-        say!("{}", clean(self.subject))?;
+        say!("{}", plain(self.subject))?;
         if self.known.cut > 0 {
             say!("  ({} older records left out)", self.known.cut)?;
         }
@@ -374,9 +375,9 @@ impl Said<'_> {
             say!("  nothing in the accounting files")?;
         }
         for record in self.known.records.values() {
-            say!("{}", clean(&line(record)))?;
+            say!("{}", plain(&line(record)))?;
             for detail in details(record) {
-                say!("                       {}", clean(&detail))?;
+                say!("                       {}", plain(&detail))?;
             }
         }
         if !self.asked {
@@ -401,7 +402,7 @@ impl Said<'_> {
                     .filter(|(_, v)| !v.is_empty())
                     .map(|(n, v)| format!("{n} {v}"))
                     .collect();
-                    say!("suppression: {address} IS SUPPRESSED: {}", clean(&parts.join(", ")))?;
+                    say!("suppression: {address} IS SUPPRESSED: {}", plain(&parts.join(", ")))?;
                 }
             }
         }
@@ -417,7 +418,7 @@ impl Said<'_> {
             say!(
                 "queue:       message {} to {} is queued: {} attempts so far, next {next}",
                 shown("messageId"),
-                clean(&shown("rcpt")),
+                plain(&shown("rcpt")),
                 shown("attempts"),
             )?;
         }
@@ -425,13 +426,19 @@ impl Said<'_> {
     }
 }
 
-/// What a remote server said is not to move the cursor.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+/// Whether the record counts against its address: bounced for good by a category that says the address is dead, as we
+/// heard ourselves, or as a report says that proves to be about mail of ours.
+fn strikes(record: &Record) -> bool {
+    is_dead(record) && (text(record, "type") == "b" || is_proved(record))
 }
 
-/// Whether the record counts against its address: bounced for good by a category that says the address is dead.
-fn strikes(record: &Record) -> bool {
+/// Whether a report proves to be about mail that we sent to its recipient.
+fn is_proved(record: &Record) -> bool {
+    PROOFS.contains(&text(record, "attributedBy"))
+}
+
+/// Whether the record says for good that the address is dead.
+fn is_dead(record: &Record) -> bool {
     let dead = Category::by_name(text(record, "bounceCat")).is_some_and(|c| c.dead_address);
     let diag = text(record, "dsnDiag");
     let reply = diag.split_once(';').map_or(diag, |(_, rest)| rest.trim_start());
@@ -496,13 +503,18 @@ fn details(record: &Record) -> Vec<String> {
         ]));
         lines.push(Some(match of("attributedBy") {
             "" => "attributed to no mail of ours: recorded, suppresses nobody".to_owned(),
-            how => format!("attributed to our mail by its {how}"),
+            how if is_proved(record) => format!("attributed to our mail by its {how}"),
+            how => format!("attributed to our mail by its {how}, which is no proof: recorded, suppresses nobody"),
         }));
     }
     lines.push(part("", of("dsnDiag")).or_else(|| part("", of("dsnStatus"))));
     if !of("bounceCat").is_empty() {
         let rule = part(" by ", of("bounceRule")).unwrap_or_default();
-        let strike = if strikes(record) { "; counts against the address" } else { "" };
+        let strike = match (strikes(record), is_dead(record)) {
+            (true, _) => "; counts against the address",
+            (false, true) => "; would count against the address with proof",
+            (false, false) => "",
+        };
         lines.push(Some(format!("category {}{rule}{strike}", of("bounceCat"))));
     }
     lines.push(part("suppressed by event ", of("suppressedBy")));
@@ -515,6 +527,29 @@ fn details(record: &Record) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_report_counts_against_an_address_only_with_proof() {
+        let said = |kind: &str, way: &str| {
+            let record = json!({
+                "type": kind, "attributedBy": way, "bounceCat": "bad-mailbox", "dsnStatus": "5.1.1",
+                "dsnDiag": "smtp;550 5.1.1 no such user",
+            });
+            let record = record.as_object().unwrap().clone();
+            (strikes(&record), details(&record).join("\n"))
+        };
+        for (kind, way, counts) in
+            [("b", "", true), ("rb", "message-id", true), ("rb", "return-path", true), ("rb", "header-token", true)]
+        {
+            let (strikes, words) = said(kind, way);
+            assert!(strikes == counts && words.contains("; counts against the address"), "{kind} {way}: {words}");
+        }
+        for way in ["", "headers", "envelope-id", "message-id-alone"] {
+            let (strikes, words) = said("rb", way);
+            assert!(!strikes && words.contains("suppresses nobody"), "{way}: {words}");
+            assert!(words.contains("would count against the address with proof"), "{way}: {words}");
+        }
+    }
 
     #[test]
     fn what_is_asked_about_is_told_by_its_form() {

@@ -17,18 +17,27 @@ pub struct AddressList {
     /// In lower case; each stands for the mailbox of that name at any domain.
     local_parts: HashSet<String>,
     /// Looked for in the whole address.
-    patterns: Vec<Pattern>,
+    patterns: Vec<AddressPattern>,
+}
+
+/// A pattern, and the domains that it names.
+#[derive(Debug, Clone, PartialEq)]
+struct AddressPattern {
+    pattern: Pattern,
+    /// Each address in which the pattern is found is at one of these; empty when it may be at any.
+    domains: Vec<String>,
 }
 
 /// Whether an entry without a domain is meant.
 ///
 /// `address bounces` sends mail for `bounces` at any domain to the processor, but says nothing about any domain being
-/// ours. The same holds for patterns, which may match more than their author thought of.
+/// ours. The same holds for a pattern, which may match more than its author thought of, unless it is written so that
+/// nothing can match but at domains that stand in it ([`Pattern::domains`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entries {
     /// All entries: does this mail go to the processor?
     All,
-    /// Only those that name a domain or a whole address: is the mailbox the processor's own?
+    /// Only those that name a domain, a whole address, or a pattern with its domain: is the mailbox the processor's own?
     WithDomain,
 }
 
@@ -48,7 +57,8 @@ impl AddressList {
 
     /// Every address in which this is found.
     pub fn add_pattern(&mut self, pattern: Pattern) {
-        self.patterns.push(pattern);
+        let domains = pattern.domains();
+        self.patterns.push(AddressPattern { pattern, domains });
     }
 
     /// All that is in the other one.
@@ -69,10 +79,37 @@ impl AddressList {
         self.domains.iter().map(String::as_str)
     }
 
-    /// The domains that are taken whole, and those of single addresses.
+    /// Whether any domain is taken whole.
+    pub fn takes_domains(&self) -> bool {
+        !self.domains.is_empty()
+    }
+
+    /// The domains that are taken whole, and those of single addresses and patterns.
     pub fn named_domains(&self) -> impl Iterator<Item = &str> {
         let of_addresses = self.addresses.iter().filter_map(|a| Some(a.rsplit_once('@')?.1));
-        self.domains.iter().map(String::as_str).chain(of_addresses)
+        let of_patterns = self.patterns.iter().flat_map(|p| &p.domains);
+        self.domains.iter().chain(of_patterns).map(String::as_str).chain(of_addresses)
+    }
+
+    /// The local parts that are taken at any domain, in order.
+    pub fn local_parts(&self) -> Vec<&str> {
+        let mut locals: Vec<&str> = self.local_parts.iter().map(String::as_str).collect();
+        locals.sort_unstable();
+        locals
+    }
+
+    /// The patterns that may match at any domain.
+    pub fn patterns_of_any_domain(&self) -> impl Iterator<Item = &str> {
+        self.patterns.iter().filter(|p| p.domains.is_empty()).map(|p| p.pattern.text())
+    }
+
+    /// Domains, addresses and local parts that the other one has, too; in order.
+    pub fn shared_with<'a>(&'a self, other: &'a AddressList) -> Vec<&'a str> {
+        let both = self.domains.intersection(&other.domains).chain(self.addresses.intersection(&other.addresses));
+        let mut both: Vec<&str> =
+            both.chain(self.local_parts.intersection(&other.local_parts)).map(String::as_str).collect();
+        both.sort_unstable();
+        both
     }
 
     /// How many patterns are in it.
@@ -92,10 +129,13 @@ impl AddressList {
         }
         let address = whole(address.local(), address.domain());
         let (local, domain) = address.rsplit_once('@').unwrap_or((&address, ""));
-        let named = self.domains.contains(domain) || self.addresses.contains(&address);
-        named
-            || entries == Entries::All
-                && (self.local_parts.contains(local) || self.patterns.iter().any(|p| p.is_match(&address)))
+        self.domains.contains(domain)
+            || self.addresses.contains(&address)
+            || entries == Entries::All && self.local_parts.contains(local)
+            || self.patterns.iter().any(|p| match p.domains.as_slice() {
+                [] => entries == Entries::All && p.pattern.is_match(&address),
+                domains => domains.iter().any(|d| d == domain) && p.pattern.is_match(&address),
+            })
     }
 }
 
@@ -114,6 +154,7 @@ mod tests {
         list.add_address("FBL@example.com");
         list.add_address("returns");
         list.add_pattern(Pattern::new(r"^b-\d+@", false).unwrap());
+        list.add_pattern(Pattern::new(r"^vb-\d+@Verp\.example$", false).unwrap());
         let cases = [
             ("x@bounce.example", true, true),
             ("X@BOUNCE.EXAMPLE", true, true),
@@ -124,6 +165,10 @@ mod tests {
             ("Returns@anywhere.example", true, false),
             ("b-17@anywhere.example", true, false),
             ("b-x@anywhere.example", false, false),
+            // What is written with its domain makes it ours.
+            ("VB-17@verp.EXAMPLE", true, true),
+            ("vb-17@verp.example.net", false, false),
+            ("vb-17@verpxexample", false, false),
         ];
         for (address, all, with_domain) in cases {
             let parsed = Address::parse(address).unwrap();

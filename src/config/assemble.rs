@@ -63,6 +63,7 @@ impl Draft {
             global: &global,
         };
         check::check(reading, &found);
+        self.reports.check(reading, &self.processors, self.token.as_ref().map(|(token, _)| token), &global);
         self.domains.pool_of = check::pool_of(reading, &self.pools, &self.domains);
         self.domains.reserved = reserved(&self.processors, self.token.as_ref().map(|(token, _)| token));
         check::transports(reading, &self.domains);

@@ -28,6 +28,32 @@ pub const BOUNCE_GROUPS: &[&str] = &["r", "or", "orig", "diag", "action", "repMt
 pub const FEEDBACK_GROUPS: &[&str] = &["reportedDomainTo", "reportedDomainFrom", "dlvSourceIp", "rcpt", "orig"];
 
 impl BodyPattern {
+    /// As [`BodyPattern::read`], of the octets of a file.
+    pub fn from_bytes(
+        file: &Path,
+        bytes: &[u8],
+        groups: &[&str],
+        doubts: &mut Vec<String>,
+    ) -> Result<BodyPattern, PatternError> {
+        let text = std::str::from_utf8(bytes).map_err(|e| {
+            let before = &bytes[..e.valid_up_to()];
+            let line = before.iter().filter(|b| **b == b'\n').count() as u32;
+            PatternError { message: "it is not UTF-8: save it as that".into(), line }
+        })?;
+        BodyPattern::read(file, text, groups, doubts)
+    }
+
+    /// Whether it begins with the flag `x`, by which blanks and line ends do not count.
+    pub fn is_verbose(&self) -> bool {
+        let flags = self.pattern.text().strip_prefix("(?").and_then(|text| text.split_once(')'));
+        flags.is_some_and(|(flags, _)| flags.split('-').next().is_some_and(|on| on.contains('x')))
+    }
+
+    /// Lines of the pattern; they are one pattern, which has to match across them.
+    pub fn lines(&self) -> usize {
+        self.pattern.text().lines().count()
+    }
+
     /// Reads the content of `file`; what is doubtful about it is added to `doubts`, one line each.
     pub fn read(
         file: &Path,

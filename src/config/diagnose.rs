@@ -274,6 +274,12 @@ fn announces_secret(word: &str) -> bool {
         || SECRETS.iter().any(|s| word == *s || (word.len() > 4 && s.len() > 4 && distance(&word, s) <= 2))
 }
 
+/// Whether what follows `header` is the name of a field and nothing more: only a value may be a secret.
+fn is_name(rest: &str) -> bool {
+    let rest = rest.trim();
+    !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
 fn first_word(line: &str) -> Option<(&str, usize)> {
     let start = line.find(|c: char| !c.is_whitespace())?;
     let end = line[start..].find(char::is_whitespace).map_or(line.len(), |e| start + e);
@@ -288,7 +294,7 @@ fn excerpt(line: &str) -> String {
     }
     let mut at = 0;
     while let Some((word, end)) = first_word(&shown[at..]).map(|(w, e)| (w.to_ascii_lowercase(), at + e)) {
-        if announces_secret(&word) {
+        if announces_secret(&word) && !(word == "header" && is_name(&shown[end..])) {
             shown.truncate(end);
             shown.push_str(BLANK);
             break;
@@ -370,6 +376,8 @@ mod tests {
         assert_eq!(excerpt("<smtp-user a> password hunter2 </smtp-user>"), "<smtp-user a> password ***");
         assert_eq!(excerpt("key k1 s3cret"), "key ***");
         assert_eq!(excerpt(" secret s3cret"), " secret ***");
+        assert_eq!(excerpt("  header Subject"), "  header Subject");
+        assert_eq!(excerpt("header Bearer:s3cret"), "header ***");
         assert_eq!(excerpt("header Authorization \"Bearer s3cret\""), "header ***");
         assert_eq!(excerpt("<acct-webhook https://h.example/a?key=s3cret>"), "<acct-webhook https://h.example/a ***");
         assert_eq!(excerpt("bounce-hook https://me:s3cret@h.example/a"), "bounce-hook https:// ***");

@@ -3,7 +3,7 @@
 //! A configuration goes through this room in steps that each have their file: bytes to lines and words (`lexer`), lines
 //! to a tree with includes in place (`tree`, with `include` as the edge that reads files), lines to typed values by THE
 //! table (`directives`), blocks to what they
-//! describe (`resolve`, with `names` for what is out of place), that to a whole (`assemble`) which is checked (`check`), and what holds for a queue or a
+//! describe (`resolve`, with `names` for what is out of place), that to a whole (`assemble`) which is checked (`check`, `reports`), and what holds for a queue or a
 //! submitter looked up in it (`inherit`). All faults are found in one reading and shown with their place (`diagnose`).
 //! What other rooms must check, such as whether a regex compiles or a key can be read, is left to a dry run of `node`.
 
@@ -29,6 +29,7 @@ mod names;
 pub mod pattern;
 mod pattern_file;
 pub mod push;
+mod reports;
 mod resolve;
 mod show;
 mod smtp_pattern;

@@ -2,6 +2,11 @@
 
 use std::borrow::Cow;
 
+use regex_syntax::hir::Look;
+use regex_syntax::hir::literal::{ExtractKind, Extractor};
+
+use crate::event::plain::is_unfit;
+
 /// Steps that a pattern with look-around or back-references may take in one text; then it has not matched.
 const MAX_STEPS: usize = 1_000_000;
 /// Bytes of a compiled pattern.
@@ -60,12 +65,41 @@ impl Pattern {
         Ok(Pattern { text: text.to_owned(), machine })
     }
 
+    /// As it is written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Whether it is found in `text`. One that takes too many steps is not.
     pub fn is_match(&self, text: &str) -> bool {
         match &self.machine {
             Machine::Linear(regex) => regex.is_match(text),
             Machine::Stepping(regex) => regex.is_match(text).unwrap_or(false),
         }
+    }
+
+    /// The domains of the addresses that it can be found in, in lower case: every match ends where the address does, in one
+    /// of these behind an `@`. Empty when that does not follow from how it is written, as in `^bounce-.*@`, or when there
+    /// are too many.
+    pub fn domains(&self) -> Vec<String> {
+        // Whether a stepping pattern has other ways to match, its text alone does not say.
+        let Machine::Linear(_) = self.machine else { return Vec::new() };
+        let Ok(hir) = regex_syntax::Parser::new().parse(&self.text) else { return Vec::new() };
+        if !hir.properties().look_set_suffix().contains(Look::End) {
+            return Vec::new();
+        }
+        let endings = Extractor::new().kind(ExtractKind::Suffix).extract(&hir);
+        let mut domains = Vec::new();
+        for ending in endings.literals().unwrap_or_default() {
+            let ending = String::from_utf8_lossy(ending.as_bytes()).to_lowercase();
+            match ending.rsplit_once('@') {
+                Some((_, domain)) if super::values::host(domain).is_ok() => domains.push(domain.to_owned()),
+                _ => return Vec::new(),
+            }
+        }
+        domains.sort_unstable();
+        domains.dedup();
+        domains
     }
 
     /// The names of its groups.
@@ -110,8 +144,8 @@ impl<'t> Groups<'_, 't> {
     pub fn get(&self, name: &str) -> Cow<'t, str> {
         let Some((_, text)) = self.0.iter().find(|(n, _)| *n == name) else { return Cow::Borrowed("") };
         let text = text.trim();
-        match text.contains(char::is_control) {
-            true => Cow::Owned(text.split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, " ")),
+        match text.contains(is_unfit) {
+            true => Cow::Owned(text.split_whitespace().collect::<Vec<_>>().join(" ").replace(is_unfit, " ")),
             false => Cow::Borrowed(text),
         }
     }
@@ -181,5 +215,30 @@ mod tests {
         assert!(error.message.contains("unclosed"), "{error}");
         let error = Pattern::new("(?=a)\n(?<r>x", true).unwrap_err();
         assert!(!error.message.contains('\n') && error.message.len() < 120, "{error:?}");
+    }
+
+    #[test]
+    fn a_pattern_names_its_domains_only_when_nothing_else_can_match() {
+        for (text, domains) in [
+            (r"^vb-[0-9]+@verp\.example$", &["verp.example"][..]),
+            (r"@Verp\.Example$", &["verp.example"]),
+            (r"^(?:a|b-.*)@(?:one|two)\.example$", &["one.example", "two.example"]),
+            (r"^(a@one\.example|b@two\.example)$", &["one.example", "two.example"]),
+            (r"^x@mx[12]\.example$", &["mx1.example", "mx2.example"]),
+            // Each of these lets a stranger choose the domain.
+            (r"^vb-[0-9]+@verp\.example", &[]),
+            (r"^vb-[0-9]+@", &[]),
+            (r"^b-.*$", &[]),
+            (r"verp\.example$", &[]),
+            (r"@.*verp\.example$", &[]),
+            (r"@verp.example$", &[]),
+            (r"^a@one\.example$|^b@", &[]),
+            (r"^(a@one\.example)?$", &[]),
+            (r"(?m)@verp\.example$", &[]),
+            (r"@verp\.example$|", &[]),
+            (r"(?<=b)@verp\.example$", &[]),
+        ] {
+            assert_eq!(Pattern::new(text, false).unwrap().domains(), domains, "{text}");
+        }
     }
 }

@@ -29,6 +29,7 @@ use super::job_guard::JobGuard;
 use super::lexer::{Line, Span};
 use super::model::*;
 use super::names::{expect_place, no_blocks, not_obeyed, note_repetition, sort_apart};
+use super::reports::Places;
 use super::tree::{Block, Node, Reading};
 use super::unsubscribe::UnsubscribeListener;
 use super::{push, values};
@@ -96,6 +97,8 @@ pub(super) struct Draft {
     pub(super) auto_suppression: Option<(AutoSuppressionBlock, Span)>,
     /// Where each `<domain>` pattern was first written in each scope, for the warning about repetitions.
     pub(super) seen: BTreeMap<(String, String), Span>,
+    /// What is said of inbound reports, for a look at the whole.
+    pub(super) reports: Places,
 }
 
 impl Draft {
@@ -416,6 +419,7 @@ impl Draft {
                         reading.warning(block.span, message, help);
                     }
                 }
+                self.reports.domain(reading, &name, word.span, &settings);
                 for setting in settings.iter().filter(|s| s.name == "bounce-pattern-file") {
                     self.domain_patterns(reading, scope, &pattern, setting);
                 }
@@ -453,12 +457,14 @@ impl Draft {
         for setting in &settings {
             setting.apply(&mut processor);
         }
+        note_repeated_blocks(reading, &blocks);
         for inner in blocks {
             if inner.tag == "email-patterns" && expect_place(reading, inner, Scope::Processor) {
                 self.email_patterns(reading, which, inner, &mut processor);
             } else if inner.tag != "email-patterns" && expect_place(reading, inner, Scope::Processor) {
                 let (list, blocks) = self.settings(reading, Scope::AddressList, ADDRESS_LIST, &inner.children);
                 no_blocks(reading, Scope::AddressList, &blocks);
+                note_repeated_entries(reading, &list);
                 let mut named = AddressListBlock { list: std::mem::take(&mut processor.list), ..Default::default() };
                 list.iter().for_each(|setting| setting.apply(&mut named));
                 processor.list = named.list;
@@ -490,6 +496,27 @@ impl Draft {
         let TokenBlock { domain, keys, header, encrypt_header } = token;
         if self.token.replace((ReturnPathToken { domain, keys, header, encrypt_header }, block.span)).is_some() {
             reading.warning(block.span, "<return-path-token> is given again; the later one holds", "");
+        }
+    }
+}
+
+/// Blocks of one kind in a processor are read as one.
+fn note_repeated_blocks(reading: &mut Reading<'_>, blocks: &[&Block]) {
+    for (i, block) in blocks.iter().enumerate() {
+        if let Some(first) = blocks[..i].iter().find(|first| first.tag == block.tag) {
+            let help = format!("the first one is at {}", reading.place(first.span));
+            reading.note(block.span, format!("<{}> is given again; both are merged", block.tag), help);
+        }
+    }
+}
+
+/// The same domain or address twice in one list.
+fn note_repeated_entries<T>(reading: &mut Reading<'_>, list: &[Setting<T>]) {
+    let mut seen = BTreeMap::new();
+    for entry in list {
+        if let Some(first) = seen.insert((entry.name, entry.text.to_lowercase()), entry.span) {
+            let help = format!("the first one is at {}", reading.place(first));
+            reading.note(entry.span, format!("{} {} is given again", entry.name, entry.text), help);
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::config::Source;
 use crate::config::unsubscribe;
 use crate::event::record::PairsBuf;
 use crate::event::unsubscribe_token::MAX_LIST;
-use crate::event::{MessageId, Time};
+use crate::event::{MessageId, Time, plain};
 use crate::smtp::answer::Answer;
 
 use super::list_name::list_name;
@@ -208,7 +208,7 @@ pub fn process(content: &[u8], source: &Source, kept: &[String], stamp: &Stamp<'
         if let Some(n) = kept.iter().position(|k| is(k))
             && !std::mem::replace(&mut seen[n], true)
         {
-            found.kept.push(field.name, &unfolded(field.value, MAX_KEPT));
+            found.kept.push(field.name, &plain(&unfolded(field.value, MAX_KEPT)));
         }
         if remove {
             removed.push((field.begin, field.end));
@@ -439,9 +439,10 @@ mod tests {
 
     #[test]
     fn kept_headers_are_unfolded_bounded_and_the_first_counts() {
-        let content = format!("Subject: a\r\n b\r\nSUBJECT: c\r\nX-Long: {}\r\n\r\n", "ü".repeat(2000));
+        let long = "ü".repeat(2000);
+        let content = format!("Subject: a\r\n b\u{1b}[2J\u{202e}\r\nSUBJECT: c\r\nX-Long: {long}\r\n\r\n");
         let p = run(&content, &quiet(), &["subject", "x-long", "none"]).unwrap();
-        assert_eq!(p.kept.as_pairs().get("subject"), Some("a b"));
+        assert_eq!(p.kept.as_pairs().get("subject"), Some("a b [2J "));
         assert_eq!(p.kept.as_pairs().get("x-long").unwrap().len(), 1024);
         assert_eq!(p.kept.as_pairs().iter().count(), 2);
     }

@@ -30,9 +30,10 @@ pub fn route(config: &Config, rcpt: &Address) -> Route {
     }
 }
 
-/// Whether the configuration names this very mailbox, or its domain, as a processor's. A bare local part (`address
-/// bounces`) routes mail at any domain but opens none of them: else `bounces@anywhere.example` would be relayed to
-/// anywhere.example as soon as it turns out not to be a report.
+/// Whether the configuration names this very mailbox, or its domain, as a processor's; a pattern does when it can match
+/// only at domains that stand in it. A bare local part (`address bounces`), or a pattern that leaves the domain open,
+/// routes mail at any domain but opens none of them: else `bounces@anywhere.example` would be relayed to anywhere.example
+/// as soon as it turns out not to be a report.
 pub fn is_processors_own(config: &Config, rcpt: &Address) -> bool {
     let domain = canonical_domain(rcpt.domain());
     config.return_path_token.as_ref().is_some_and(|t| t.is_its_domain(&domain))
@@ -56,7 +57,8 @@ mod tests {
 
     fn config() -> Config {
         let text = "host-name mx.example.com\nspool /s\nlog-file /l\n\
-            <bounce-processor>\n<address-list>\ndomain bounce.example.com\naddress returns\n</address-list>\n\
+            <bounce-processor>\n<address-list>\ndomain bounce.example.com\naddress returns\n\
+            address /^vb-[0-9]+@verp\\.example$/\naddress /^any-/\n</address-list>\n\
             </bounce-processor>\n<feedback-loop-processor>\n<address-list>\naddress fbl@example.com\n</address-list>\n\
             </feedback-loop-processor>\n<return-path-token>\nkey k 0123456789abcdef\n</return-path-token>\n\
             <source 10/8>\nadd-list-unsubscribe yes\nlist-unsubscribe-mailto Out@rp.example.com\n</source>\n";
@@ -76,6 +78,9 @@ mod tests {
         for (rcpt, expected, own) in [
             ("any-thing@Bounce.example.com", Route::Bounce, true),
             ("returns@anywhere.example", Route::Bounce, false),
+            ("VB-17@verp.example", Route::Bounce, true),
+            ("vb-17@verp.example.net", Route::Deliver, false),
+            ("any-17@anywhere.example", Route::Bounce, false),
             ("out@RP.example.com", Route::Unsubscribe, true),
             ("FBL@example.com", Route::Feedback, true),
             ("fbl@example.net", Route::Deliver, false),

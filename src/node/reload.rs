@@ -10,14 +10,23 @@ use super::{Inner, check, now, rules};
 use crate::classify::RuleSet;
 use crate::config::{self, Config, Diagnostic};
 
+/// Warnings that the answer to a reload has; all are in the log.
+const MOST_SHOWN: usize = 20;
+
 impl Inner {
     /// Reads the configuration file again. The answer says what came of it; it is in the log too.
     pub(super) fn reload(&self) -> Result<String, String> {
         let _one_at_a_time = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.live.load_full();
         let loaded = check::load_with(&old.file, self.options.root.as_deref(), &self.options.rules);
-        for warning in loaded.diagnostics.iter().filter(|d| d.severity == config::Severity::Warning) {
-            tracing::warn!("{}", warning.one_line());
+        let warnings: Vec<String> = loaded
+            .diagnostics
+            .iter()
+            .filter(|d| d.severity == config::Severity::Warning)
+            .map(Diagnostic::one_line)
+            .collect();
+        for warning in &warnings {
+            tracing::warn!("{warning}");
         }
         let result = match loaded.config {
             Some(new) => self.put_in_force(&old, new),
@@ -28,7 +37,7 @@ impl Inner {
             Ok(message) => {
                 (configuration.since, configuration.refused) = (now(), None);
                 tracing::info!("{message}");
-                Ok(message)
+                Ok(message + &shown(&warnings))
             }
             Err(refusal) => {
                 let why: Vec<_> = refusal.lines().collect();
@@ -101,6 +110,16 @@ impl Inner {
         let runtime = tokio::runtime::Handle::current();
         runtime.block_on(self.outputs.reload(&config.acct_files)).map_err(|e| e.to_string())
     }
+}
+
+/// The warnings, as the answer to who asked for the reload has them.
+fn shown(warnings: &[String]) -> String {
+    let more = warnings.len().saturating_sub(MOST_SHOWN);
+    let mut text: String = warnings.iter().take(MOST_SHOWN).map(|w| format!("\nwarning: {w}")).collect();
+    if more > 0 {
+        text.push_str(&format!("\n{more} more warnings: carom check-config shows them"));
+    }
+    text
 }
 
 /// Why a configuration is not put in force.

@@ -5,7 +5,7 @@ use crate::config::BodyPattern;
 use crate::config::pattern::Groups;
 use crate::event::Action;
 
-use super::kind::{Complaint, RcptResult, Recognised, ReportKind};
+use super::kind::{Complaint, RcptResult, Recognised, ReportKind, recognise};
 use super::mime::{self, Mail};
 use super::{returned, values};
 
@@ -14,7 +14,7 @@ const MAX_GROUP: usize = 2048;
 
 /// What a pattern made of a mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Matched {
+pub struct Matched {
     /// As if Carom had known the form.
     pub report: Recognised,
     /// The name of the file.
@@ -25,6 +25,21 @@ pub(super) struct Matched {
     pub originator: String,
     /// Each group and what it matched, for people.
     pub found: String,
+    /// The same, for programs.
+    pub groups: Vec<(String, String)>,
+}
+
+/// Reads a mail as processors with these patterns do: what Carom does not know itself is tried with `bounce`, then with
+/// `feedback`, those of the bounce and of the feedback-loop processor.
+pub fn recognise_with(bytes: &[u8], bounce: &[BodyPattern], feedback: &[BodyPattern]) -> (Recognised, Option<Matched>) {
+    let report = recognise(bytes);
+    if !matches!(report.kind, ReportKind::None | ReportKind::AutoReply) {
+        return (report, None);
+    }
+    match read(bytes, bounce, false).or_else(|| read(bytes, feedback, true)) {
+        Some(matched) => (matched.report.clone(), Some(matched)),
+        None => (report, None),
+    }
 }
 
 /// Tries `patterns` in their order on the decoded text of a mail; `feedback` says which processor they are of.
@@ -50,10 +65,13 @@ pub(super) fn read(bytes: &[u8], patterns: &[BodyPattern], feedback: bool) -> Op
             let named = report.original.header("x-hmxmroriginalrecipient").map(values::recipient);
             report.results[0].rcpt = named.unwrap_or_default();
         }
-        let found: Vec<String> = groups.iter().map(|(name, _)| format!("{name}={:?}", group(&groups, name))).collect();
+        let all: Vec<(String, String)> =
+            groups.iter().map(|(name, _)| (name.to_owned(), group(&groups, name))).collect();
+        let found: Vec<String> = all.iter().map(|(name, text)| format!("{name}={text:?}")).collect();
         Some(Matched {
             originator: values::mailbox(&group(&groups, if feedback { "orig" } else { "or" })).to_owned(),
             found: found.join(" "),
+            groups: all,
             name: pattern.name.clone(),
             file: pattern.file.display().to_string(),
             report,

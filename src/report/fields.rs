@@ -4,6 +4,8 @@
 //! Lenient, because reports are often damaged: lines that are neither a field nor a continuation are skipped. Bounded:
 //! beyond [`MAX_FIELDS`] fields or [`MAX_VALUE`] bytes of one value the rest is left out.
 
+use crate::event::plain;
+
 /// Fields kept of one block.
 pub(super) const MAX_FIELDS: usize = 256;
 /// Bytes kept of one value.
@@ -135,19 +137,9 @@ fn append(value: &mut String, more: &[u8]) {
     // Nearly all header fields are plain text.
     match std::str::from_utf8(more) {
         Ok(text) if more.iter().all(|b| (b' '..=b'~').contains(b)) => value.push_str(text),
-        _ => value.push_str(&clean(more)),
+        // Octets that are not UTF-8 become U+FFFD.
+        _ => value.push_str(&plain(&String::from_utf8_lossy(more))),
     }
-}
-
-/// Text without control characters: tabs become spaces. Others, and octets that are not UTF-8, become U+FFFD: an address
-/// with such a character must not fall apart into another one.
-fn clean(bytes: &[u8]) -> String {
-    let clean = |c: char| match c {
-        '\t' | '\r' => ' ',
-        c if c.is_control() => char::REPLACEMENT_CHARACTER,
-        c => c,
-    };
-    String::from_utf8_lossy(bytes).chars().map(clean).collect()
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use mail_parser::parsers::MessageStream;
 
 use super::fields::{self, Fields};
 use super::returned;
+use crate::event::plain;
 
 /// Bytes read of one mail. What a report says stands before the returned message.
 pub(super) const MAX_BYTES: usize = 2 << 20;
@@ -361,14 +362,14 @@ fn boundary(media: &Media, body: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
-/// Text with its encoded words (RFC 2047) decoded.
+/// Text with its encoded words (RFC 2047) decoded; they may hold what the field itself could not, so it is made plain.
 pub(super) fn decoded_words(value: &str) -> String {
     if !value.contains("=?") {
-        return value.to_owned();
+        return plain(value).into_owned();
     }
     let line = format!("{value}\n");
     let mut stream = MessageStream::new(line.as_bytes());
-    stream.parse_unstructured().as_text().unwrap_or(value).to_owned()
+    plain(stream.parse_unstructured().as_text().unwrap_or(value)).into_owned()
 }
 
 /// Whether `text` (in lower case) stands in a mail: as it is, or in a part that is encoded. Deeply nested mails are

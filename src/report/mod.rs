@@ -41,6 +41,7 @@ mod values;
 mod words;
 
 pub use attribute::{Attribution, Evidence, Sent, Way};
+pub use body_pattern::{Matched, recognise_with};
 pub use disposition::check;
 pub use kind::{Complaint, Original, RcptResult, Recognised, ReportKind, recognise, recognise_mail};
 pub use legacy::formats as legacy_formats;

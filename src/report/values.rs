@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::event::{Address, EnhancedStatus, Reply};
+use crate::event::plain::is_unfit;
+use crate::event::{Address, EnhancedStatus, Reply, plain};
 
 use super::fields::Fields;
 use super::kind::Original;
@@ -35,7 +36,8 @@ pub(super) fn typed(value: &str) -> (&str, &str) {
 pub(super) fn recipient(value: &str) -> String {
     let (kind, text) = typed(value);
     let decoded = kind.eq_ignore_ascii_case("utf-8").then(|| embedded_characters(text));
-    let text = decoded.as_deref().unwrap_or(text);
+    let text = plain(decoded.as_deref().unwrap_or(text));
+    let text = text.as_ref();
     let text = if text.contains('<') { mailbox(text) } else { text.split(" (").next().unwrap_or("").trim() };
     let text = text.trim_matches(['"', '\'', ',', '>', '<']).trim();
     // X.400 and other foreign addresses are kept as they stand, what is mere prose is not.
@@ -81,7 +83,7 @@ pub(super) fn first_address(text: &str) -> Option<&str> {
 pub(super) fn addresses(text: &str) -> impl Iterator<Item = &str> {
     let ends = |c: char| {
         c.is_whitespace()
-            || c.is_control()
+            || is_unfit(c)
             || matches!(c, '<' | '>' | '(' | ')' | '[' | ']' | ',' | ';' | ':' | '"' | '\'' | '`' | '\\')
             // Quotation marks, brackets and colons of other scripts.
             || matches!(c, '\u{2018}'..='\u{201f}' | '\u{ab}' | '\u{bb}' | '\u{3000}'..='\u{3011}' | '\u{ff08}' | '\u{ff09}' | '\u{ff0c}' | '\u{ff1a}' | '\u{ff1b}' | '\u{ff1c}' | '\u{ff1e}')
@@ -101,7 +103,8 @@ pub(super) fn addresses(text: &str) -> impl Iterator<Item = &str> {
 
 /// Name and address of an MTA field (RFC 3464, 2.3.5): `dns; mx.example.net (192.0.2.1)`.
 pub(super) fn mta(value: &str) -> (String, Option<IpAddr>) {
-    let (_, text) = typed(value);
+    let value = plain(value);
+    let (_, text) = typed(&value);
     let ip = text
         .split(['(', ')', '[', ']', ' ', ',', ';'])
         .find_map(|w| w.trim_start_matches("IPv6:").parse::<IpAddr>().ok());
@@ -169,7 +172,7 @@ pub(super) fn status_in(text: &str) -> Option<EnhancedStatus> {
 /// A reply as [`Reply::text`] has it: one line, the codes of its continuation lines left out.
 pub(super) fn reply_line(reply: &str) -> String {
     let reply = &reply[..reply.floor_char_boundary(MAX_REPLY)];
-    let reply = reply.split_whitespace().collect::<Vec<_>>().join(" ");
+    let reply = plain(&reply.split_whitespace().collect::<Vec<_>>().join(" ")).into_owned();
     let Some(code) = reply.get(..3).filter(|c| c.bytes().all(|b| b.is_ascii_digit())) else { return reply };
     let status = Reply::parse(&reply).and_then(|r| r.status).map(|s| s.to_string()).unwrap_or_default();
     let (continued, last) = (format!("{code}-"), code);
@@ -260,6 +263,16 @@ mod tests {
         );
         assert_eq!(reply_line("550 5.1.1 no user 550"), "550 5.1.1 no user 550");
         assert_eq!(reply_line("no such user"), "no such user");
+    }
+
+    #[test]
+    fn what_a_field_hides_in_encoded_words_or_odd_characters_is_made_plain() {
+        let mut header =
+            &b"Subject: =?utf-8?q?=1B[31mred=0D=0Aline=E2=80=AE?=\r\nFrom: a\x1b\xe2\x80\xaeb@c.example\r\n"[..];
+        let original = original(Fields::read(&mut header));
+        assert_eq!((original.subject.as_str(), original.from.as_str()), (" [31mred  line ", "a  b@c.example"));
+        assert_eq!(reply_line("550 5.1.1 \u{1b}[2Jno\u{202e}user"), "550 5.1.1  [2Jno user");
+        assert_eq!(mta("dns; mx\u{1b}.example.net").0, "mx");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! [`ReplyError`] on what is no reply; the connection is of no use then.
 
 use crate::event::Reply;
+use crate::event::plain::is_unfit;
 
 /// Octets one reply may have on the wire, all lines together.
 pub const MAX_REPLY: usize = 64 * 1024;
@@ -118,7 +119,7 @@ impl<'a> RawReply<'a> {
                 if text.len() + c.len_utf8() > MAX_TEXT {
                     break;
                 }
-                text.push(if c.is_control() { ' ' } else { c });
+                text.push(if is_unfit(c) { ' ' } else { c });
             }
         }
         text.truncate(text.trim_end().len());

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::super::peer::Peer;
 use super::super::{Failure, ServerArgs};
-use crate::event::{Kind, Kinds};
+use crate::event::{Kind, Kinds, plain};
 use crate::history::names;
 use crate::manage::Command;
 
@@ -182,9 +182,9 @@ fn line(event: &Value, colored: bool) -> String {
     let parts: Vec<&str> = parts.into_iter().filter(|p| !p.is_empty()).collect();
     let time = text(event, "timeLogged");
     let time = time.get(..19).unwrap_or(time).replace('T', " ");
-    let line = format!("{time} {begin}{:<2}{end} {who}  {}", text(event, "type"), parts.join("  "));
     // What a remote server said is not to move the cursor; the colours are ours.
-    line.chars().map(|c| if c.is_control() && c != '\u{1b}' { ' ' } else { c }).collect::<String>()
+    let (time, kind, rest) = (plain(&time), plain(text(event, "type")), format!("{who}  {}", parts.join("  ")));
+    format!("{time} {begin}{kind:<2}{end} {}", plain(&rest))
 }
 
 #[cfg(test)]
@@ -196,9 +196,12 @@ mod tests {
     fn a_line_says_when_what_whom_and_why_and_colours_are_only_added_when_wanted() {
         let event = json!({
             "type": "b", "timeLogged": "2026-05-01T08:00:09.5Z", "rcpt": "ann@b.example", "vmta": "v1", "jobId": "j",
-            "bounceCat": "bad-mailbox", "dsnDiag": "smtp;550 no\nuser",
+            "bounceCat": "bad-mailbox", "dsnDiag": "smtp;550 no\nuser\u{1b}[2J",
         });
-        assert_eq!(line(&event, false), "2026-05-01 08:00:09 b  ann@b.example  v1  j  bad-mailbox  smtp;550 no user");
+        assert_eq!(
+            line(&event, false),
+            "2026-05-01 08:00:09 b  ann@b.example  v1  j  bad-mailbox  smtp;550 no user [2J"
+        );
         assert!(line(&event, true).contains("\u{1b}[31mb \u{1b}[0m"));
     }
 }

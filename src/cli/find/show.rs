@@ -5,8 +5,8 @@ use std::io::Write as _;
 use serde_json::{Map, Value};
 
 use super::known;
-use crate::event::Time;
 use crate::event::fields::{Field, Type};
+use crate::event::{Time, plain};
 use crate::history::{Cell, Row, times};
 
 /// A format.
@@ -175,7 +175,7 @@ impl Printer {
                     self.cell(record, field);
                     if !self.text.is_empty() {
                         // What a remote server said is not to move the cursor.
-                        let text: String = self.text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+                        let text = plain(&self.text);
                         // Writing to a Vec does not fail.
                         let _ = writeln!(out, "{:>width$}: {text}", self.shown[field].name);
                     }

@@ -6,6 +6,8 @@ use std::ops::Range;
 
 use comfy_table::{CellAlignment, Table};
 
+use crate::event::plain;
+
 /// Whether standard output takes colour, and how.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Paint(bool);
@@ -122,7 +124,7 @@ pub(super) fn share(part: u64, whole: u64) -> f64 {
 
 /// A reply on one line, cut for people at `most` characters; control characters would move the cursor.
 pub(super) fn on_one_line(text: &str, most: usize) -> String {
-    let mut out: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(most).collect();
+    let mut out: String = plain(text).chars().take(most).collect();
     if text.chars().nth(most).is_some() {
         out.push_str(" ...");
     }

@@ -1,19 +1,23 @@
-#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "edge: reads the mails it is given")]
 //! `carom report`: what Carom makes of bounces, complaints and whatever else came to a bounce address.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
+mod forms;
+mod mails;
 mod quarantine;
 
 use super::Failure;
 use crate::classify::{FailureKind, RuleSet};
-use crate::event::{Event, Kind, Time};
-use crate::report::{RcptResult, Recognised, ReportKind, Summary, recognise};
+use crate::config::diagnose::nearest;
+use crate::event::{Action, Event, Kind, Time};
+use crate::report::{Matched, RcptResult, Recognised, ReportKind, Summary};
+use forms::Forms;
+use mails::{At, each_mail, shown};
 
 /// Arguments of `carom report`.
 #[derive(Debug, clap::Args)]
@@ -21,19 +25,16 @@ use crate::report::{RcptResult, Recognised, ReportKind, Summary, recognise};
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = "Examples:
-  \
-    carom report bounce.eml                         what one mail says
-  \
-    carom report --json /var/mail/bounces           one JSON object for each mail of a mailbox
-  \
-    carom report --json bounces/ | jq -r 'select(.kind == \"none\") | .file'
-  \
-    carom report quarantine list                    what came to the report addresses and was not understood
+  carom report bounce.eml                         what one mail says
+  carom report --json /var/mail/bounces           one JSON object for each mail of a mailbox
+  carom report --json bounces/ | jq -r 'select(.kind == \"none\") | \"\\(.file) at byte \\(.offset)\"'
+  carom report --body-pattern acme.pattern unread/    does the pattern find them?
+  carom report --config /etc/carom/config unread/     as the server would read them
+  carom report quarantine list                    what came to the server and was not understood
 
-\
-    A file that is called quarantine is written ./quarantine.
-\
-    Exit status: 0 all was read; 2 a file could not be read."
+Below folders, names that begin with a dot are left out; of a Maildir cur and new are read.
+Files packed with gzip or zstd are unpacked. A file that is called quarantine is written ./quarantine.
+Exit status: 0 all was read; 2 a file or a pattern could not be read."
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -41,6 +42,15 @@ pub struct Args {
     /// Mails: files, folders (read with all below them), mailboxes (files that begin with `From `), or - for standard input
     #[arg(required = true, value_name = "FILE|DIR|MBOX|-")]
     mails: Vec<PathBuf>,
+    /// Read them as a server with this configuration would: with its body patterns and bounce categories
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Relative paths in the configuration are taken from here [default: the current folder]
+    #[arg(long, value_name = "DIR", requires = "config")]
+    root: Option<PathBuf>,
+    /// Try this pattern, too, on what Carom does not know; may be given several times
+    #[arg(long, value_name = "FILE")]
+    body_pattern: Vec<PathBuf>,
     /// One JSON object a line instead of text
     #[arg(long)]
     json: bool,
@@ -52,9 +62,6 @@ enum ReportCommand {
     Quarantine(quarantine::Args),
 }
 
-/// Bytes of one mail that are kept; what a report says stands well before.
-const MAX_MAIL: usize = 8 << 20;
-
 /// How many mails of each kind there were, in the order of [`KINDS`].
 type Counts = [u64; KINDS.len()];
 const KINDS: [ReportKind; 5] =
@@ -64,32 +71,28 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if let Some(ReportCommand::Quarantine(args)) = &args.command {
         return quarantine::run(args);
     }
-    let rules = RuleSet::builtin();
+    if let Some(first) = args.mails.first().filter(|first| !first.exists())
+        && let Some(meant) = first.to_str().and_then(|word| nearest(word, ["quarantine"]))
+    {
+        eprintln!("carom: {}: there is no such file; did you mean carom report {meant}?", shown(first));
+        return Ok(ExitCode::from(2));
+    }
+    let forms = match Forms::of(args.config.as_deref(), args.root.as_deref(), &args.body_pattern) {
+        Ok(forms) => forms,
+        Err(code) => return Ok(code),
+    };
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let mut broken = false;
     let mut counts = Counts::default();
     let bar = bar();
-    for place in &args.mails {
-        each_file(place, &mut |file| {
-            let read = each_mail(file, &mut |mail| {
-                let report = recognise(mail);
-                counts[KINDS.iter().position(|k| *k == report.kind).unwrap_or(KINDS.len() - 1)] += 1;
-                if let Some(bar) = &bar {
-                    bar.inc(1);
-                }
-                print(&mut out, file, &report, &rules, args.json)
-            });
-            match read {
-                Err(Reading::File(e)) => {
-                    eprintln!("carom: {}: {e}; the other mails are read all the same", file.display());
-                    broken = true;
-                    Ok(())
-                }
-                Err(Reading::Output(e)) => Err(e),
-                Ok(()) => Ok(()),
-            }
-        })?;
-    }
+    let all_read = each_mail(&args.mails, &mut |at, mail| {
+        let (report, matched) = forms.recognise(mail);
+        counts[KINDS.iter().position(|k| *k == report.kind).unwrap_or(KINDS.len() - 1)] += 1;
+        if let Some(bar) = &bar {
+            bar.inc(1);
+        }
+        let said = Said { at, report: &report, matched: matched.as_ref(), is_empty: mail.is_empty() };
+        said.print(&mut out, &forms.rules, args.json)
+    })?;
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
@@ -99,7 +102,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         writeln!(out, "{total} mails: {}", kinds.join(", "))?;
     }
     out.flush()?;
-    Ok(if broken { ExitCode::from(2) } else { ExitCode::SUCCESS })
+    Ok(if all_read { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }
 
 /// Counts the mails read, where somebody watches and the output goes elsewhere.
@@ -112,139 +115,87 @@ fn bar() -> Option<ProgressBar> {
     Some(ProgressBar::new_spinner().with_style(style))
 }
 
-/// Why a file was not read to its end.
-enum Reading {
-    File(std::io::Error),
-    Output(Failure),
+/// One mail, and what was made of it.
+struct Said<'a> {
+    at: At<'a>,
+    report: &'a Recognised,
+    matched: Option<&'a Matched>,
+    is_empty: bool,
 }
 
-/// Calls `each` with every file at `place`, those of folders in the order of their names.
-fn each_file(place: &Path, each: &mut dyn FnMut(&Path) -> Result<(), Failure>) -> Result<(), Failure> {
-    if !place.is_dir() {
-        return each(place);
-    }
-    let mut entries = Vec::new();
-    for entry in std::fs::read_dir(place).map_err(|e| format!("{}: {e}", place.display()))? {
-        entries.push(entry?.path());
-    }
-    entries.sort();
-    entries.iter().try_for_each(|entry| each_file(entry, each))
-}
-
-/// Calls `each` with the mails in a file: one, unless it is a mailbox. One mail is in memory at a time.
-fn each_mail(file: &Path, each: &mut dyn FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Reading> {
-    if file == Path::new("-") {
-        return split(BufReader::new(std::io::stdin().lock()), true, each);
-    }
-    let extension = file.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
-    // A mail that was saved with its envelope line in front is one mail.
-    let mailbox = extension == "mbox" || !matches!(extension.as_str(), "eml" | "msg" | "txt");
-    split(BufReader::new(std::fs::File::open(file).map_err(Reading::File)?), mailbox, each)
-}
-
-/// The mails of a reader. A mailbox begins with a line `From ...`, and so does each mail in it, behind an empty line.
-fn split(
-    mut reader: impl BufRead,
-    mailbox: bool,
-    each: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
-) -> Result<(), Reading> {
-    let (mut mail, mut line) = (Vec::new(), Vec::new());
-    let mut in_mailbox = false;
-    let (mut first, mut after_empty) = (true, true);
-    loop {
-        line.clear();
-        // A line without an end must not fill the memory.
-        let mut bounded = (&mut reader).take(MAX_MAIL as u64);
-        if bounded.read_until(b'\n', &mut line).map_err(Reading::File)? == 0 {
-            break;
+impl Said<'_> {
+    fn print(&self, out: &mut dyn Write, rules: &RuleSet, json: bool) -> Result<(), Failure> {
+        let summary = Summary::from(self.report);
+        let results = self.report.results.iter().zip(&summary.results);
+        let judged: Vec<(String, bool)> = results.map(|(r, s)| judge(self.report.kind, r, &s.diag, rules)).collect();
+        if json {
+            writeln!(out, "{}", self.json(&summary, &judged)?)?;
+        } else {
+            self.text(out, &summary, &judged)?;
         }
-        if mailbox && line.starts_with(b"From ") && (first || in_mailbox && after_empty) {
-            in_mailbox = true;
-            if !mail.is_empty() {
-                each(&mail).map_err(Reading::Output)?;
-                mail.clear();
-            }
-        } else if mail.len() < MAX_MAIL {
-            mail.extend_from_slice(&line);
-        }
-        first = false;
-        after_empty = matches!(line.as_slice(), b"\n" | b"\r\n");
+        Ok(())
     }
-    if mail.is_empty() { Ok(()) } else { each(&mail).map_err(Reading::Output) }
-}
 
-fn print(out: &mut dyn Write, file: &Path, report: &Recognised, rules: &RuleSet, json: bool) -> Result<(), Failure> {
-    let summary = Summary::from(report);
-    let judged: Vec<(String, bool)> =
-        report.results.iter().zip(&summary.results).map(|(r, s)| judge(report.kind, r, &s.diag, rules)).collect();
-    if json {
-        let mut value = serde_json::to_value(&summary)?;
-        value["file"] = json!(file.display().to_string());
-        for (result, (category, hard)) in value["results"].as_array_mut().into_iter().flatten().zip(&judged) {
+    fn json(&self, summary: &Summary, judged: &[(String, bool)]) -> Result<Value, Failure> {
+        let mut value = serde_json::to_value(summary)?;
+        value["file"] = json!(self.at.file.display().to_string());
+        value["number"] = json!(self.at.number);
+        value["offset"] = json!(self.at.offset);
+        if let Some(matched) = self.matched {
+            value["format"] = json!(matched.name);
+            value["groups"] = matched.groups.iter().map(|(name, text)| (name.clone(), json!(text))).collect();
+        }
+        for (result, (category, hard)) in value["results"].as_array_mut().into_iter().flatten().zip(judged) {
             if !category.is_empty() {
                 result["category"] = Value::from(category.as_str());
             }
             result["hard"] = Value::from(*hard);
         }
-        writeln!(out, "{value}")?;
-        return Ok(());
+        Ok(value)
     }
-    let format = if summary.format.is_empty() { String::new() } else { format!(" ({})", summary.format) };
-    writeln!(out, "{}: {}{format}", file.display(), summary.kind)?;
-    for (result, (category, _)) in summary.results.iter().zip(&judged) {
-        let status = result.status.as_deref().unwrap_or("");
-        let action = result.action.unwrap_or(&result.feedback_type);
-        let words = [result.rcpt.as_str(), action, status, category, &result.diag];
-        let words: Vec<_> = words.into_iter().filter(|w| !w.is_empty()).collect();
-        writeln!(out, "    {}", words.join("  "))?;
+
+    fn text(&self, out: &mut dyn Write, summary: &Summary, judged: &[(String, bool)]) -> std::io::Result<()> {
+        let at = match self.at {
+            At { in_mailbox: true, number, offset, .. } => format!(", mail {number} at byte {offset}"),
+            _ => String::new(),
+        };
+        let format = match self.matched.map_or(summary.format, |m| &m.name) {
+            _ if self.is_empty => " (empty)".to_owned(),
+            "" => String::new(),
+            format => format!(" ({format})"),
+        };
+        writeln!(out, "{}{at}: {}{format}", shown(self.at.file), summary.kind)?;
+        for (result, (category, _)) in summary.results.iter().zip(judged) {
+            let status = result.status.as_deref().unwrap_or("");
+            let action = result.action.unwrap_or(&result.feedback_type);
+            let words = [result.rcpt.as_str(), action, status, category, &result.diag];
+            let words: Vec<_> = words.into_iter().filter(|w| !w.is_empty()).collect();
+            writeln!(out, "    {}", words.join("  "))?;
+        }
+        if let Some(matched) = self.matched {
+            writeln!(out, "    groups: {}", matched.found)?;
+        }
+        if summary.left_out > 0 {
+            writeln!(out, "    at least {} more recipients are left out", summary.left_out)?;
+        }
+        if !summary.original.message_id.is_empty() || !summary.original.subject.is_empty() {
+            writeln!(out, "    about: <{}> {}", summary.original.message_id, summary.original.subject)?;
+        }
+        Ok(())
     }
-    if summary.left_out > 0 {
-        writeln!(out, "    at least {} more recipients are left out", summary.left_out)?;
-    }
-    if !summary.original.message_id.is_empty() || !summary.original.subject.is_empty() {
-        writeln!(out, "    about: <{}> {}", summary.original.message_id, summary.original.subject)?;
-    }
-    Ok(())
 }
 
-/// The category of one result, and whether it says for good that the address is dead.
+/// The category of one result, as its event will have it, and whether it says for good that the address is dead.
 fn judge(kind: ReportKind, result: &RcptResult, diag: &str, rules: &RuleSet) -> (String, bool) {
-    let kind = match kind {
-        ReportKind::Bounce => Kind::RemoteBounce,
-        ReportKind::Status => Kind::RemoteStatus,
-        _ => return (String::new(), false),
+    if !matches!(kind, ReportKind::Bounce | ReportKind::Status) {
+        return (String::new(), false);
+    }
+    // A report on several may be on some that arrived.
+    let kind = match result.action.unwrap_or(Action::Failed) {
+        Action::Failed => Kind::RemoteBounce,
+        _ => Kind::RemoteStatus,
     };
     let event = Event { diag, status: result.status, action: result.action, ..Event::new(kind, Time::UNKNOWN) };
     let verdict = rules.classify(&event);
     (verdict.category.to_owned(), event.is_permanent_failure() && verdict.kind() == FailureKind::Hard)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn mails(bytes: &[u8], mailbox: bool) -> Vec<Vec<u8>> {
-        let mut mails = Vec::new();
-        let each = &mut |mail: &[u8]| {
-            mails.push(mail.to_vec());
-            Ok(())
-        };
-        assert!(split(bytes, mailbox, each).is_ok());
-        mails
-    }
-
-    #[test]
-    fn a_mailbox_is_split_at_its_from_lines_and_not_at_words_in_the_text() {
-        let mbox = b"From a@b Sat Jan  1\nSubject: one\n\ntext\nFrom here on\n\nFrom c@d Sat Jan  1\r\nSubject: two\r\n\r\nx\r\n";
-        let mails = mails(mbox, true);
-        assert_eq!(mails.len(), 2);
-        assert!(mails[0].ends_with(b"From here on\n\n") && mails[1].starts_with(b"Subject: two"));
-    }
-
-    #[test]
-    fn a_mail_is_not_split_whatever_its_lines_say() {
-        let mail = b"Subject: one\n\n\nFrom c@d Sat Jan  1\n\nx\n";
-        assert_eq!(mails(mail, true), [mail]);
-        assert_eq!(mails(b"", true).len(), 0);
-    }
 }

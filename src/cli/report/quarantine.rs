@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 use crate::cli::peer::Peer;
 use crate::cli::{Failure, ServerArgs};
+use crate::event::plain;
+use crate::event::plain::is_unfit;
 use crate::manage::{Command, QuarantineCommand};
 use crate::report::quarantine::{Filter, Which, Why};
 
@@ -210,7 +212,7 @@ fn list(peer: &mut Peer, filter: &Filter, after: u64, limit: u64, json: bool) ->
             }
             for entry in entries {
                 let text = |name: &str| match entry.get(name) {
-                    Some(Value::String(s)) => printable(s),
+                    Some(Value::String(s)) => plain(s).into_owned(),
                     Some(other) => other.to_string(),
                     None => String::new(),
                 };
@@ -244,11 +246,6 @@ fn list(peer: &mut Peer, filter: &Filter, after: u64, limit: u64, json: bool) ->
     Ok(ExitCode::SUCCESS)
 }
 
-/// Text from outside, without what would move the cursor or change colours.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
 fn show(peer: &mut Peer, id: u64, raw: bool, json: bool) -> Result<ExitCode, Failure> {
     let data = peer.data(Command::ReportQuarantine(QuarantineCommand::Show { id }))?;
     if json {
@@ -260,11 +257,11 @@ fn show(peer: &mut Peer, id: u64, raw: bool, json: bool) -> Result<ExitCode, Fai
     if raw {
         std::io::stdout().lock().write_all(&mail)?;
     } else {
-        let text = |name: &str| printable(data.get(name).and_then(Value::as_str).unwrap_or(""));
+        let text = |name: &str| plain(data.get(name).and_then(Value::as_str).unwrap_or(""));
         say!("mail {id} to {}, from <{}>, came {}: {}", text("to"), text("from"), text("time"), text("why"))?;
         say!()?;
         for line in String::from_utf8_lossy(&mail).lines() {
-            say!("{}", line.replace(|c: char| c.is_control() && c != '\t', " ").trim_end())?;
+            say!("{}", line.replace(|c: char| is_unfit(c) && c != '\t', " ").trim_end())?;
         }
     }
     if let Some(kept) = data.get("kept") {

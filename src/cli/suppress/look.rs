@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{About, Desk, Misuse, PAGE, Wanted, array, change, next, number, text, time};
 use crate::cli::Failure;
+use crate::event::plain;
 use crate::manage::SuppressionCommand;
 
 /// Arguments of `carom suppress list`.
@@ -125,14 +126,22 @@ fn why(entry: &Value) -> String {
     let words = ["category", "reply", "note"].map(|name| text(entry, name).to_owned());
     let all = words.into_iter().filter(|s| !s.is_empty()).chain(until);
     // What came from outside may hold what moves a terminal's cursor.
-    all.collect::<Vec<_>>().join(" ").chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    plain(&all.collect::<Vec<_>>().join(" ")).into_owned()
 }
 
-pub(super) fn show(desk: &mut Desk<'_>, subject: &str) -> Result<ExitCode, Failure> {
+/// Each with all that is known of it, one JSON object a line.
+pub(super) fn show(desk: &mut Desk<'_>, subjects: &[String]) -> Result<ExitCode, Failure> {
+    for subject in subjects {
+        show_one(desk, subject)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show_one(desk: &mut Desk<'_>, subject: &str) -> Result<(), Failure> {
     let data = desk.ask(SuppressionCommand::Show { subject: subject.to_owned() })?;
     if desk.json() {
         say!("{data}")?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     }
     say!("{} (hash {})", text(&data, "subject"), text(&data, "hash"))?;
     for (name, none) in [("entries", "no entries"), ("domainEntries", "")] {
@@ -159,14 +168,14 @@ pub(super) fn show(desk: &mut Desk<'_>, subject: &str) -> Result<ExitCode, Failu
     for line in lines {
         say!("  {}", history_line(line))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn history_line(line: &Value) -> String {
     let hash = Some(text(line, "key")).filter(|k| !k.is_empty()).map(|k| format!("#{k}")).unwrap_or_default();
     let subject = Some(text(line, "subject")).filter(|s| !s.is_empty()).unwrap_or(&hash);
     let scope = Some(text(line, "scope")).filter(|s| *s != "global").map(|s| format!(" ({s})")).unwrap_or_default();
-    let why: String = text(line, "why").chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let why = plain(text(line, "why"));
     let (time, change, who) = (day(text(line, "time")), text(line, "change"), text(line, "who"));
     format!("{time:<20} {change:<8} {subject}{scope} by {who}: {why}")
 }

@@ -47,10 +47,11 @@ pub struct Args {
 enum Suppress {
     /// Show the entries that suppress, in the order of their hashes
     List(look::List),
-    /// Show everything about a subject: its entries in all scopes, its strikes, what was done to it
+    /// Show everything about subjects: their entries in all scopes, their strikes, what was done to them
     Show {
-        /// Address or @domain
-        subject: String,
+        /// Addresses or @domains
+        #[arg(required = true, value_name = "SUBJECT")]
+        subjects: Vec<String>,
     },
     /// Never mail these again; takes effect at once, also on mail already queued
     Add(change::Add),
@@ -203,7 +204,7 @@ fn done(args: &Args) -> Result<ExitCode, Failure> {
         Suppress::Add(add) => change::check(&add.subjects, add.scope.as_deref())?,
         Suppress::Remove(remove) => change::check(&remove.subjects, remove.scope.as_deref())?,
         Suppress::Check(check) => check.check()?,
-        Suppress::Show { subject } => change::check(std::slice::from_ref(subject), None)?,
+        Suppress::Show { subjects } => change::check(subjects, None)?,
         Suppress::Import(import) if import.dry_run => return import::dry_run(import, args.json),
         Suppress::Simulate(simulate) => return super::suppress_simulate::run(simulate, args.json),
         _ => {}
@@ -215,7 +216,7 @@ fn done(args: &Args) -> Result<ExitCode, Failure> {
     let mut desk = Desk { peer, args, who: caller(args.operator.as_deref()) };
     match &args.command {
         Suppress::List(list) => look::list(&mut desk, list),
-        Suppress::Show { subject } => look::show(&mut desk, subject),
+        Suppress::Show { subjects } => look::show(&mut desk, subjects),
         Suppress::Add(add) => change::add(&mut desk, add),
         Suppress::Remove(remove) => change::remove(&mut desk, remove),
         Suppress::Check(check) => look::check(&mut desk, check),

@@ -42,7 +42,7 @@ pub const ADDRESS_LIST: &[L] = &[
     L::many(
         "address-file",
         Set::Other("FILE", "/etc/carom/bounce-addresses", read_file),
-        "A file with an address or a local part on each line",
+        "A file with an address, a local part or @domain on each line",
     ),
 ];
 
@@ -92,23 +92,29 @@ fn read_file(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<Ad
     let word = args.rest();
     let path = reading.resolve(word.as_ref().map_or("", |w| &w.text));
     let text = super::report::read(reading, &path)?;
-    let mut addresses = Vec::new();
+    let (mut addresses, mut domains) = (Vec::new(), Vec::new());
     for (n, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let address = one_address(line).map_err(|e| ValueError {
+        let wrong = |e: ValueError| ValueError {
             message: format!("{}:{}: {}", path.display(), n + 1, e.message),
-            help: "write one address or local part on each line".into(),
-        })?;
-        addresses.push(address);
+            help: "write one address, local part or @domain on each line".into(),
+        };
+        match line.strip_prefix('@') {
+            Some(domain) => domains.push(values::host(domain).map_err(wrong)?),
+            None => addresses.push(one_address(line).map_err(wrong)?),
+        }
     }
-    if addresses.is_empty() {
+    if addresses.is_empty() && domains.is_empty() {
         let span = word.map(|w| w.span).unwrap_or_default();
         reading.warning(span, format!("{} holds no address", path.display()), "");
     }
-    Ok(Arc::new(move |b| addresses.iter().for_each(|a| b.list.add_address(a))))
+    Ok(Arc::new(move |b| {
+        addresses.iter().for_each(|a| b.list.add_address(a));
+        domains.iter().for_each(|d| b.list.add_domain(d));
+    }))
 }
 
 /// A file that is not there is no error: the list keeps what it held before, or mail that asks for it waits.

@@ -51,20 +51,21 @@ pub const PROCESSOR: &[Directive<Processor>] = &[
 ];
 
 pub(super) fn read(reading: &Reading<'_>, path: &std::path::Path) -> Result<String, ValueError> {
-    match reading.files.read(path) {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(e) => {
-            let message = format!("{} can't be read: {e}", path.display());
-            Err(ValueError { message, help: "check the path and the permissions".into() })
-        }
-    }
+    Ok(String::from_utf8_lossy(&read_bytes(reading, path)?).into_owned())
+}
+
+fn read_bytes(reading: &Reading<'_>, path: &std::path::Path) -> Result<Vec<u8>, ValueError> {
+    reading.files.read(path).map_err(|e| {
+        let message = format!("{} can't be read: {e}", path.display());
+        ValueError { message, help: "check the path and the permissions".into() }
+    })
 }
 
 /// What stands in an `<email-patterns>`.
 #[derive(Clone, Default)]
 pub struct PatternsBlock {
     /// `body-pattern-file`: path and content.
-    pub files: Vec<(PathBuf, String)>,
+    pub files: Vec<(PathBuf, Vec<u8>)>,
     /// `log-match-info`
     pub log_match_info: bool,
 }
@@ -86,8 +87,8 @@ pub const EMAIL_PATTERNS: &[Directive<PatternsBlock>] = &[
 
 fn body_pattern_file(args: &mut Args<'_>, reading: &mut Reading<'_>) -> Result<Change<PatternsBlock>, ValueError> {
     let path = reading.resolve(&args.rest().map(|w| w.text).unwrap_or_default());
-    let text = read(reading, &path)?;
-    Ok(Arc::new(move |b| b.files.push((path.clone(), text.clone()))))
+    let content = read_bytes(reading, &path)?;
+    Ok(Arc::new(move |b| b.files.push((path.clone(), content.clone()))))
 }
 
 /// What stands in a `<return-path-token>`.

@@ -98,10 +98,18 @@ impl Draft {
             let mut said = PatternsBlock { log_match_info: processor.log_match_info, ..PatternsBlock::default() };
             setting.apply(&mut said);
             processor.log_match_info = said.log_match_info;
-            for (file, text) in said.files {
+            for (file, content) in said.files {
                 let mut doubts = Vec::new();
-                match BodyPattern::read(&file, &text, groups, &mut doubts) {
-                    Ok(pattern) => processor.body_patterns.push(pattern),
+                match BodyPattern::from_bytes(&file, &content, groups, &mut doubts) {
+                    Ok(pattern) => {
+                        if pattern.lines() > 1 && !pattern.is_verbose() {
+                            let lines = pattern.lines();
+                            let message = format!("{}: its {lines} lines are one pattern", file.display());
+                            let help = "fine if a match runs over several lines; else write a file for each pattern";
+                            reading.note(setting.span, message, help);
+                        }
+                        processor.body_patterns.push(pattern);
+                    }
                     Err(e) => {
                         let message = format!("{}:{}: {e}", file.display(), e.line + 1);
                         reading.error(setting.span, message, "a pattern file holds one Perl-style pattern");

@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use crate::event::plain::is_unfit;
+
 /// What of a record may stand in its reply.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Known<'a> {
@@ -32,9 +34,9 @@ pub fn generalise(diag: &str, known: Known<'_>) -> String {
             (false, Some(from)) => {
                 word(&reply[from..at], known, &mut out);
                 word_from = None;
-                out.push(if c.is_control() { ' ' } else { c });
+                out.push(if is_unfit(c) { ' ' } else { c });
             }
-            (false, None) => out.push(if c.is_control() { ' ' } else { c }),
+            (false, None) => out.push(if is_unfit(c) { ' ' } else { c }),
             (true, Some(_)) => {}
         }
     }

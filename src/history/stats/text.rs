@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
 
+use crate::event::plain;
+
 use super::page::{Datum, Page, Section, Table};
 
 /// The page as text; times in `zone`.
@@ -68,7 +70,7 @@ fn table(out: &mut String, table: &Table, zone: &TimeZone) {
 pub(super) fn show(datum: &Datum, zone: &TimeZone) -> String {
     match datum {
         // What a remote server said is not to move the cursor.
-        Datum::Text(text) => text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
+        Datum::Text(text) => plain(text).into_owned(),
         Datum::Count(n) => n.to_string(),
         Datum::Percent(p) => format!("{p:.1} %"),
         Datum::Seconds(s) => duration(*s),

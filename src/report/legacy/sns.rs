@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::super::kind::{Complaint, MAX_RESULTS, Original, RcptResult, Recognised, ReportKind};
 use super::super::mime::Mail;
 use super::super::{dsn, values};
-use crate::event::Action;
+use crate::event::{Action, plain};
 
 /// Headers kept of the mail it is about.
 const MAX_HEADERS: usize = 256;
@@ -26,12 +26,24 @@ pub(in crate::report) fn read(mail: &Mail<'_>) -> Option<Recognised> {
     if let Some(message) = notice.get("Message").and_then(Value::as_str) {
         notice = first_value(message)?;
     }
-    read_notice(&notice)
+    read_notice(&made_plain(notice))
 }
 
 /// The first JSON value of a text; what follows it does not count.
 fn first_value(text: &str) -> Option<Value> {
     serde_json::Deserializer::from_str(text).into_iter::<Value>().next()?.ok()
+}
+
+/// The notice with every text in it made plain: JSON writes what it likes as `\u001b`. The depth is that of the parser.
+fn made_plain(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(plain(&text).into_owned()),
+        Value::Array(list) => list.into_iter().map(made_plain).collect(),
+        Value::Object(map) => {
+            map.into_iter().map(|(name, value)| (plain(&name).into_owned(), made_plain(value))).collect()
+        }
+        other => other,
+    }
 }
 
 fn read_notice(notice: &Value) -> Option<Recognised> {
@@ -124,4 +136,20 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
 
 fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten().take(MAX_RESULTS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_json_escapes_is_made_plain() {
+        let notice = r#"{"notificationType":"Bounce","mail":{"commonHeaders":{"subject":"a\u001b[31m\r\nb\u202e"},
+            "headers":[{"name":"X-A","value":"\u009b2J"}]},"bounce":{"bouncedRecipients":[{"emailAddress":
+            "ann@example.net","action":"failed","status":"5.1.1","diagnosticCode":"smtp; 550 5.1.1 \u001b[2Jgone"}]}}"#;
+        let report = read_notice(&made_plain(first_value(notice).unwrap())).unwrap();
+        assert_eq!(report.original.subject, "a [31m  b ");
+        assert_eq!(report.original.headers, [("X-A".to_owned(), " 2J".to_owned())]);
+        assert_eq!(report.results[0].diag, "550 5.1.1 [2Jgone");
+    }
 }

@@ -1,0 +1,57 @@
+//! Text from outside as it may be shown: on a terminal, in a cell of a file, in a line of a log.
+//!
+//! What can hide in a decoded header or a reply: control characters (C0, DEL, C1), which move the cursor, change colours
+//! or begin a new row; line and paragraph separators, which some readers take for the end of a line; and the characters
+//! that turn the direction of writing (Unicode Standard Annex 9), by which a text shows as another one than it is. What is
+//! a blank of some kind becomes a space, so that words do not grow together; the rest U+FFFD, so that an address with such a
+//! character does not fall apart into another one.
+
+use std::borrow::Cow;
+
+/// One line without control, separator and direction characters; borrowed when there are none.
+pub fn plain(text: &str) -> Cow<'_, str> {
+    match text.chars().any(is_unfit) {
+        true => Cow::Owned(text.chars().map(fit).collect()),
+        false => Cow::Borrowed(text),
+    }
+}
+
+fn fit(c: char) -> char {
+    match c {
+        c if !is_unfit(c) => c,
+        c if c.is_whitespace() => ' ',
+        _ => char::REPLACEMENT_CHARACTER,
+    }
+}
+
+/// Whether a character moves what stands around it instead of standing for itself.
+pub fn is_unfit(c: char) -> bool {
+    // Nearly all text is ASCII, and only that costs nothing.
+    if c.is_ascii() {
+        return c.is_ascii_control();
+    }
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}')
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_moves_the_cursor_ends_a_line_or_turns_the_writing_is_replaced() {
+        assert_eq!(plain("\u{1b}[31mred\r\nline\u{85}\u{9b}2J\u{7f}"), "\u{fffd}[31mred  line \u{fffd}2J\u{fffd}");
+        assert_eq!(
+            plain("pay\u{202e}lap\u{2066}x\u{2069} a\u{2028}b\u{200f}"),
+            "pay\u{fffd}lap\u{fffd}x\u{fffd} a b\u{fffd}"
+        );
+    }
+
+    #[test]
+    fn other_text_is_left_as_it_is() {
+        for text in ["", "550 5.1.1 no such user", "Zurück: שלום 未送達 \u{1f4e7}", "a\u{a0}b"] {
+            assert!(matches!(plain(text), Cow::Borrowed(t) if t == text), "{text}");
+        }
+    }
+}
