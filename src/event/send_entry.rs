@@ -184,7 +184,8 @@ mod tests {
             prop_assert_eq!((own.queue, own.queue()), (SentQueue::Own, entry.own_queue().into()));
             // As they were kept before there were queues in them, and before there were lists.
             let without = SendEntry { queue: SentQueue::Unknown, ..entry };
-            prop_assert_eq!(SendEntry::decode(&without.encode()), Ok(without));
+            let older = without.encode();
+            prop_assert_eq!(SendEntry::decode(&older), Ok(without));
             prop_assert_eq!(without.queue(), "");
             let without = SendEntry { list: "", ..without };
             let mut older = without.encode();
