@@ -44,7 +44,7 @@ impl Stage {
         Stage { compiled, queues, ..Stage::default() }
     }
 
-    /// By type and by queue; what is about no queue (r, rb, rs, f) is never filtered by it.
+    /// By type and by queue; what came in (r, rb, rs, f) is never filtered by it.
     fn is_wanted(&self, event: &Event<'_>, records: Kinds) -> bool {
         const OF_QUEUES: Kinds = Kinds::of(&[Kind::Delivered, Kind::Bounced, Kind::Transient, Kind::TransientQueue]);
         records.contains(event.kind)

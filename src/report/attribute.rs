@@ -200,7 +200,8 @@ pub fn attribute(report: &Recognised, report_rcpts: &[&str], evidence: &dyn Evid
         }
         let found = without_token(report, result, ours, evidence);
         match forgotten {
-            Some(token) if found.way.is_none() => Attribution { way: None, ..token.clone() },
+            // It names a message of ours, which is more than a hint does.
+            Some(token) if !found.is_proved() => Attribution { way: None, ..token.clone() },
             _ => found,
         }
     };

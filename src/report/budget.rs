@@ -140,7 +140,7 @@ mod tests {
         assert!((0..10).all(|n| budget.mails().contains_key(&MessageId(n))), "the quiet one's are all there");
         assert!(budget.mails().contains_key(&MessageId(999)) && !budget.mails().contains_key(&MessageId(10)));
         // A single large one of a third source does not go at once because it is the largest.
-        budget.insert(MessageId(2000), entry("203.0.113.0/24", 40_000));
+        budget.insert(MessageId(2000), entry("203.0.113.0/24", 30_000));
         budget.evict(50_000, MessageId(2000));
         assert!(budget.mails().contains_key(&MessageId(2000)) && budget.mails().contains_key(&MessageId(0)));
     }

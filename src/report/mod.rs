@@ -9,6 +9,9 @@
 //!                            disposition: to_event, forwards -> processor (edge) -> store.finish | quarantine (edge)
 //! ```
 //!
+//! What a report says of one recipient in several places is joined (`distinct`); `copies` and `budget` say what is passed on
+//! and kept of a mail that nobody understood.
+//!
 //! Everything but `processor`, `quarantine` and `evidence`, which reach for the store, is pure: bytes in, values out.
 //! Reports are hostile input: what is read of one mail is bounded in bytes, parts, depth, fields and recipients, the time
 //! is linear in the bytes read, nothing panics, and a mail that is no report is never taken for one because of what its

@@ -366,7 +366,7 @@ fn log(config: &Config, message: &Message, disposition: &Disposition, kept: Opti
     }
     if let left_out @ 1.. = disposition.report.left_out {
         let recorded = disposition.report.results.len();
-        tracing::warn!(message = %id, recorded, left_out, "report names more recipients than are recorded of one");
+        tracing::warn!(message = %id, recorded, left_out, "report names more recipients than one report may have: the others are left out");
     }
     let all = log_messages(config, envelope.route);
     let what = match disposition.outcome {
@@ -398,19 +398,17 @@ fn log(config: &Config, message: &Message, disposition: &Disposition, kept: Opti
         (n, false) => vec![format!("passed on to {n} addresses")],
         (n, true) => vec![format!("passed on to {n} addresses"), "delivered".to_owned()],
     };
-    if let Some((kept, entry)) = kept {
-        then.push("quarantined".to_owned());
-        if kept != id {
-            then.push(format!("as {kept}"));
+    match kept.map(|(_, entry)| entry.kept) {
+        Some(None) => then.push("quarantined".to_owned()),
+        Some(Some(bytes)) => {
+            then.push(format!("quarantined, but too large to be kept whole: only the first {bytes} bytes"));
         }
-        if let Some(bytes) = entry.kept {
-            then.push(format!("the first {bytes} bytes of it, since it is too large to be kept whole"));
-        }
-    } else if then.is_empty() {
-        then.push("dropped".to_owned());
+        None if then.is_empty() => then.push("dropped".to_owned()),
+        None => {}
     }
+    let kept_as = kept.map(|(kept, _)| kept.0);
     let then = then.join(", ");
-    tracing::info!(message = %id, from = &*envelope.orig, subject, size, "{what}: {then}");
+    tracing::info!(message = %id, from = &*envelope.orig, subject, size, kept_as, "{what}: {then}");
 }
 
 fn now() -> Time {
