@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use regex_syntax::hir::Look;
 use regex_syntax::hir::literal::{ExtractKind, Extractor};
 
+use crate::event::plain;
 use crate::event::plain::is_unfit;
 
 /// Steps that a pattern with look-around or back-references may take in one text; then it has not matched.
@@ -145,7 +146,7 @@ impl<'t> Groups<'_, 't> {
         let Some((_, text)) = self.0.iter().find(|(n, _)| *n == name) else { return Cow::Borrowed("") };
         let text = text.trim();
         match text.contains(is_unfit) {
-            true => Cow::Owned(text.split_whitespace().collect::<Vec<_>>().join(" ").replace(is_unfit, " ")),
+            true => Cow::Owned(plain(&text.split_whitespace().collect::<Vec<_>>().join(" ")).into_owned()),
             false => Cow::Borrowed(text),
         }
     }

@@ -208,7 +208,9 @@ pub fn process(content: &[u8], source: &Source, kept: &[String], stamp: &Stamp<'
         if let Some(n) = kept.iter().position(|k| is(k))
             && !std::mem::replace(&mut seen[n], true)
         {
-            found.kept.push(field.name, &plain(&unfolded(field.value, MAX_KEPT)));
+            let value = unfolded(field.value, MAX_KEPT);
+            let value = plain(&value);
+            found.kept.push(field.name, &value[..value.floor_char_boundary(MAX_KEPT)]);
         }
         if remove {
             removed.push((field.begin, field.end));
@@ -442,7 +444,7 @@ mod tests {
         let long = "ü".repeat(2000);
         let content = format!("Subject: a\r\n b\u{1b}[2J\u{202e}\r\nSUBJECT: c\r\nX-Long: {long}\r\n\r\n");
         let p = run(&content, &quiet(), &["subject", "x-long", "none"]).unwrap();
-        assert_eq!(p.kept.as_pairs().get("subject"), Some("a b [2J "));
+        assert_eq!(p.kept.as_pairs().get("subject"), Some("a b\u{fffd}[2J\u{fffd}"));
         assert_eq!(p.kept.as_pairs().get("x-long").unwrap().len(), 1024);
         assert_eq!(p.kept.as_pairs().iter().count(), 2);
     }

@@ -270,9 +270,14 @@ mod tests {
         let mut header =
             &b"Subject: =?utf-8?q?=1B[31mred=0D=0Aline=E2=80=AE?=\r\nFrom: a\x1b\xe2\x80\xaeb@c.example\r\n"[..];
         let original = original(Fields::read(&mut header));
-        assert_eq!((original.subject.as_str(), original.from.as_str()), (" [31mred  line ", "a  b@c.example"));
-        assert_eq!(reply_line("550 5.1.1 \u{1b}[2Jno\u{202e}user"), "550 5.1.1  [2Jno user");
-        assert_eq!(mta("dns; mx\u{1b}.example.net").0, "mx");
+        assert_eq!(
+            (original.subject.as_str(), original.from.as_str()),
+            ("\u{fffd}[31mred  line\u{fffd}", "a\u{fffd}\u{fffd}b@c.example")
+        );
+        assert_eq!(reply_line("550 5.1.1 \u{1b}[2Jno\u{202e}user"), "550 5.1.1 \u{fffd}[2Jno\u{fffd}user");
+        assert_eq!(mta("dns; mx\u{1b}.example.net").0, "mx\u{fffd}.example.net");
+        // Else it would be another address.
+        assert_eq!(recipient("rfc822; a\u{1b}[31mb@x.example"), "a\u{fffd}[31mb@x.example");
     }
 
     #[test]

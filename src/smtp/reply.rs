@@ -5,7 +5,7 @@
 //! [`ReplyError`] on what is no reply; the connection is of no use then.
 
 use crate::event::Reply;
-use crate::event::plain::is_unfit;
+use crate::event::plain::fit;
 
 /// Octets one reply may have on the wire, all lines together.
 pub const MAX_REPLY: usize = 64 * 1024;
@@ -116,10 +116,12 @@ impl<'a> RawReply<'a> {
                 _ => line,
             };
             for c in String::from_utf8_lossy(line).trim().chars() {
+                // Control characters part words, so that rules see the same words with them as without.
+                let c = if c.is_control() { ' ' } else { fit(c) };
                 if text.len() + c.len_utf8() > MAX_TEXT {
                     break;
                 }
-                text.push(if is_unfit(c) { ' ' } else { c });
+                text.push(c);
             }
         }
         text.truncate(text.trim_end().len());
@@ -209,11 +211,12 @@ mod tests {
 
     #[test]
     fn a_long_text_is_kept_in_part_and_control_characters_are_not_kept() {
-        let mut line = b"550 a\x00b\xff".to_vec();
+        let mut line = "550 a\x00b\u{202e}".as_bytes().to_vec();
+        line.push(0xff);
         line.extend([b'x'; 5000]);
         line.extend(b"\r\n");
         let text = &all(&[&line]).unwrap()[0].text;
-        assert!(text.len() <= MAX_TEXT && text.starts_with("550 a b\u{fffd}x"), "{text}");
+        assert!(text.len() <= MAX_TEXT && text.starts_with("550 a b\u{fffd}\u{fffd}x"), "{text}");
     }
 
     proptest! {

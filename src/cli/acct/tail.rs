@@ -200,7 +200,7 @@ mod tests {
         });
         assert_eq!(
             line(&event, false),
-            "2026-05-01 08:00:09 b  ann@b.example  v1  j  bad-mailbox  smtp;550 no user [2J"
+            "2026-05-01 08:00:09 b  ann@b.example  v1  j  bad-mailbox  smtp;550 no user\u{fffd}[2J"
         );
         assert!(line(&event, true).contains("\u{1b}[31mb \u{1b}[0m"));
     }

@@ -75,7 +75,7 @@ impl Walk<'_, '_> {
                 return Ok(());
             }
         };
-        let maildir = is_maildir(folder);
+        let (maildir, one_mail) = (is_maildir(folder), is_mails_of_maildir(folder));
         for (path, name, kind) in entries {
             if maildir {
                 let holds_mails = matches!(name.as_str(), "cur" | "new");
@@ -83,7 +83,7 @@ impl Walk<'_, '_> {
                     self.folder(&path, depth + 1)?;
                 }
             } else if !name.starts_with('.') {
-                self.entry(&path, kind, is_mails_of_maildir(folder), depth)?;
+                self.entry(&path, kind, one_mail, depth)?;
             }
         }
         Ok(())
@@ -92,6 +92,9 @@ impl Walk<'_, '_> {
     fn entry(&mut self, path: &Path, kind: FileType, one_mail: bool, depth: usize) -> Result<(), Failure> {
         if kind.is_dir() {
             return self.folder(path, depth + 1);
+        }
+        if kind.is_file() {
+            return self.file(path, one_mail);
         }
         let target = match std::fs::metadata(path) {
             Ok(target) => target.file_type(),

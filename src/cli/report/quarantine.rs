@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::cli::peer::Peer;
 use crate::cli::{Failure, ServerArgs};
 use crate::event::plain;
-use crate::event::plain::is_unfit;
+use crate::event::plain::fit;
 use crate::manage::{Command, QuarantineCommand};
 use crate::report::quarantine::{Filter, Which, Why};
 
@@ -261,7 +261,7 @@ fn show(peer: &mut Peer, id: u64, raw: bool, json: bool) -> Result<ExitCode, Fai
         say!("mail {id} to {}, from <{}>, came {}: {}", text("to"), text("from"), text("time"), text("why"))?;
         say!()?;
         for line in String::from_utf8_lossy(&mail).lines() {
-            say!("{}", line.replace(|c: char| is_unfit(c) && c != '\t', " ").trim_end())?;
+            say!("{}", line.chars().map(|c| if c == '\t' { c } else { fit(c) }).collect::<String>().trim_end())?;
         }
     }
     if let Some(kept) = data.get("kept") {

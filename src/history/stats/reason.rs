@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use crate::event::plain::is_unfit;
+use crate::event::plain::fit;
 
 /// What of a record may stand in its reply.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,9 +34,9 @@ pub fn generalise(diag: &str, known: Known<'_>) -> String {
             (false, Some(from)) => {
                 word(&reply[from..at], known, &mut out);
                 word_from = None;
-                out.push(if is_unfit(c) { ' ' } else { c });
+                out.push(fit(c));
             }
-            (false, None) => out.push(if is_unfit(c) { ' ' } else { c }),
+            (false, None) => out.push(fit(c)),
             (true, Some(_)) => {}
         }
     }
