@@ -16,7 +16,7 @@ use crate::store::{Envelope, Finish, RcptState};
 use crate::suppress::{Mail, Suppressed, Suppression};
 
 use super::notify::{self, Ending};
-use super::outcome::{DiagType, Outcome, Verdict, status};
+use super::outcome::{DiagType, EXPIRED, Outcome, Verdict, status};
 
 /// What events say of the connection.
 #[derive(Debug, Clone, Default)]
@@ -102,7 +102,7 @@ impl Attempt<'_> {
                 Kind::Transient => Action::Delayed,
                 _ => Action::Failed,
             }),
-            status: Some(if expired { status(4, 4, 7) } else { outcome.status }),
+            status: Some(if expired { EXPIRED } else { outcome.status }),
             category: if expired { "message-expired" } else { outcome.category },
             diag: diag.as_str(),
             dlv_size: if kind == Kind::Delivered { u64::from(self.envelope.body_len) } else { 0 },
@@ -202,16 +202,9 @@ impl Attempt<'_> {
             diag.push_str("; last failure of the queue: ");
             diag.push_str(last_error);
         }
-        self.end_without_attempt(drawn, status(4, 4, 7), &diag, "message-expired", 0, ledgered);
+        self.end_without_attempt(drawn, EXPIRED, &diag, "message-expired", 0, ledgered);
         let index = drawn.entry.state().index;
-        ledgered.failures.extend(self.ending(
-            index,
-            Action::Failed,
-            status(4, 4, 7),
-            &diag,
-            DiagType::Own,
-            Time::UNKNOWN,
-        ));
+        ledgered.failures.extend(self.ending(index, Action::Failed, EXPIRED, &diag, DiagType::Own, Time::UNKNOWN));
     }
 
     /// What a report would say of a recipient that has ended; `None` where none is asked for.

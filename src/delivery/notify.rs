@@ -32,7 +32,7 @@ use crate::event::{Action, Address, EnhancedStatus, Events, MessageId, StoreId, 
 use crate::smtp::dsn::{FAILURE, SUCCESS};
 use crate::store::{Envelope, Message, OwnMail, Recipient};
 
-use super::outcome::DiagType;
+use super::outcome::{DiagType, EXPIRED};
 
 /// Bytes of one recipient's reply.
 const MAX_REPLY: usize = 2000;
@@ -286,6 +286,10 @@ fn text_part(host: &str, message: &Message, listed: &[Ending], all: usize) -> St
     for ending in named {
         let address = envelope.rcpts.get(usize::from(ending.rcpt)).map_or("", |r| &r.address);
         let _ = write!(out, "\r\n  <{}>\r\n", plain(address));
+        // Nobody refused it for good: the Diagnostic-Code alone does not say so.
+        if ending.action == Action::Failed && ending.status == EXPIRED && ending.last_attempt.is_known() {
+            let _ = write!(out, "    Its time ran out. The last attempt was on {}.\r\n", date(ending.last_attempt));
+        }
         if ending.diag_type == DiagType::Smtp {
             let _ = write!(out, "    {} said:\r\n", mta(ending, true));
         }

@@ -83,6 +83,8 @@ pub const fn status(class: u8, subject: u16, detail: u16) -> EnhancedStatus {
     EnhancedStatus { class, subject, detail }
 }
 
+/// The time to deliver is over (RFC 3463, 4.4.7).
+pub const EXPIRED: EnhancedStatus = status(4, 4, 7);
 /// Connection lost (RFC 3463, 4.4.2).
 pub const CONNECTION_LOST: EnhancedStatus = status(4, 4, 2);
 
