@@ -102,8 +102,8 @@ fn a_report_says_who_failed_and_why_and_is_understood_by_our_own_report_room() {
     assert_eq!((two.orcpt.as_str(), two.diag_type.as_str()), ("rfc822;robert@example.net", "x-carom"));
     assert_eq!(read.results.len(), 2);
     let full = Ending { status: "4.4.7".parse().unwrap(), ..refused(0, "451 4.2.2 mailbox full") };
-    let (_, text, _) = report_on(&config(""), &mail, &[full]);
-    assert!(text.contains("Its time ran out. The last attempt was on Tue, 14 Nov 2023"), "{text}");
+    let (_, of_full, _) = report_on(&config(""), &mail, &[full]);
+    assert!(of_full.contains("Its time ran out. The last attempt was on Tue, 14 Nov 2023"), "{of_full}");
     let program =
         Ending { diag_type: DiagType::Unix, text: "exit status 67 (EX_NOUSER): no\nann".into(), ..refused(0, "") };
     let (_, _, read) = report_on(&config(""), &mail, &[program]);
