@@ -54,7 +54,7 @@ fn a_failure_report_gives_every_field_of_rfc_3464() {
     assert_eq!((one.remote_mta.as_str(), one.remote_ip), ("mail.example.net", Some("192.0.2.9".parse().unwrap())));
     assert_eq!((r.reporting_mta.as_str(), r.env_id.as_str()), ("mx.example.net", "env-42"));
     assert!(r.arrival_date.starts_with("Mon, 6 May 2024"));
-    assert_eq!((r.original.message_id.as_str(), r.original.subject.as_str()), ("m1@example.com", "Fr\u{fc}hling"));
+    assert_eq!((r.original.message_id.as_str(), r.original.subject.as_str()), ("m1@example.com", "Frühling"));
     assert_eq!((r.original.from.as_str(), r.original.header("x-job")), ("News <news@example.com>", Some("spring")));
 }
 
@@ -206,7 +206,7 @@ fn the_summary_has_the_published_form() {
                 "rcpt": "ann@example.net", "orcpt": "rfc822;Ann@Example.net", "action": "failed", "status": "5.1.1", "replyCode": 550,
                 "diag": "smtp;550 5.1.1 There is no mailbox of that name. Ask the postmaster", "remoteMta": "mail.example.net",
             }],
-            "original": {"messageId": "m1@example.com", "from": "News <news@example.com>", "subject": "Fr\u{fc}hling"},
+            "original": {"messageId": "m1@example.com", "from": "News <news@example.com>", "subject": "Frühling"},
         })
     );
     let json = serde_json::to_value(Summary::from(&read("arf-abuse"))).unwrap();
@@ -239,11 +239,8 @@ fn automatic_replies_are_known_in_many_languages() {
         ("Subject: =?utf-8?B?QWJ3ZXNlbmhlaXRzbm90aXo6IE1haQ==?=", "Ich bin nicht da."),
         ("Subject: Risposta automatica: maggio", "Sono fuori sede."),
         ("Subject: =?utf-8?B?UsOpcG9uc2UgYXV0b21hdGlxdWUgOiBtYWk=?=", "Je reviens lundi."),
-        (
-            "Subject: =?utf-8?B?0JDQstGC0L7QvtGC0LLQtdGC?=",
-            "\u{42f} \u{432} \u{43e}\u{442}\u{43f}\u{443}\u{441}\u{43a}\u{435}.",
-        ),
-        ("Subject: =?utf-8?B?6Ieq5YuV5b+c562UOiDkupTmnIg=?=", "\u{4f11}\u{6687}\u{4e2d}\u{3067}\u{3059}\u{3002}"),
+        ("Subject: =?utf-8?B?0JDQstGC0L7QvtGC0LLQtdGC?=", "Я в отпуске."),
+        ("Subject: =?utf-8?B?6Ieq5YuV5b+c562UOiDkupTmnIg=?=", "休暇中です。"),
         ("Subject: Re: May\r\nReturn-Path: <>", "Mr Lee no longer works here. Please write to Ms Ray."),
         ("Subject: Re: May\r\nPrecedence: junk", "Ich bin bis Montag im Urlaub."),
         ("Subject: Please confirm your message\r\nPrecedence: bulk", "Answer this mail and yours is delivered."),
