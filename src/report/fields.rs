@@ -4,12 +4,7 @@
 //! Lenient, because reports are often damaged: lines that are neither a field nor a continuation are skipped. Bounded:
 //! beyond [`MAX_FIELDS`] fields or [`MAX_VALUE`] bytes of one value the rest is left out.
 
-/// Fields kept of one block.
-pub(super) const MAX_FIELDS: usize = 256;
-/// Bytes kept of one value.
-pub(super) const MAX_VALUE: usize = 4096;
-/// Bytes of a field's name; a longer one is no field.
-const MAX_NAME: usize = 76;
+use super::bounds::{MAX_FIELDS, MAX_NAME, MAX_VALUE};
 
 /// The fields of one block, in order, values unfolded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -19,10 +19,11 @@ use crate::config::Config;
 use crate::event::{MessageId, Time};
 use crate::store::{Finish, LoadError, Message, Route, Store, StoreError};
 
+use super::bounds::MAX_HEADER;
 use super::disposition::{self, Outcome, Settings};
 use super::evidence::StoreEvidence;
 use super::fields::Fields;
-use super::mime;
+use super::{mention, mime};
 
 /// Bytes that a mail is counted for beyond its own: its row and its place in memory.
 const OVERHEAD: u64 = 512;
@@ -78,7 +79,7 @@ impl Entry {
     /// What there is to say about a mail.
     pub fn of(message: &Message, outcome: Outcome) -> Entry {
         let envelope = &message.envelope;
-        let mut header = &message.body[..message.body.len().min(64 << 10)];
+        let mut header = &message.body[..message.body.len().min(MAX_HEADER)];
         let subject = mime::decoded_words(Fields::read(&mut header).any(&["subject"]));
         let cut = |text: &str| text[..text.floor_char_boundary(MAX_TEXT)].to_owned();
         Entry {
@@ -297,7 +298,9 @@ impl Quarantine {
         let Some((_, message)) = self.show(id)? else { return Ok(false) };
         let is = |text: &str| crate::event::AddressKey::of(text).as_str() == address;
         let envelope = &message.envelope;
-        Ok(is(&envelope.orig) || envelope.rcpts.iter().any(|r| is(&r.address)) || mime::names(&message.body, address))
+        Ok(is(&envelope.orig)
+            || envelope.rcpts.iter().any(|r| is(&r.address))
+            || mention::names(&message.body, address))
     }
 
     /// Ends a mail without events; `false` when it is not in the quarantine.

@@ -6,6 +6,7 @@
 //! as well), and white space in front of a line does not count. Matching is linear in the line for each form: a hole
 //! ends at the first place where the literal behind it is found, and nothing is tried again.
 
+use super::super::bounds::MAX_LINE;
 use super::super::values;
 
 /// What a line says.
@@ -16,9 +17,6 @@ pub(in crate::report) struct Said<'a> {
     pub(in crate::report) code: Option<&'a str>,
     pub(in crate::report) host: Option<&'a str>,
 }
-
-/// Bytes of a line that are looked at for its form.
-const MAX_LINE: usize = 1000;
 
 /// A line as [`read`] takes it: bounded, without white space around it.
 pub(in crate::report) fn bounded(line: &str) -> &str {

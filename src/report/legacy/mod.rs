@@ -18,7 +18,8 @@ mod unix;
 pub(super) use book::BOOK;
 
 use super::body;
-use super::kind::{MAX_RESULTS, RcptResult};
+use super::bounds::{MAX_LINES, MAX_REASON, MAX_RESULTS};
+use super::kind::RcptResult;
 use super::mime::Mail;
 use super::signs::Signs;
 use super::values;
@@ -68,11 +69,6 @@ const PLAIN: Family = Family { name: "", signs: &[], begin: &[], end: &[], lines
 /// All families; the first whose signs are there reads the mail.
 const TABLES: &[&[Family]] =
     &[providers::FAMILIES, devices::FAMILIES, gateways::FAMILIES, servers::FAMILIES, unix::FAMILIES];
-
-/// Lines of a report read.
-const MAX_LINES: usize = 20_000;
-/// Bytes of a reason kept.
-const MAX_REASON: usize = 2048;
 
 /// The formats of all families, in the order in which they are tried.
 pub fn formats() -> impl Iterator<Item = &'static str> {
@@ -268,5 +264,21 @@ impl Reading {
         let mut seen = std::collections::HashSet::new();
         self.results.retain(|r| seen.insert(r.rcpt.to_ascii_lowercase()));
         self.results
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::words::{ANYWHERE, AS_A_WHOLE, idle};
+    use super::*;
+
+    #[test]
+    fn every_line_of_every_family_counts() {
+        let all = TABLES.iter().flat_map(|t| t.iter()).chain([&general::SURE, &general::LIKELY]);
+        for family in all {
+            assert_eq!(idle(family.lines, AS_A_WHOLE), [""; 0], "{}", family.name);
+            assert_eq!(idle(family.begin, ANYWHERE), [""; 0], "{}", family.name);
+            assert_eq!(idle(family.end, ANYWHERE), [""; 0], "{}", family.name);
+        }
     }
 }
