@@ -337,6 +337,15 @@ fn what_qmail_says_behind_a_reply_is_no_part_of_it() {
 #[test]
 fn a_notice_that_a_parcel_or_a_member_bounced_is_no_report() {
     for mail in [
+        "From: Billing <billing@shop.example>\r\nSubject: Returned mail: your invoice\r\n\r\n\
+         We were unable to deliver the goods of invoice 12 to ann@example.net, because the card was declined.\r\n",
+        "From: News <news@shop.example>\r\nSubject: Why your mail was not delivered\r\n\r\n\
+         Mail that could not be delivered costs you readers: 550 5.1.1 is for good. Write to tips@shop.example.\r\n",
+        "From: Postmaster <postmaster@example.net>\r\nTo: ann@example.org\r\nSubject: Delivery problems\r\n\r\n\
+         Hello Ann,\r\n\r\nour server sees many mails from yours to nobody, such as\r\n\
+         550 5.1.1 <bob@example.net>\r\nPlease look after your list.\r\n\r\nCy\r\n",
+        "Return-Path: <>\r\nFrom: postmaster@example.net\r\nTo: ann@example.net\r\nSubject: Warning: mailbox almost full\r\n\r\n\
+         The mailbox ann@example.net is full to 95%. When it is full, senders will see 552 mailbox full.\r\n",
         "From: Parcels <noreply@parcel.example>\r\nSubject: Delivery failed: parcel 12\r\nPrecedence: bulk\r\n\r\n\
          We were unable to deliver your parcel to 12 Main Street. Write to help@parcel.example, or pay at x.example.\r\n",
         "From: shop@example.net\r\nSubject: Your order\r\nAuto-Submitted: auto-generated\r\n\r\nThank you for your message.\r\n",

@@ -28,6 +28,7 @@ use super::values;
 use super::words::Seen;
 
 pub(super) use fill::{explain, fill_from_text};
+use phrases::MAIL_WORDS;
 pub(super) use phrases::{FOR_GOOD, GAVE_UP, OPENINGS, STILL_TRYING};
 pub(super) use reason::take_reason;
 
@@ -52,6 +53,12 @@ pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
     if by_opening && !(signs.subject_of_failure() && !signs.auto_reply && opens_as_failure(read(), signs)) {
         return None;
     }
+    // A postmaster may write himself, about a delivery as well.
+    let by_person = family.is_none()
+        && signs.of_a_person_too()
+        && !opens_as_failure(read(), signs)
+        && mail.part(RETURNED_PARTS).is_none()
+        && mail.returned_text().is_empty();
     let human = mail.human();
     let said = Said::of(read().1);
     if !known && !said.anything(mail, signs) {
@@ -62,6 +69,9 @@ pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
     }
     let section = family.map_or(human, |f| f.section(human));
     let mut results = recipients::named(family, section, mail);
+    if results.is_empty() && !by_person {
+        results = recipients::labelled(mail);
+    }
     // The report on a report of another system says nothing itself.
     if results.is_empty()
         && signs.machine
@@ -71,16 +81,21 @@ pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
     {
         return Some(read);
     }
-    if results.is_empty() {
-        results = recipients::guessed(mail, !by_opening);
+    if results.is_empty() && !by_opening && !by_person {
+        results = recipients::guessed(mail);
     }
     recipients::without_addressee(&mut results, mail);
-    if results.is_empty() && by_opening {
+    if results.is_empty() && (by_opening || by_person) {
         return None;
     }
     let original = returned(mail);
+    let of_a_system = signs.machine || signs.declared || family.is_some() || !original.headers.is_empty();
+    // What a postmaster writes of a mailbox to its owner is no report.
+    if !of_a_system && recipients::is_addressee(&results, mail) {
+        return None;
+    }
     if results.is_empty() {
-        results.push(of_returned(&original, human)?);
+        results.push(of_returned(&original, of_a_system && values::reply_in(human).is_some())?);
     }
     give_reasons(&mut results, section, mail);
     for result in &mut results {
@@ -131,24 +146,26 @@ impl Said {
     }
 }
 
-/// Whether the text begins by saying that a mail was not delivered. Under `Re:` or `Fwd:` it must say so at once: what a
+/// Whether the text begins by saying that a mail was not delivered, and not a parcel. Under `Re:` or `Fwd:` it must say so at once: what a
 /// person writes about a bounce stands above the bounce.
 fn opens_as_failure((lower, seen): &(String, Seen), signs: Signs) -> bool {
     let most = if signs.answered { MAX_OPENING_IN_ANSWER } else { MAX_OPENING };
     let opening = &lower[..lower.floor_char_boundary(most)];
-    seen.any(BOOK.openings.clone()) && !opening.contains("\n>") && OPENINGS.iter().any(|p| opening.contains(p))
+    seen.any(BOOK.openings.clone())
+        && !opening.contains("\n>")
+        && [OPENINGS, MAIL_WORDS].iter().all(|words| words.iter().any(|w| opening.contains(w)))
 }
 
 /// A report that names nobody is about the only one that the returned mail was addressed to; `None` where it has
-/// nothing but a subject to go by.
-fn of_returned(original: &Original, human: &str) -> Option<RcptResult> {
+/// nothing but a subject to go by, neither the returned mail's name nor a reply.
+fn of_returned(original: &Original, replied: bool) -> Option<RcptResult> {
     let to = original.header("to").or_else(|| original.header("x-original-to")).unwrap_or("");
     let mut to = values::addresses(to);
     let rcpt = match (to.next(), to.next()) {
         (Some(one), None) => one.to_owned(),
         _ => String::new(),
     };
-    if rcpt.is_empty() && values::reply_in(human).is_none() && original.message_id.is_empty() {
+    if rcpt.is_empty() && !replied && original.message_id.is_empty() {
         return None;
     }
     Some(RcptResult { rcpt, ..RcptResult::default() })

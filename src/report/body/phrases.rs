@@ -59,6 +59,35 @@ pub(in crate::report) const OPENINGS: &[&str] = &[
     "未能投递",
 ];
 
+/// Words for what a mail system delivers: what says nothing of it may be about a parcel.
+pub(super) const MAIL_WORDS: &[&str] = &[
+    "mail",
+    "message",
+    "recipient",
+    "smtp",
+    "courriel",
+    "nachricht",
+    "mensaje",
+    "messagg",
+    "mensagem",
+    "bericht",
+    "wiadomo",
+    "meddel",
+    "zpráv",
+    "viesti",
+    "üzenet",
+    "ileti",
+    "письм",
+    "сообщени",
+    "メール",
+    "メッセージ",
+    "邮件",
+    "郵件",
+    "退信",
+    "메일",
+    "메시지",
+];
+
 /// Words that say somebody gave up, lower-cased.
 pub(in crate::report) const GAVE_UP: &[&str] = &[
     "giving up",
@@ -138,7 +167,7 @@ mod tests {
 
     #[test]
     fn every_phrase_counts() {
-        for list in [OPENINGS, GAVE_UP, FOR_GOOD, STILL_TRYING] {
+        for list in [OPENINGS, MAIL_WORDS, GAVE_UP, FOR_GOOD, STILL_TRYING] {
             assert_eq!(idle(list, ANYWHERE), [""; 0]);
         }
     }

@@ -61,7 +61,7 @@ const NOT_LABELS: &[&str] = &[
 ];
 
 /// The recipients that a report names in the place for it: in its family's lines, at the beginning of a line, in its
-/// header, behind a label. `section` is the part of its text that its family gives it.
+/// header, behind a label that stands for nothing else. `section` is the part of its text that its family gives it.
 pub(super) fn named(family: Option<&Family>, section: &str, mail: &Mail<'_>) -> Vec<RcptResult> {
     let mut results = family.map(|f| f.results(section)).unwrap_or_default();
     if results.is_empty() {
@@ -73,23 +73,26 @@ pub(super) fn named(family: Option<&Family>, section: &str, mail: &Mail<'_>) -> 
     if results.is_empty() {
         results = SURE.results(mail.human());
     }
-    if results.is_empty() {
-        results = labelled(mail);
-    }
     results
 }
 
-/// The recipients where none is [`named`]: behind labels that other addresses have as well, beside a reply, or, where
-/// `only` allows it, as the only address there is.
-pub(super) fn guessed(mail: &Mail<'_>, only: bool) -> Vec<RcptResult> {
+/// The recipients where none is [`named`] or [`labelled`]: behind labels that other addresses have as well, beside a reply, or as the
+/// only address there is.
+pub(super) fn guessed(mail: &Mail<'_>) -> Vec<RcptResult> {
     let mut results = LIKELY.results(mail.human());
     if results.is_empty() {
         results = beside_a_reply(mail);
     }
-    if results.is_empty() && only {
+    if results.is_empty() {
         results = the_only_one(mail);
     }
     results
+}
+
+/// Whether nobody is named but the one the mail was sent to.
+pub(super) fn is_addressee(results: &[RcptResult], mail: &Mail<'_>) -> bool {
+    let ours = values::mailbox(mail.header.any(&["to"]));
+    results.iter().all(|r| r.rcpt.eq_ignore_ascii_case(ours))
 }
 
 /// Leaves out the one the report was sent to, where somebody else is named.
@@ -171,8 +174,8 @@ fn leading_address(line: &str) -> Option<(&str, &str)> {
     Some((address, behind))
 }
 
-/// Addresses behind a label such as "Recipient:".
-fn labelled(mail: &Mail<'_>) -> Vec<RcptResult> {
+/// Addresses behind a word that may be a label, such as "recipient" or "unable to deliver".
+pub(super) fn labelled(mail: &Mail<'_>) -> Vec<RcptResult> {
     let ours = values::mailbox(mail.header.any(&["to"])).to_ascii_lowercase();
     let mut results: Vec<RcptResult> = Vec::new();
     for line in mail.human().lines().take(MAX_LINES).filter(|l| l.contains('@')) {

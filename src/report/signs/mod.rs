@@ -66,6 +66,11 @@ impl Signs {
         (self.machine || !self.answered) && votes.into_iter().filter(|v| *v).count() >= 2 && self.of_a_program()
     }
 
+    /// From postmaster and its kin, and nothing but the subject says that no person wrote it.
+    pub(super) fn of_a_person_too(self) -> bool {
+        self.daemon && !(self.machine || self.null_sender || self.declared)
+    }
+
     /// The subject speaks of a failure or a delay, and no person answers to one.
     pub(super) fn subject_of_failure(self) -> bool {
         (self.subject_bounce || self.subject_delay) && !self.in_thread
