@@ -26,12 +26,19 @@ const RECIPIENT_FIELDS: &[&str] = &[
 /// Fields a status group can begin with.
 const GROUP_STARTS: &[&str] = &["reporting-mta", "final-recipient", "original-recipient"];
 
+/// Groups of fields read: one for the message and one for each recipient; a few more for what stands between.
+const MAX_GROUPS: usize = MAX_RESULTS + 64;
+
 /// Reads a mail as a DSN; `None` when it is none.
 pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
     let groups = match mail.part(STATUS_PARTS) {
         // Somebody may pass a report on inline: then it is not about mail of ours.
         Some(_) if signs.answered && !signs.of_a_program() => return None,
-        Some(part) => groups(&part.bytes()),
+        // Some collect reports and send them on as one.
+        Some(_) => {
+            let parts = mail.parts.iter().filter(|p| STATUS_PARTS.contains(&p.media.as_str()));
+            parts.flat_map(|part| groups(&part.bytes())).take(MAX_GROUPS).collect()
+        }
         None => {
             if !signs.of_a_bounce() {
                 return None;
@@ -58,7 +65,7 @@ pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
         return None;
     }
     // What the fields say in full needs no text.
-    if recognised.results.iter().any(|r| r.diag.is_empty() || r.rcpt.is_empty() || r.rcpt.starts_with('@')) {
+    if recognised.results.iter().any(|r| r.diag.is_empty() || !r.rcpt.contains('@') || r.rcpt.starts_with('@')) {
         body::fill_from_text(&mut recognised.results, mail.human(), mail);
         body::explain(&mut recognised.results, mail.human());
     }
@@ -77,8 +84,7 @@ pub(super) fn kind(results: &[RcptResult]) -> ReportKind {
 fn groups(bytes: &[u8]) -> Vec<Fields> {
     let mut rest = bytes;
     let mut groups = Vec::new();
-    // One group for the message and one for each recipient; a few more for what stands between.
-    while !rest.is_empty() && groups.len() < MAX_RESULTS + 16 {
+    while !rest.is_empty() && groups.len() < MAX_GROUPS {
         let block = Fields::read(&mut rest);
         if !block.is_empty() {
             groups.extend(block.split_at_repeated("final-recipient"));
@@ -140,10 +146,14 @@ fn action_named(name: &str) -> Option<Action> {
 /// The closer of a report's status and that of its diagnostic: the code with which the other side began its reply, since
 /// what the reporting system makes of it is less than that; else the status; that of the diagnostic's words when there
 /// is none or it says nothing but the class (X.0.0). Where the classes disagree the status stands: what is temporary for
-/// the one who decides it is not permanent for us.
+/// the one who decides it is not permanent for us. So does what is temporary for the other side where the report says
+/// no more than that it gave up.
 pub(super) fn closer(status: Option<EnhancedStatus>, diag: &str) -> Option<EnhancedStatus> {
     let replied = Reply::parse(diag).and_then(|r| r.status).filter(|s| (s.subject, s.detail) != (0, 0));
-    if replied.is_some_and(|r| status.is_none_or(|s| s.class == r.class)) {
+    let vague = |s: EnhancedStatus| (s.subject, s.detail) == (0, 0);
+    if let Some(r) = replied
+        && status.is_none_or(|s| s.class == r.class || vague(s) && r.class == 4)
+    {
         return replied;
     }
     match status {

@@ -245,6 +245,7 @@ fn automatic_replies_are_known_in_many_languages() {
         ("Subject: Re: May\r\nPrecedence: junk", "Ich bin bis Montag im Urlaub."),
         ("Subject: Please confirm your message\r\nPrecedence: bulk", "Answer this mail and yours is delivered."),
         ("Subject: Re: May\r\nAuto-Submitted: auto-replied", "Thank you."),
+        ("Subject: [T-17] Maio\r\nAuto-Submitted: auto-generated\r\nPrecedence: bulk", "Recebemos o seu pedido."),
     ] {
         let mail = format!(
             "From: ann@example.net\r\nTo: news@example.com\r\n{header}\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{text}\r\n"
@@ -312,6 +313,7 @@ fn the_code_of_the_other_side_is_closer_than_the_status_of_the_reporting_system_
     assert_eq!(status("4.4.7", "450 4.7.1 not yet"), "4.7.1");
     assert_eq!(status("4.4.7", "550 5.1.1 unknown"), "4.4.7");
     assert_eq!(status("5.1.1", "550 5.0.0 no"), "5.1.1");
+    assert_eq!(status("5.0.0", "421 4.7.0 not so fast"), "4.7.0");
 }
 
 #[test]
@@ -352,4 +354,117 @@ fn a_notice_that_a_parcel_or_a_member_bounced_is_no_report() {
     ] {
         assert_eq!(recognise(mail.as_bytes()).kind, ReportKind::None, "{mail}");
     }
+}
+
+/// A DSN with this text and these recipient groups.
+fn dsn(text: &str, groups: &str) -> Recognised {
+    let mail = format!(
+        "From: MAILER-DAEMON@mx.example.org\r\nSubject: Returned mail\r\n\
+         Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n\
+         --b\r\nContent-Type: text/plain\r\n\r\n{text}\r\n\r\n\
+         --b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example.org\r\n\r\n{groups}"
+    );
+    recognise(mail.as_bytes())
+}
+
+#[test]
+fn reports_collected_as_parts_of_one_mail_give_the_results_of_each() {
+    let one = |rcpt: &str, status: &str| {
+        format!(
+            "--a\r\nContent-Type: multipart/report; report-type=delivery-status; boundary=in-{rcpt}\r\n\r\n\
+             --in-{rcpt}\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example.org\r\n\r\n\
+             Final-Recipient: rfc822; {rcpt}@example.net\r\nAction: failed\r\nStatus: {status}\r\n\
+             Diagnostic-Code: smtp; 550 {status} no\r\n\r\n--in-{rcpt}--\r\n"
+        )
+    };
+    let mail = format!(
+        "From: bounces@mx.example.org\r\nSubject: 2 bounces\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\n{}{}--a--\r\n",
+        one("ann", "5.1.1"),
+        one("bob", "5.7.1"),
+    );
+    assert_eq!(
+        results(&recognise(mail.as_bytes())),
+        [
+            ("ann@example.net", Some(Action::Failed), "5.1.1".into(), Some(550)),
+            ("bob@example.net", Some(Action::Failed), "5.7.1".into(), Some(550)),
+        ]
+    );
+}
+
+#[test]
+fn a_report_that_is_cut_off_in_an_address_has_the_rest_from_its_text() {
+    let r = dsn(
+        "<ann@example.net>: host mx.example.net said: 550 5.1.1 nobody\r\n\r\n\
+         <bob@example.net>: host mx.example.net said: 552 5.2.2\r\n    <bob@example.net>: full",
+        "Final-Recipient: rfc822; ann@example.net\r\nAction: failed\r\nStatus: 5.1.1\r\n\r\nFinal-Recipient: rfc822; bob",
+    );
+    assert_eq!(
+        results(&r),
+        [
+            ("ann@example.net", Some(Action::Failed), "5.1.1".into(), Some(550)),
+            ("bob@example.net", Some(Action::Failed), "5.2.2".into(), Some(552)),
+        ]
+    );
+    assert_eq!(r.results[1].diag, "552 5.2.2 <bob@example.net>: full");
+}
+
+#[test]
+fn a_transcript_gives_the_cause_and_not_what_is_said_of_another_host() {
+    let group = |status: &str, action: &str| {
+        format!(
+            "Final-Recipient: rfc822; ann@shop.example.net\r\nAction: {action}\r\nStatus: {status}\r\n\r\n--b--\r\n"
+        )
+    };
+    let loops = dsn(
+        "   ----- Transcript of session follows -----\r\n553 5.3.5 shop.example.net. config error: mail loops back to me\r\n\
+         554 5.3.5 <ann@shop.example.net>... Local configuration error",
+        &group("5.3.5", "failed"),
+    );
+    assert_eq!(loops.results[0].diag, "553 5.3.5 shop.example.net. config error: mail loops back to me");
+    let late = dsn(
+        "   ----- Transcript of session follows -----\r\n451 shop.example.net: Name server timeout\r\n\
+         <ann@shop.example.net>... Deferred: Connection timed out with mx2.example.net.\r\n\
+         Warning: message still undelivered after 4 hours\r\nWill keep trying until message is 5 days old",
+        &group("4.4.1", "delayed"),
+    );
+    assert_eq!(late.results[0].diag, "Deferred: Connection timed out with mx2.example.net.");
+}
+
+#[test]
+fn text_in_no_known_character_set_is_read_as_that_of_windows() {
+    let mut mail = b"Return-Path: <>\r\nFrom: postmaster@example.net\r\nSubject: Nachricht unzustellbar\r\n\
+        Content-Type: text/plain; charset=x-own\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\
+        Ihre Nachricht konnte nicht zugestellt werden.\r\n\r\nAn: <ann@example.net>\r\nGrund: 550 kein Empf"
+        .to_vec();
+    mail.extend_from_slice(b"\xe4nger\r\n");
+    assert_eq!(recognise(&mail).results[0].diag, "550 kein Empfänger");
+}
+
+#[test]
+fn a_reply_in_html_may_have_blanks_that_keep_it_together() {
+    let mail = "Return-Path: <>\r\nFrom: postmaster@example.net\r\nSubject: Niet bezorgd: mei\r\nContent-Type: text/html\r\n\r\n\
+        <p>Uw bericht is niet bezorgd.</p><table><tr><td>Ontvanger:</td><td>ann@example.net</td></tr>\
+        <tr><td>Reden:</td><td>[550&nbsp;5.1.1 niet bekend]</td></tr></table>";
+    assert_eq!(
+        results(&recognise(mail.as_bytes())),
+        [("ann@example.net", Some(Action::Failed), "5.1.1".into(), Some(550))]
+    );
+}
+
+#[test]
+fn an_x_arf_report_on_mail_is_a_complaint_and_one_on_an_attack_is_none() {
+    let report = |kind: &str, rest: &str| {
+        format!(
+            "From: reports@trap.example.net\r\nSubject: report\r\nX-XARF: PLAIN\r\nAuto-Submitted: auto-generated\r\n\
+             Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nDear team, see below.\r\n\
+             --b\r\nContent-Type: text/plain; name=report.txt\r\n\r\n---\r\nReported-From: reports@trap.example.net\r\n\
+             Category: abuse\r\nReport-Type: {kind}\r\nSource-Type: ip-address\r\nSource: 192.0.2.7\r\n{rest}--b--\r\n"
+        )
+    };
+    let mail = "--b\r\nContent-Type: message/rfc822\r\n\r\nFrom: news@example.com\r\nTo: ann@example.net\r\nSubject: May\r\n\r\n";
+    let r = recognise(report("spam", mail).as_bytes());
+    assert_eq!((r.kind, r.format, r.results[0].rcpt.as_str()), (ReportKind::Feedback, "xarf", "ann@example.net"));
+    let complaint = r.complaint.unwrap();
+    assert_eq!((complaint.feedback_type.as_str(), complaint.source_ip), ("abuse", "192.0.2.7".parse().ok()));
+    assert_eq!(recognise(report("login-attack", "").as_bytes()).kind, ReportKind::None);
 }

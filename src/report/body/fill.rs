@@ -9,8 +9,11 @@ use super::super::mime::Mail;
 use super::super::{dsn, values};
 use super::is_blank;
 use super::phrases::{GAVE_UP, STILL_TRYING};
-use super::reason::{closed, without_epilogue};
+use super::reason::{closed, is_field, without_epilogue};
 use super::recipients::reported;
+
+/// Letters that an address has at least to be known by its beginning.
+const MIN_CUT: usize = 3;
 
 /// Gives results without a diagnostic the reply that the text has for them: in a line that names the recipient, else
 /// in a transcript (`<<<`), else, where there is one recipient only, anywhere. And the recipient where there was none.
@@ -23,6 +26,7 @@ pub(in crate::report) fn fill_from_text(results: &mut [RcptResult], human: &str,
             only.rcpt = rcpt;
         }
     }
+    complete(results, human);
     if results.iter().all(|r| !r.diag.is_empty()) {
         return;
     }
@@ -35,18 +39,53 @@ pub(in crate::report) fn fill_from_text(results: &mut [RcptResult], human: &str,
         .take(200)
         .collect();
     let single = results.len() == 1;
+    // A transcript goes from the cause to what it means for a recipient.
+    let caused = |at: usize, address: &str| {
+        let domain = address.rsplit('@').next().filter(|d| d.contains('.'))?;
+        let (above, result) = (at.checked_sub(1).map(|above| &replies[above])?, &replies[at]);
+        let is_cause = above.0 + 1 == result.0
+            && above.1.as_bytes().first() == result.1.as_bytes().first()
+            && !lines[above.0].contains('@')
+            && lines[above.0].to_lowercase().contains(domain);
+        is_cause.then_some(above)
+    };
     for result in results.iter_mut().filter(|r| r.diag.is_empty()).take(MAX_SEARCHED) {
         let address = result.rcpt.to_lowercase();
         let names = |i: usize| !address.is_empty() && lines[i].to_lowercase().contains(&address);
         let found = replies
             .iter()
-            .find(|(i, _)| names(*i))
+            .position(|(i, _)| names(*i))
+            .map(|at| caused(at, &address).unwrap_or(&replies[at]))
             .or_else(|| replies.iter().find(|(i, _)| single && lines[*i].trim_start().starts_with("<<<")))
-            .or_else(|| replies.first().filter(|_| single));
+            // What is said of the recipient in words is closer than a reply about something else.
+            .or_else(|| replies.first().filter(|_| single && !lines.iter().any(|l| says_why(l, &address))));
         if let Some((_, reply)) = found {
             result.diag = values::reply_line(closed(without_epilogue(reply)));
             result.status = dsn::closer(result.status, &result.diag);
         }
+    }
+}
+
+/// Whether a line of a transcript says what became of a recipient: `<ann@example.net>... Deferred`.
+fn says_why(line: &str, address: &str) -> bool {
+    let line = line.trim_start().trim_start_matches('<');
+    let behind = line.get(..address.len()).filter(|a| !a.is_empty() && a.eq_ignore_ascii_case(address));
+    let behind = behind.and_then(|_| line[address.len()..].trim_start_matches('>').strip_prefix("..."));
+    behind.is_some_and(|why| why.contains(char::is_alphabetic))
+}
+
+/// Completes the address that a cut-off report ends in, where the text names the whole of it.
+fn complete(results: &mut [RcptResult], human: &str) {
+    let Some((last, others)) = results.split_last_mut() else { return };
+    if last.rcpt.len() < MIN_CUT || last.rcpt.contains('@') {
+        return;
+    }
+    let known = |address: &str| others.iter().any(|r| r.rcpt.eq_ignore_ascii_case(address));
+    let begins =
+        |address: &str| address.get(..last.rcpt.len()).is_some_and(|start| start.eq_ignore_ascii_case(&last.rcpt));
+    let whole = reported(human).into_iter().map(|r| r.rcpt).find(|address| begins(address) && !known(address));
+    if let Some(whole) = whole {
+        last.rcpt = whole;
     }
 }
 
@@ -102,7 +141,8 @@ fn sentences_on(rcpt: &str, human: &str) -> String {
     // An address alone says nothing: what stands below it does, else what stands above.
     let words = |i: usize| lines[i].split_whitespace().filter(|w| !w.contains('@')).count();
     let named = named.map(|i| match words(i) {
-        0 | 1 if i + 1 < lines.len() => i + 1,
+        0 | 1 if lines.get(i + 1).is_some_and(|l| !is_field(l)) => i + 1,
+        0 | 1 if lines[..i].iter().any(|l| fails(&l)) => lines[..i].iter().position(|l| fails(&l)).unwrap_or(i),
         0 | 1 => i.saturating_sub(1),
         _ => i,
     });
@@ -128,10 +168,13 @@ fn sentences_on(rcpt: &str, human: &str) -> String {
 fn joined_reply(lines: &[&str], at: usize) -> String {
     let mut reply = values::reply_in(lines[at]).unwrap_or("").trim().to_owned();
     for line in lines[at + 1..].iter().take(8) {
+        // What is indented goes on, also with an address in brackets.
+        let marked = line.starts_with(['>', '<']);
         let line = line.trim_start_matches("<<< ").trim();
         let goes_on = reply.len() > 3 && line.starts_with(&reply[..3]);
         if line.is_empty()
-            || line.starts_with(['>', '<'])
+            || marked && line.starts_with(['>', '<'])
+            || line.starts_with(">>>")
             || (values::reply_in(line).is_some() && !goes_on)
             || reply.len() > MAX_REASON
         {

@@ -29,7 +29,7 @@ use super::words::Seen;
 
 pub(super) use fill::{explain, fill_from_text};
 use phrases::MAIL_WORDS;
-pub(super) use phrases::{FOR_GOOD, GAVE_UP, OPENINGS, STILL_TRYING};
+pub(super) use phrases::{FOR_GOOD, GAVE_UP, OPENINGS, REFUSED, STILL_TRYING};
 pub(super) use reason::take_reason;
 
 /// Reads a mail's text as a bounce or a delay notice; `None` when it is none.
@@ -112,6 +112,7 @@ struct Said {
     trying: bool,
     /// Nobody tries again; what else says that somebody failed is said of delays as well.
     for_good: bool,
+    refused: bool,
 }
 
 impl Said {
@@ -121,6 +122,7 @@ impl Said {
             gave_up: seen.any(BOOK.gave_up.clone()),
             trying: seen.any(BOOK.still_trying.clone()),
             for_good: seen.any(BOOK.for_good.clone()),
+            refused: seen.any(BOOK.refused.clone()),
         }
     }
 
@@ -135,7 +137,7 @@ impl Said {
     /// What became of a recipient: as the code he got says, else as the words of the report do.
     fn action(&self, result: &RcptResult, signs: Signs) -> Action {
         let for_good = self.for_good && signs.subject_bounce && !signs.subject_delay;
-        let delayed = (self.trying || signs.subject_delay) && !for_good;
+        let delayed = (self.trying || signs.subject_delay && !self.refused) && !for_good;
         let class = result.reply_code().map(|c| c / 100).or(result.status.map(|s| u16::from(s.class)));
         match class {
             Some(2) if !self.gave_up => Action::Delivered,

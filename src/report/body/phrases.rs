@@ -134,6 +134,18 @@ pub(in crate::report) const FOR_GOOD: &[&str] = &[
     "will be deleted",
 ];
 
+/// Words that say somebody would not have the mail, lower-cased: a warning with them is none that it is late.
+pub(in crate::report) const REFUSED: &[&str] = &[
+    "quarantined",
+    "virus",
+    "was blocked",
+    "been blocked",
+    "was deleted",
+    "been deleted",
+    "was rejected",
+    "been rejected",
+];
+
 /// Words that say somebody is still trying, lower-cased.
 pub(in crate::report) const STILL_TRYING: &[&str] = &[
     "will continue to try",
@@ -167,7 +179,7 @@ mod tests {
 
     #[test]
     fn every_phrase_counts() {
-        for list in [OPENINGS, MAIL_WORDS, GAVE_UP, FOR_GOOD, STILL_TRYING] {
+        for list in [OPENINGS, MAIL_WORDS, GAVE_UP, FOR_GOOD, REFUSED, STILL_TRYING] {
             assert_eq!(idle(list, ANYWHERE), [""; 0]);
         }
     }

@@ -7,6 +7,36 @@ use crate::event::{EnhancedStatus, Reply};
 use super::super::kind::RcptResult;
 use super::super::{dsn, values};
 
+/// Words with which lines begin that tell the mail from others, lower-cased.
+const FIELDS: &[&str] = &[
+    "subject",
+    "date",
+    "sent",
+    "from",
+    "sender",
+    "message-id",
+    "file",
+    "size",
+    "attachment",
+    "betreff",
+    "datum",
+    "von",
+    "absender",
+    "gesendet",
+    "objet",
+    "expéditeur",
+    "asunto",
+    "fecha",
+    "oggetto",
+    "assunto",
+    "onderwerp",
+    "temat",
+    "тема",
+    "件名",
+    "主题",
+    "主旨",
+];
+
 /// Sets diagnostic, status and remote MTA from the words behind an address.
 pub(in crate::report) fn take_reason(result: &mut RcptResult, reason: &str) {
     let reason = reason.trim();
@@ -15,7 +45,10 @@ pub(in crate::report) fn take_reason(result: &mut RcptResult, reason: &str) {
         return;
     }
     let reply = values::reply_in(reason).map(without_epilogue);
-    result.diag = values::reply_line(closed(reply.unwrap_or(reason)));
+    if reply.is_none() && is_field(reason) {
+        return;
+    }
+    result.diag = values::reply_line(closed(reply.unwrap_or(without_outlook(reason))));
     result.status = dsn::closer(dsn::closer(status_of(&result.diag), &result.diag), reason);
     (result.remote_mta, result.remote_ip) = remote_host(reason);
 }
@@ -26,6 +59,22 @@ pub(super) fn without_epilogue(reply: &str) -> &str {
         Some(at) if !reply[..at].trim_ascii_end().is_empty() => reply[..at].trim_ascii_end(),
         _ => reply,
     }
+}
+
+/// A reason without what sendmail says of the time to come.
+fn without_outlook(reason: &str) -> &str {
+    match reason.find("Warning: message still undelivered after") {
+        Some(at) if at > 0 => reason[..at].trim_ascii_end(),
+        _ => reason,
+    }
+}
+
+/// Whether a line says something of the mail and not of its delivery: `Subject: May`, `Date of the message: ...`.
+pub(super) fn is_field(line: &str) -> bool {
+    let Some((label, _)) = line.split_once(':') else { return false };
+    let mut words = label.split_whitespace();
+    let first = words.next().unwrap_or("").to_lowercase();
+    FIELDS.contains(&first.as_str()) && words.count() <= 3
 }
 
 /// A text without the brackets and quotes at its end that were opened before it.

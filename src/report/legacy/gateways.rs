@@ -11,6 +11,33 @@ pub(super) const FAMILIES: &[Family] = &[
         lines: &["<{rcpt}>: {why}", "<{rcpt}>:{why}", "{rcpt}: {why}"],
         ..PLAIN
     },
+    // Notes to the sender of a virus: the prose says it, the address stands among the fields of his mail.
+    Family {
+        name: "virus-alert",
+        signs: &[
+            &[From("interscan"), Text("detected virus")],
+            &[From("virus"), Text("virus"), Text("in your e-mail")],
+            &[From("virus"), Text("virus"), Text("you sent")],
+        ],
+        lines: &[
+            "To: {rcpt}",
+            "Recipient: {rcpt}",
+            "Receiver: {rcpt}",
+            "Recipients: {rcpt}",
+            "{rcpt}",
+            "From: {*}",
+            "Sender: {*}",
+            "Subject: {*}",
+            "Date: {*}",
+            "Time: {*}",
+            "Method: {*}",
+            "File: {*}",
+            "Action: {*}",
+            "Virus: {*}",
+        ],
+        reason: Place::Prose,
+        ..PLAIN
+    },
     Family {
         name: "interscan",
         signs: &[

@@ -128,6 +128,8 @@ struct Reading {
     found_in: Vec<String>,
     /// A reason that is being read, and whether it is for the recipient to come.
     reason: Option<(String, bool)>,
+    /// The reason stands behind a label of its own.
+    labelled: bool,
     /// The reason for the recipient to come.
     ahead: String,
     blank: bool,
@@ -172,6 +174,7 @@ impl Reading {
             }
             _ => why.to_owned(),
         });
+        self.labelled = said.rcpt.is_none();
         if let Some(rcpt) = said.rcpt {
             self.recipient(rcpt, text);
             let ahead = std::mem::take(&mut self.ahead);
@@ -241,8 +244,10 @@ impl Reading {
         if ahead {
             self.ahead = reason;
         } else if let Some(result) = self.current.and_then(|i| self.results.get_mut(i)) {
-            // A reply is more than the prose that was there before it.
-            if result.reply_code().is_none() && (result.diag.is_empty() || values::reply_in(&reason).is_some()) {
+            // A reply is more than the prose that was there before it, and a label more than the sentence that names
+            // the recipient.
+            let says_more = values::reply_in(&reason).is_some() || self.labelled && result.diag.contains(&result.rcpt);
+            if result.reply_code().is_none() && (result.diag.is_empty() || says_more && !reason.trim().is_empty()) {
                 result.diag.clear();
                 body::take_reason(result, &reason);
             }

@@ -153,6 +153,8 @@ pub(super) const FAMILIES: &[Family] = &[
         signs: &[
             &[Text("error message below:"), Text("message details:")],
             &[Text("this is the james mail server at"), Text("failed recipient")],
+            // Its subject is that of an answer.
+            &[From("postmaster"), Text("this is the james mail server at")],
             &[Header("x-mailer", "james"), Text("error message")],
             &[From("post_master@"), Text("error message below:")],
             &[Subject("re:"), From("post_master@vtext"), Text("error:")],
@@ -161,6 +163,7 @@ pub(super) const FAMILIES: &[Family] = &[
             "Error message below:{why}",
             "Error message:{why}",
             "Failed recipient(s):",
+            "{*} javax.mail.SendFailedException: {code} <{rcpt}>{why}",
             "RCPT TO: {rcpt}",
             "MAIL FROM: {*}",
             "From: {*}",

@@ -131,7 +131,10 @@ impl<'a> Mail<'a> {
 /// The text of HTML; the cells of a table stand in lines of their own.
 fn text_of_html(html: &str) -> String {
     use mail_parser::decoders::html::html_to_text;
-    if html.contains("</td>") { html_to_text(&html.replace("</td>", "<br></td>")) } else { html_to_text(html) }
+    let text =
+        if html.contains("</td>") { html_to_text(&html.replace("</td>", "<br></td>")) } else { html_to_text(html) };
+    // A blank that keeps words together is a blank all the same.
+    text.replace('\u{a0}', " ")
 }
 
 /// Text with its encoded words (RFC 2047) decoded.

@@ -79,7 +79,9 @@ impl<'a> Part<'a> {
         let decoder = Some(self.charset.as_str())
             .filter(|c| !c.is_empty() && !c.eq_ignore_ascii_case("utf-8") && !c.eq_ignore_ascii_case("us-ascii"))
             .and_then(|c| charset_decoder(c.as_bytes()));
-        match decoder {
+        // What is neither named nor UTF-8 is mostly the one that Windows had in the west.
+        let unnamed = || !self.charset.eq_ignore_ascii_case("utf-8") && std::str::from_utf8(&bytes).is_err();
+        match decoder.or_else(|| unnamed().then(|| charset_decoder(b"windows-1252")).flatten()) {
             Some(decode) => decode(&bytes),
             None => String::from_utf8_lossy(&bytes).into_owned(),
         }
