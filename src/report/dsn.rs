@@ -23,6 +23,8 @@ const RECIPIENT_FIELDS: &[&str] = &[
     "x-actual-recipient",
     "remote-mta",
 ];
+/// Those that name him.
+const NAMING: &[&str] = &["final-recipient", "original-recipient"];
 /// Fields a status group can begin with.
 const GROUP_STARTS: &[&str] = &["reporting-mta", "final-recipient", "original-recipient"];
 
@@ -34,6 +36,8 @@ pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
     let groups = match mail.part(STATUS_PARTS) {
         // Somebody may pass a report on inline: then it is not about mail of ours.
         Some(_) if signs.answered && !signs.of_a_program() => return None,
+        // Fields that a person attached are a question about them.
+        Some(_) if mail.media != "multipart/report" && !signs.any() => return None,
         // Some collect reports and send them on as one.
         Some(_) => {
             let parts = mail.parts.iter().filter(|p| STATUS_PARTS.contains(&p.media.as_str()));
@@ -43,7 +47,11 @@ pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
             if !signs.of_a_bounce() {
                 return None;
             }
-            groups(from_first_group(mail.text().as_bytes())?)
+            match from_first_group(mail.text().as_bytes()) {
+                Some(fields) => groups(fields),
+                // A gateway that does not know the type calls it a file.
+                None => groups(from_first_group(&mail.part(&["application/octet-stream"])?.bytes_ahead())?),
+            }
         }
     };
     let mut recognised = Recognised { format: "dsn", ..Recognised::default() };
@@ -82,6 +90,15 @@ pub(super) fn kind(results: &[RcptResult]) -> ReportKind {
 
 /// The groups of fields; a second Final-Recipient begins a new one, as some systems leave the blank line out.
 fn groups(bytes: &[u8]) -> Vec<Fields> {
+    // Where every line is indented, none begins a field.
+    let indented: Vec<u8>;
+    let mut lines = bytes.split(|b| *b == b'\n').filter(|l| !l.trim_ascii().is_empty());
+    let bytes = if lines.all(|l| l.starts_with(b" ")) {
+        indented = bytes.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).collect::<Vec<_>>().join(&b'\n');
+        &indented
+    } else {
+        bytes
+    };
     let mut rest = bytes;
     let mut groups = Vec::new();
     while !rest.is_empty() && groups.len() < MAX_GROUPS {
@@ -90,12 +107,28 @@ fn groups(bytes: &[u8]) -> Vec<Fields> {
             groups.extend(block.split_at_repeated("final-recipient"));
         }
     }
-    groups
+    joined(groups)
+}
+
+/// The groups, with those put together that a blank line behind the address has torn apart.
+fn joined(groups: Vec<Fields>) -> Vec<Fields> {
+    let has = |group: &Fields, names: &[&str]| names.iter().any(|n| group.first(n).is_some());
+    let mut joined: Vec<Fields> = Vec::with_capacity(groups.len());
+    for group in groups {
+        let torn = has(&group, &["action", "status"])
+            && !has(&group, NAMING)
+            && joined.last().is_some_and(|last| has(last, NAMING) && !has(last, &["action", "status"]));
+        match joined.last_mut().filter(|_| torn) {
+            Some(last) => last.append(group),
+            None => joined.push(group),
+        }
+    }
+    joined
 }
 
 fn is_recipient(group: &Fields) -> bool {
     let known = group.iter().filter(|(n, _)| RECIPIENT_FIELDS.iter().any(|f| n.eq_ignore_ascii_case(f))).count();
-    let named = ["final-recipient", "original-recipient"].iter().any(|n| group.first(n).is_some());
+    let named = NAMING.iter().any(|n| group.first(n).is_some());
     named || known >= 2
 }
 

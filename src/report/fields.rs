@@ -4,6 +4,8 @@
 //! Lenient, because reports are often damaged: lines that are neither a field nor a continuation are skipped. Bounded:
 //! beyond [`MAX_FIELDS`] fields or [`MAX_VALUE`] bytes of one value the rest is left out.
 
+use mail_parser::decoders::charsets::map::charset_decoder;
+
 use super::bounds::{MAX_FIELDS, MAX_NAME, MAX_VALUE};
 
 /// The fields of one block, in order, values unfolded.
@@ -85,6 +87,12 @@ impl Fields {
         groups
     }
 
+    /// Adds the fields of another block.
+    pub(super) fn append(&mut self, other: Fields) {
+        let room = MAX_FIELDS.saturating_sub(self.0.len());
+        self.0.extend(other.0.into_iter().take(room));
+    }
+
     pub(super) fn into_pairs(self) -> Vec<(String, String)> {
         self.0
     }
@@ -129,9 +137,18 @@ fn append(value: &mut String, more: &[u8]) {
     }
 }
 
-/// Text without control characters; octets that are not UTF-8 become U+FFFD.
+/// Text without control characters. Octets that should be encoded and are not are mostly UTF-8, else windows-1252.
 fn clean(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text_of(bytes).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// The text of octets whose character set nobody names: UTF-8 (also when it is cut off), else windows-1252.
+pub(super) fn text_of(bytes: &[u8]) -> String {
+    let decoder = match std::str::from_utf8(bytes) {
+        Err(wrong) if wrong.error_len().is_some() => charset_decoder(b"windows-1252"),
+        _ => None,
+    };
+    decoder.map_or_else(|| String::from_utf8_lossy(bytes).into_owned(), |decode| decode(bytes))
 }
 
 #[cfg(test)]

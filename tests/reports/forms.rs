@@ -245,6 +245,8 @@ fn automatic_replies_are_known_in_many_languages() {
         ("Subject: Re: May\r\nPrecedence: junk", "Ich bin bis Montag im Urlaub."),
         ("Subject: Please confirm your message\r\nPrecedence: bulk", "Answer this mail and yours is delivered."),
         ("Subject: Re: May\r\nAuto-Submitted: auto-replied", "Thank you."),
+        ("Subject: Automatic reply: Undeliverable: May\r\nReturn-Path: <>", "I am away. Write to bob@example.net."),
+        ("Subject: Re: May\r\nReturn-Path: <>", "This mailbox is no longer monitored."),
         ("Subject: [T-17] Maio\r\nAuto-Submitted: auto-generated\r\nPrecedence: bulk", "Recebemos o seu pedido."),
     ] {
         let mail = format!(
@@ -339,6 +341,11 @@ fn what_qmail_says_behind_a_reply_is_no_part_of_it() {
 #[test]
 fn a_notice_that_a_parcel_or_a_member_bounced_is_no_report() {
     for mail in [
+        "From: users-request@lists.example.net\r\nSubject: Digest 17: undeliverable mail\r\nPrecedence: list\r\n\r\n\
+         1. undeliverable mail (Bob)\r\n\r\nMy mail could not be delivered: 550 5.1.1 <ann@example.net>: unknown\r\n",
+        "From: Bob <bob@example.net>\r\nSubject: What is this?\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n\
+         --b\r\n\r\nI got the file below.\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\n\
+         Final-Recipient: rfc822; ann@example.net\r\nAction: failed\r\nStatus: 5.1.1\r\n--b--\r\n",
         "From: Billing <billing@shop.example>\r\nSubject: Returned mail: your invoice\r\n\r\n\
          We were unable to deliver the goods of invoice 12 to ann@example.net, because the card was declined.\r\n",
         "From: News <news@shop.example>\r\nSubject: Why your mail was not delivered\r\n\r\n\
@@ -378,7 +385,7 @@ fn reports_collected_as_parts_of_one_mail_give_the_results_of_each() {
         )
     };
     let mail = format!(
-        "From: bounces@mx.example.org\r\nSubject: 2 bounces\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\n{}{}--a--\r\n",
+        "Return-Path: <>\r\nFrom: bounces@mx.example.org\r\nSubject: 2 bounces\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\n{}{}--a--\r\n",
         one("ann", "5.1.1"),
         one("bob", "5.7.1"),
     );
@@ -467,4 +474,39 @@ fn an_x_arf_report_on_mail_is_a_complaint_and_one_on_an_attack_is_none() {
     let complaint = r.complaint.unwrap();
     assert_eq!((complaint.feedback_type.as_str(), complaint.source_ip), ("abuse", "192.0.2.7".parse().ok()));
     assert_eq!(recognise(report("login-attack", "").as_bytes()).kind, ReportKind::None);
+}
+
+#[test]
+fn a_damaged_status_part_is_read_as_it_was_meant() {
+    let fields = "Reporting-MTA: dns; mx.example.org\r\n\r\nFinal-Recipient: rfc822; ann@example.net\r\n\
+                  Action: failed\r\nStatus: 5.1.1\r\nDiagnostic-Code: smtp; 550 5.1.1 nobody\r\n";
+    let mail = |media: &str, fields: &str| {
+        format!(
+            "Return-Path: <>\r\nFrom: MAILER-DAEMON@mx.example.org\r\nSubject: Returned mail\r\n\
+             Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n\
+             --b\r\n\r\nNot delivered.\r\n--b\r\nContent-Type: {media}\r\n\r\n{fields}\r\n--b--\r\n"
+        )
+    };
+    let type_of = "message/delivery-status";
+    for (what, mail) in [
+        ("a blank line in a group", mail(type_of, &fields.replace("\r\nAction", "\r\n\r\nAction"))),
+        ("all lines indented", mail(type_of, &fields.replace("\r\n", "\r\n  ").replacen("Rep", "  Rep", 1))),
+        ("called a file", mail("application/octet-stream; name=details.txt", fields)),
+        ("called plain text", mail("text/plain; name=details.txt", fields)),
+        ("no blank line between the groups", mail(type_of, &fields.replace("\r\n\r\n", "\r\n"))),
+    ] {
+        let read = recognise(mail.as_bytes());
+        assert_eq!(results(&read), [("ann@example.net", Some(Action::Failed), "5.1.1".into(), Some(550))], "{what}");
+    }
+    let mut raw = mail(type_of, &fields.replace("nobody", "kein Empf\u{1}nger")).into_bytes();
+    raw.iter_mut().filter(|b| **b == 1).for_each(|b| *b = 0xe4);
+    assert_eq!(recognise(&raw).results[0].diag, "550 5.1.1 kein Empfänger");
+}
+
+#[test]
+fn a_mail_system_that_answers_by_itself_that_an_address_is_given_up_bounces() {
+    let mail = "Return-Path: <>\r\nFrom: postmaster@example.net\r\nSubject: Address given up\r\nAuto-Submitted: auto-replied\r\n\r\n\
+        The address ann@example.net is no longer in use. Your message was not delivered.\r\n";
+    let r = recognise(mail.as_bytes());
+    assert_eq!((r.kind, r.results[0].rcpt.as_str()), (ReportKind::Bounce, "ann@example.net"));
 }

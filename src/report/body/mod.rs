@@ -64,7 +64,9 @@ pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
     if !known && !said.anything(mail, signs) {
         return None;
     }
-    if signs.auto_reply && !(signs.subject_bounce || signs.declared || signs.machine) {
+    // A mail system answers by itself, too: that an address is given up.
+    let by_postmaster = || signs.daemon && signs.null_sender && said.gave_up && opens_as_failure(read(), signs);
+    if signs.auto_reply && !(signs.subject_bounce || signs.declared || signs.machine || by_postmaster()) {
         return None;
     }
     let section = family.map_or(human, |f| f.section(human));

@@ -129,7 +129,7 @@ pub(super) fn reported(human: &str) -> Vec<RcptResult> {
                 results.push(RcptResult { rcpt: address.to_owned(), ..RcptResult::default() });
             }
             reason = Some(behind.to_owned());
-        } else if line.trim_start().starts_with("---") && line.contains(char::is_alphanumeric) {
+        } else if line.trim_start().trim_start_matches('|').starts_with("---") && line.contains(char::is_alphanumeric) {
             // A heading: what follows is about something else.
             close(&mut results, reason.take());
         } else if let Some(r) = &mut reason {

@@ -11,6 +11,13 @@ pub(super) const FAMILIES: &[Family] = &[
         lines: &["<{rcpt}>: {why}", "<{rcpt}>:{why}", "{rcpt}: {why}"],
         ..PLAIN
     },
+    Family {
+        name: "amavis",
+        signs: &[&[Text("our content checker found"), Text("delivery of the email was stopped")]],
+        lines: &["-> {rcpt}", "-> <{rcpt}>", "Our content checker found{why}"],
+        reason: Place::Above,
+        ..PLAIN
+    },
     // Notes to the sender of a virus: the prose says it, the address stands among the fields of his mail.
     Family {
         name: "virus-alert",
@@ -86,6 +93,7 @@ pub(super) const FAMILIES: &[Family] = &[
             &[Text("could not be delivered because of")],
             &[Text("the following recipients were affected")],
             &[From("mailmarshal"), Text("deliver")],
+            &[Text("mailmarshal"), Text("has not delivered")],
         ],
         begin: &["could not be delivered because of", "your message:"],
         end: &["additional information"],
@@ -93,6 +101,8 @@ pub(super) const FAMILIES: &[Family] = &[
             "{rcpt}",
             "<{rcpt}>",
             "The following recipients were affected:",
+            "To: {rcpt}",
+            "Because {why}",
             "Message: {*}",
             "From: {*}",
             "Subject: {*}",

@@ -8,7 +8,7 @@ use mail_parser::decoders::quoted_printable::quoted_printable_decode;
 use mail_parser::parsers::MessageStream;
 
 use super::super::bounds::{MAX_HEADER, MAX_PART};
-use super::super::fields::Fields;
+use super::super::fields::{Fields, text_of};
 
 /// One leaf part.
 #[derive(Debug)]
@@ -79,11 +79,10 @@ impl<'a> Part<'a> {
         let decoder = Some(self.charset.as_str())
             .filter(|c| !c.is_empty() && !c.eq_ignore_ascii_case("utf-8") && !c.eq_ignore_ascii_case("us-ascii"))
             .and_then(|c| charset_decoder(c.as_bytes()));
-        // What is neither named nor UTF-8 is mostly the one that Windows had in the west.
-        let unnamed = || !self.charset.eq_ignore_ascii_case("utf-8") && std::str::from_utf8(&bytes).is_err();
-        match decoder.or_else(|| unnamed().then(|| charset_decoder(b"windows-1252")).flatten()) {
+        match decoder {
             Some(decode) => decode(&bytes),
-            None => String::from_utf8_lossy(&bytes).into_owned(),
+            None if self.charset.eq_ignore_ascii_case("utf-8") => String::from_utf8_lossy(&bytes).into_owned(),
+            None => text_of(&bytes),
         }
     }
 }

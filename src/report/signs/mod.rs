@@ -25,7 +25,7 @@ pub(super) struct Signs {
     pub(super) subject_delay: bool,
     /// Somebody answered or passed on a mail: `Re:`, `Fwd:` in front.
     pub(super) answered: bool,
-    /// It answers a mail (`In-Reply-To`, `References`), or is one that can be unsubscribed from.
+    /// It answers a mail (`In-Reply-To`, `References`), or comes from a list.
     pub(super) in_thread: bool,
     /// It says that it is a report (`multipart/report`, `X-Failed-Recipients`).
     pub(super) declared: bool,
@@ -45,11 +45,16 @@ impl Signs {
             daemon: is_daemon(from),
             machine: is_machine(from),
             null_sender: null_sender || header.all("return-path").any(|v| v.trim() == "<>"),
-            subject_bounce: says.any(SUBJECTS.bounce.clone()),
+            // Who is away answers to a bounce as well.
+            subject_bounce: says.any(SUBJECTS.bounce.clone()) && !is_answer(subject),
             // Old mail systems return mail under the reason for which it was delayed.
             subject_delay: says.any(SUBJECTS.delay.clone()) && !subject.contains("returned mail"),
             answered: ["re:", "fw:", "fwd:", "aw:", "wg:", "tr:"].iter().any(|p| subject.starts_with(p)),
-            in_thread: ["in-reply-to", "references", "list-unsubscribe"].iter().any(|n| header.first(n).is_some()),
+            // Some mail systems return mail under the List-Id of the list that it was for.
+            in_thread: ["in-reply-to", "references", "list-unsubscribe", "list-post"]
+                .iter()
+                .any(|n| header.first(n).is_some())
+                || header.any(&["precedence"]).eq_ignore_ascii_case("list"),
             declared: report
                 && !matches!(mail.report_type.as_str(), "disposition-notification" | "tlsrpt" | "feedback-report")
                 || header.first("x-failed-recipients").is_some(),
@@ -139,6 +144,11 @@ fn is_machine(from: &str) -> bool {
     MACHINES.iter().any(|d| local.starts_with(d))
 }
 
+/// Whether a subject begins as that of an automatic answer.
+fn is_answer(subject: &str) -> bool {
+    SUBJECTS.words.look_where(subject, |at| at == 0).any(SUBJECTS.auto_reply.clone())
+}
+
 fn is_auto_reply(header: &Fields, subject: &str) -> bool {
     let is =
         |name: &str, test: &dyn Fn(&str) -> bool| header.first(name).is_some_and(|v| test(&v.to_ascii_lowercase()));
@@ -158,7 +168,7 @@ fn is_auto_reply(header: &Fields, subject: &str) -> bool {
         || is("precedence", &|v| matches!(v, "auto_reply" | "auto-reply"))
         || is("x-precedence", &|v| matches!(v, "auto_reply" | "auto-reply"))
         || is("x-apple-action", &|v| v == "vacation")
-        || SUBJECTS.words.look_where(subject, |at| at == 0).any(SUBJECTS.auto_reply.clone())
+        || is_answer(subject)
 }
 
 #[cfg(test)]
