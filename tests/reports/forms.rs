@@ -246,6 +246,11 @@ fn automatic_replies_are_known_in_many_languages() {
         ("Subject: Please confirm your message\r\nPrecedence: bulk", "Answer this mail and yours is delivered."),
         ("Subject: Re: May\r\nAuto-Submitted: auto-replied", "Thank you."),
         ("Subject: Automatic reply: Undeliverable: May\r\nReturn-Path: <>", "I am away. Write to bob@example.net."),
+        ("Subject: =?utf-8?B?7J6Q64+ZIO2ajOyLoDogNeyblA==?=", "부재중입니다."),
+        (
+            "Subject: [Request received] May\r\nAuto-Submitted: auto-generated\r\nX-Auto-Response-Suppress: All",
+            "Your request has been received.",
+        ),
         ("Subject: Re: May\r\nReturn-Path: <>", "This mailbox is no longer monitored."),
         ("Subject: [T-17] Maio\r\nAuto-Submitted: auto-generated\r\nPrecedence: bulk", "Recebemos o seu pedido."),
     ] {
@@ -346,6 +351,9 @@ fn a_notice_that_a_parcel_or_a_member_bounced_is_no_report() {
         "From: Bob <bob@example.net>\r\nSubject: What is this?\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n\
          --b\r\n\r\nI got the file below.\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\n\
          Final-Recipient: rfc822; ann@example.net\r\nAction: failed\r\nStatus: 5.1.1\r\n--b--\r\n",
+        "From: Ann <ann@example.net>\r\nSubject: Fwd: Undeliverable: May\r\n\r\n\
+         ---------- Forwarded message ---------\r\nFrom: Mailer <mailer-daemon@mx.example.org>\r\n\r\n\
+         Your message to bob@example.net could not be delivered.\r\n",
         "From: Billing <billing@shop.example>\r\nSubject: Returned mail: your invoice\r\n\r\n\
          We were unable to deliver the goods of invoice 12 to ann@example.net, because the card was declined.\r\n",
         "From: News <news@shop.example>\r\nSubject: Why your mail was not delivered\r\n\r\n\

@@ -28,8 +28,8 @@ use super::values;
 use super::words::Seen;
 
 pub(super) use fill::{explain, fill_from_text};
-use phrases::MAIL_WORDS;
 pub(super) use phrases::{FOR_GOOD, GAVE_UP, OPENINGS, REFUSED, STILL_TRYING};
+use phrases::{FORWARDS, MAIL_WORDS};
 pub(super) use reason::take_reason;
 
 /// Reads a mail's text as a bounce or a delay notice; `None` when it is none.
@@ -150,14 +150,19 @@ impl Said {
     }
 }
 
-/// Whether the text begins by saying that a mail was not delivered, and not a parcel. Under `Re:` or `Fwd:` it must say so at once: what a
-/// person writes about a bounce stands above the bounce.
+/// Whether the text begins by saying that a mail was not delivered, and not a parcel. Under `Re:` or `Fwd:` it must say
+/// so at once: what a person writes about a bounce stands above the bounce.
 fn opens_as_failure((lower, seen): &(String, Seen), signs: Signs) -> bool {
+    if !seen.any(BOOK.openings.clone()) {
+        return false;
+    }
     let most = if signs.answered { MAX_OPENING_IN_ANSWER } else { MAX_OPENING };
     let opening = &lower[..lower.floor_char_boundary(most)];
-    seen.any(BOOK.openings.clone())
-        && !opening.contains("\n>")
-        && [OPENINGS, MAIL_WORDS].iter().all(|words| words.iter().any(|w| opening.contains(w)))
+    // Below such a line stands what another has written.
+    let forwarded = FORWARDS.iter().filter_map(|mark| opening.find(mark)).min();
+    let opening = &opening[..forwarded.unwrap_or(opening.len())];
+    let holds = |text: &str, words: &[&str]| words.iter().any(|word| text.contains(word));
+    !opening.contains("\n>") && holds(opening, OPENINGS) && holds(opening, MAIL_WORDS)
 }
 
 /// A report that names nobody is about the only one that the returned mail was addressed to; `None` where it has

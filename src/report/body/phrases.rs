@@ -88,6 +88,23 @@ pub(super) const MAIL_WORDS: &[&str] = &[
     "메시지",
 ];
 
+/// What mail programs write above a mail that is passed on.
+pub(super) const FORWARDS: &[&str] = &[
+    "forwarded message",
+    "forwarded by",
+    "original message",
+    "weitergeleitete nachricht",
+    "ursprüngliche nachricht",
+    "message transféré",
+    "message d'origine",
+    "mensaje reenviado",
+    "messaggio inoltrato",
+    "mensagem encaminhada",
+    "doorgestuurd bericht",
+    "пересылаемое сообщение",
+    "转发邮件",
+];
+
 /// Words that say somebody gave up, lower-cased.
 pub(in crate::report) const GAVE_UP: &[&str] = &[
     "giving up",
@@ -179,7 +196,7 @@ mod tests {
 
     #[test]
     fn every_phrase_counts() {
-        for list in [OPENINGS, MAIL_WORDS, GAVE_UP, FOR_GOOD, REFUSED, STILL_TRYING] {
+        for list in [OPENINGS, MAIL_WORDS, FORWARDS, GAVE_UP, FOR_GOOD, REFUSED, STILL_TRYING] {
             assert_eq!(idle(list, ANYWHERE), [""; 0]);
         }
     }

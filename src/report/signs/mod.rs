@@ -92,9 +92,11 @@ impl Signs {
         let in_answer = self.answered || mail.header.first("in-reply-to").is_some();
         let automatic = || !matches!(header("auto-submitted").as_str(), "" | "no");
         let bulk = || matches!(header("precedence").as_str(), "bulk" | "junk");
+        // It wants no automatic answer to itself.
+        let alone = || mail.header.first("x-auto-response-suppress").is_some();
         // One of them is said by newsletters and notices of all kinds as well.
         let by_program = self.null_sender
-            || [in_answer, bulk(), automatic()].iter().filter(|s| **s).count() >= 2
+            || [in_answer, bulk(), automatic(), alone()].iter().filter(|s| **s).count() >= 2
                 && mail.header.first("list-unsubscribe").is_none();
         if self.machine || !by_program {
             return false;
