@@ -138,12 +138,12 @@ fn sentences_on(rcpt: &str, human: &str) -> String {
         GAVE_UP.iter().chain(STILL_TRYING).any(|p| line.contains(p))
     };
     let named = lines.iter().position(names);
-    // An address alone says nothing: what stands below it does, else what stands above.
+    // An address alone says nothing: what stands below it does, unless that is a field of the mail; else the sentence
+    // above that speaks of a failure, else what stands above.
     let words = |i: usize| lines[i].split_whitespace().filter(|w| !w.contains('@')).count();
     let named = named.map(|i| match words(i) {
         0 | 1 if lines.get(i + 1).is_some_and(|l| !is_field(l)) => i + 1,
-        0 | 1 if lines[..i].iter().any(|l| fails(&l)) => lines[..i].iter().position(|l| fails(&l)).unwrap_or(i),
-        0 | 1 => i.saturating_sub(1),
+        0 | 1 => lines[..i].iter().position(fails).unwrap_or(i.saturating_sub(1)),
         _ => i,
     });
     let (first, most, room) = match named.or_else(|| lines.iter().position(fails)) {
