@@ -354,6 +354,9 @@ fn a_notice_that_a_parcel_or_a_member_bounced_is_no_report() {
         "From: Ann <ann@example.net>\r\nSubject: Fwd: Undeliverable: May\r\n\r\n\
          ---------- Forwarded message ---------\r\nFrom: Mailer <mailer-daemon@mx.example.org>\r\n\r\n\
          Your message to bob@example.net could not be delivered.\r\n",
+        "From: Shop <noreply@shop.example>\r\nTo: cy@example.org\r\nSubject: Your order could not be delivered\r\n\r\n\
+         Dear customer,\r\n\r\nyour order 17 could not be delivered to the address that you gave. This message was \
+         sent to ann@example.net, please send us an e-mail: user help@shop.example.\r\n",
         "From: Billing <billing@shop.example>\r\nSubject: Returned mail: your invoice\r\n\r\n\
          We were unable to deliver the goods of invoice 12 to ann@example.net, because the card was declined.\r\n",
         "From: News <news@shop.example>\r\nSubject: Why your mail was not delivered\r\n\r\n\

@@ -162,7 +162,16 @@ fn opens_as_failure((lower, seen): &(String, Seen), signs: Signs) -> bool {
     let forwarded = FORWARDS.iter().filter_map(|mark| opening.find(mark)).min();
     let opening = &opening[..forwarded.unwrap_or(opening.len())];
     let holds = |text: &str, words: &[&str]| words.iter().any(|word| text.contains(word));
-    !opening.contains("\n>") && holds(opening, OPENINGS) && holds(opening, MAIL_WORDS)
+    let sentences = ["\r\n\r\n", "\n\n", ". ", ".\r\n", ".\n", "? ", "! ", "。"]
+        .into_iter()
+        .fold(vec![opening], |texts, end| texts.into_iter().flat_map(|text| text.split(end)).collect());
+    // What was not delivered is named with it or before: what stands behind is a footer.
+    let mut of_mail = false;
+    let fails = sentences.iter().any(|sentence| {
+        of_mail |= holds(sentence, MAIL_WORDS);
+        of_mail && holds(sentence, OPENINGS)
+    });
+    fails && !opening.contains("\n>")
 }
 
 /// A report that names nobody is about the only one that the returned mail was addressed to; `None` where it has
