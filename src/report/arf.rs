@@ -1,4 +1,4 @@
-//! Feedback reports (RFC 5965, with the fields of RFC 6591 and RFC 6692), and Microsoft's JMRP, which attaches the
+//! Feedback reports (RFC 5965, with the fields of RFC 6591 and RFC 6692), X-ARF, and Microsoft's JMRP, which attaches the
 //! mail complained about and names the recipient in a header field of it.
 
 use super::fields::Fields;
@@ -25,7 +25,7 @@ pub(super) fn read(mail: &Mail<'_>) -> Option<Recognised> {
             let known = ["feedback-type", "user-agent", "version"].iter().filter(|n| fields.first(n).is_some()).count();
             (known >= 2).then(|| feedback_report(fields, returned::returned_part(mail)))
         }
-        None => jmrp(mail).or_else(|| as_text(mail)),
+        None => jmrp(mail).or_else(|| as_text(mail)).or_else(|| xarf(mail)),
     }
 }
 
@@ -41,6 +41,29 @@ fn as_text(mail: &Mail<'_>) -> Option<Recognised> {
     }
     let fields = Fields::read_up_to(MOST_FIELDS, &mut &text.as_bytes()[start..]);
     Some(feedback_report(fields, returned::returned(mail)))
+}
+
+/// X-ARF (x-arf.org, version 0.1 and 0.2): the fields stand as YAML in a text part of a mail whose header says so.
+fn xarf(mail: &Mail<'_>) -> Option<Recognised> {
+    if mail.header.first("x-arf").is_none() && mail.header.first("x-xarf").is_none() {
+        return None;
+    }
+    let fields = mail.parts.iter().filter(|p| p.media.starts_with("text/")).find_map(|part| {
+        let fields = Fields::read(&mut part.text().as_bytes());
+        ["reported-from", "report-type", "category"].iter().all(|n| fields.first(n).is_some()).then_some(fields)
+    })?;
+    // It reports attacks on log-ins and the like as well.
+    let original = returned::returned_part(mail);
+    if original.headers.is_empty() && !fields.any(&["report-type"]).eq_ignore_ascii_case("spam") {
+        return None;
+    }
+    let category = fields.any(&["category"]).to_ascii_lowercase();
+    let mut report = feedback_report(fields, original);
+    report.format = "xarf";
+    if let Some(complaint) = &mut report.complaint {
+        complaint.feedback_type = category;
+    }
+    Some(report)
 }
 
 fn feedback_report(fields: Fields, original: Original) -> Recognised {

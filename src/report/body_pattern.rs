@@ -5,12 +5,10 @@ use crate::config::BodyPattern;
 use crate::config::pattern::Groups;
 use crate::event::Action;
 
+use super::bounds::MAX_REASON;
 use super::kind::{Complaint, RcptResult, Recognised, ReportKind, recognise};
 use super::mime::{self, Mail};
 use super::{returned, values};
-
-/// Bytes kept of what a group matched.
-const MAX_GROUP: usize = 2048;
 
 /// What a pattern made of a mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +90,7 @@ fn text(mail: &Mail<'_>) -> String {
 
 fn group(groups: &Groups<'_, '_>, name: &str) -> String {
     let text = groups.get(name);
-    text[..text.floor_char_boundary(MAX_GROUP)].to_owned()
+    text[..text.floor_char_boundary(MAX_REASON)].to_owned()
 }
 
 fn bounce(groups: &Groups<'_, '_>) -> Recognised {
@@ -173,7 +171,7 @@ mod tests {
         let wrong = pattern("/etc/p/other", "nothing of that kind", BOUNCE_GROUPS);
         let right = pattern(
             "/etc/p/acme.pattern",
-            "Zur\u{fc}ck: an (?<r>\\S+) fuer (?<orig>\\S+) von (?<or>\\S+)\nGrund: (?<diag>(?s:.*?))\nvia (?<remMta>[^/]+) / (?<repMta>\\S+)",
+            "Zurück: an (?<r>\\S+) fuer (?<orig>\\S+) von (?<or>\\S+)\nGrund: (?<diag>(?s:.*?))\nvia (?<remMta>[^/]+) / (?<repMta>\\S+)",
             BOUNCE_GROUPS,
         );
         let found = read(MAIL, &[wrong, right], false).unwrap();

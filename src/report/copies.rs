@@ -16,12 +16,11 @@ use bytes::{Bytes, BytesMut};
 use crate::event::{Events, MessageId, StoreId, Time};
 use crate::store::{Envelope, Message, OwnMail};
 
+use super::bounds::MAX_HEADER;
 use super::fields::Fields;
 
 /// The field's name.
 const NAME: &str = "X-Carom-Report-Copy";
-/// Bytes of a header that are looked through for it: where others pass a copy on, they put their fields in front.
-const MAX_HEADER: usize = 64 << 10;
 
 /// Who makes a copy.
 #[derive(Debug, Clone, Copy)]

@@ -23,24 +23,41 @@ const RECIPIENT_FIELDS: &[&str] = &[
     "x-actual-recipient",
     "remote-mta",
 ];
+/// Those that name him.
+const NAMING: &[&str] = &["final-recipient", "original-recipient"];
 /// Fields a status group can begin with.
 const GROUP_STARTS: &[&str] = &["reporting-mta", "final-recipient", "original-recipient"];
 
+/// Groups of fields read: one for the message and one for each recipient; a few more for what stands between.
+const MAX_GROUPS: usize = MAX_RESULTS + 64;
+
 /// Reads a mail as a DSN; `None` when it is none.
 pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
-    let (groups, left_out) = match mail.part(STATUS_PARTS) {
+    let mut found = Groups::default();
+    match mail.part(STATUS_PARTS) {
         // Somebody may pass a report on inline: then it is not about mail of ours.
         Some(_) if signs.answered && !signs.of_a_program() => return None,
-        Some(part) => groups(&part.bytes()),
+        // Fields that a person attached are a question about them.
+        Some(_) if mail.media != "multipart/report" && !signs.any() => return None,
+        // Some collect reports and send them on as one.
+        Some(_) => {
+            for part in mail.parts.iter().filter(|p| STATUS_PARTS.contains(&p.media.as_str())) {
+                found.add(&part.bytes());
+            }
+        }
         None => {
             if !signs.of_a_bounce() {
                 return None;
             }
-            groups(from_first_group(mail.text().as_bytes())?)
+            match from_first_group(mail.text().as_bytes()) {
+                Some(fields) => found.add(fields),
+                // A gateway that does not know the type calls it a file.
+                None => found.add(from_first_group(&mail.part(&["application/octet-stream"])?.bytes_ahead())?),
+            }
         }
-    };
-    let mut recognised = Recognised { format: "dsn", left_out, ..Recognised::default() };
-    for group in groups {
+    }
+    let mut recognised = Recognised { format: "dsn", left_out: found.left_out, ..Recognised::default() };
+    for group in joined(found.groups) {
         if is_recipient(&group) {
             if recognised.results.len() < MAX_RESULTS {
                 recognised.results.push(result(&group, signs));
@@ -60,7 +77,7 @@ pub(super) fn read(mail: &Mail<'_>, signs: Signs) -> Option<Recognised> {
         return None;
     }
     // What the fields say in full needs no text.
-    if recognised.results.iter().any(|r| r.diag.is_empty() || r.rcpt.is_empty() || r.rcpt.starts_with('@')) {
+    if recognised.results.iter().any(|r| r.diag.is_empty() || !r.rcpt.contains('@') || r.rcpt.starts_with('@')) {
         body::fill_from_text(&mut recognised.results, mail.human(), mail);
         body::explain(&mut recognised.results, mail.human());
     }
@@ -75,30 +92,59 @@ pub(super) fn kind(results: &[RcptResult]) -> ReportKind {
     if failed { ReportKind::Bounce } else { ReportKind::Status }
 }
 
-/// The groups of fields, and how many on recipients were left out; a second Final-Recipient begins a new one, as some
-/// systems leave the blank line out.
-fn groups(bytes: &[u8]) -> (Vec<Fields>, usize) {
-    let mut rest = bytes;
-    let (mut groups, mut left_out) = (Vec::new(), 0);
-    while !rest.is_empty() {
-        let block = Fields::read(&mut rest);
-        if block.is_empty() {
-            continue;
+/// The groups of fields of a report's parts, up to [`MAX_GROUPS`].
+#[derive(Default)]
+struct Groups {
+    groups: Vec<Fields>,
+    /// How many on recipients did not fit.
+    left_out: usize,
+}
+
+impl Groups {
+    /// Adds those of a part; a second Final-Recipient begins a new one, as some systems leave the blank line out.
+    fn add(&mut self, bytes: &[u8]) {
+        // Where every line is indented, none begins a field.
+        let indented: Vec<u8>;
+        let mut lines = bytes.split(|b| *b == b'\n').filter(|l| !l.trim_ascii().is_empty());
+        let mut rest = bytes;
+        if lines.all(|l| l.starts_with(b" ")) {
+            indented = bytes.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).collect::<Vec<_>>().join(&b'\n');
+            rest = &indented;
         }
-        let found = block.split_at_repeated("final-recipient");
-        // One group for the message and one for each recipient; a few more for what stands between.
-        if groups.len() < MAX_RESULTS + 16 {
-            groups.extend(found);
-        } else {
-            left_out += found.iter().filter(|group| is_recipient(group)).count();
+        while !rest.is_empty() {
+            let block = Fields::read(&mut rest);
+            if block.is_empty() {
+                continue;
+            }
+            let found = block.split_at_repeated("final-recipient");
+            if self.groups.len() < MAX_GROUPS {
+                self.groups.extend(found);
+            } else {
+                self.left_out += found.iter().filter(|group| is_recipient(group)).count();
+            }
         }
     }
-    (groups, left_out)
+}
+
+/// The groups, with those put together that a blank line behind the address has torn apart.
+fn joined(groups: Vec<Fields>) -> Vec<Fields> {
+    let has = |group: &Fields, names: &[&str]| names.iter().any(|n| group.first(n).is_some());
+    let mut joined: Vec<Fields> = Vec::with_capacity(groups.len());
+    for group in groups {
+        let torn = has(&group, &["action", "status"])
+            && !has(&group, NAMING)
+            && joined.last().is_some_and(|last| has(last, NAMING) && !has(last, &["action", "status"]));
+        match joined.last_mut().filter(|_| torn) {
+            Some(last) => last.append(group),
+            None => joined.push(group),
+        }
+    }
+    joined
 }
 
 fn is_recipient(group: &Fields) -> bool {
     let known = group.iter().filter(|(n, _)| RECIPIENT_FIELDS.iter().any(|f| n.eq_ignore_ascii_case(f))).count();
-    let named = ["final-recipient", "original-recipient"].iter().any(|n| group.first(n).is_some());
+    let named = NAMING.iter().any(|n| group.first(n).is_some());
     named || known >= 2
 }
 
@@ -149,10 +195,14 @@ fn action_named(name: &str) -> Option<Action> {
 /// The closer of a report's status and that of its diagnostic: the code with which the other side began its reply, since
 /// what the reporting system makes of it is less than that; else the status; that of the diagnostic's words when there
 /// is none or it says nothing but the class (X.0.0). Where the classes disagree the status stands: what is temporary for
-/// the one who decides it is not permanent for us.
+/// the one who decides it is not permanent for us. So does what is temporary for the other side where the report says
+/// no more than that it gave up.
 pub(super) fn closer(status: Option<EnhancedStatus>, diag: &str) -> Option<EnhancedStatus> {
     let replied = Reply::parse(diag).and_then(|r| r.status).filter(|s| (s.subject, s.detail) != (0, 0));
-    if replied.is_some_and(|r| status.is_none_or(|s| s.class == r.class)) {
+    let vague = |s: EnhancedStatus| (s.subject, s.detail) == (0, 0);
+    if let Some(r) = replied
+        && status.is_none_or(|s| s.class == r.class || vague(s) && r.class == 4)
+    {
         return replied;
     }
     match status {

@@ -4,14 +4,10 @@
 //! Lenient, because reports are often damaged: lines that are neither a field nor a continuation are skipped. Bounded:
 //! beyond [`MAX_FIELDS`] fields or [`MAX_VALUE`] bytes of one value the rest is left out.
 
-use crate::event::plain;
+use mail_parser::decoders::charsets::map::charset_decoder;
 
-/// Fields kept of one block.
-pub(super) const MAX_FIELDS: usize = 256;
-/// Bytes kept of one value.
-pub(super) const MAX_VALUE: usize = 4096;
-/// Bytes of a field's name; a longer one is no field.
-const MAX_NAME: usize = 76;
+use super::bounds::{MAX_FIELDS, MAX_NAME, MAX_VALUE};
+use crate::event::plain;
 
 /// The fields of one block, in order, values unfolded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -97,6 +93,12 @@ impl Fields {
         groups
     }
 
+    /// Adds the fields of another block.
+    pub(super) fn append(&mut self, other: Fields) {
+        let room = MAX_FIELDS.saturating_sub(self.0.len());
+        self.0.extend(other.0.into_iter().take(room));
+    }
+
     pub(super) fn into_pairs(self) -> Vec<(String, String)> {
         self.0
     }
@@ -137,9 +139,17 @@ fn append(value: &mut String, more: &[u8]) {
     // Nearly all header fields are plain text.
     match std::str::from_utf8(more) {
         Ok(text) if more.iter().all(|b| (b' '..=b'~').contains(b)) => value.push_str(text),
-        // Octets that are not UTF-8 become U+FFFD.
-        _ => value.push_str(&plain(&String::from_utf8_lossy(more))),
+        _ => value.push_str(&plain(&text_of(more))),
     }
+}
+
+/// The text of octets whose character set nobody names: UTF-8 (also when it is cut off), else windows-1252.
+pub(super) fn text_of(bytes: &[u8]) -> String {
+    let decoder = match std::str::from_utf8(bytes) {
+        Err(wrong) if wrong.error_len().is_some() => charset_decoder(b"windows-1252"),
+        _ => None,
+    };
+    decoder.map_or_else(|| String::from_utf8_lossy(bytes).into_owned(), |decode| decode(bytes))
 }
 
 #[cfg(test)]

@@ -9,15 +9,13 @@ use std::net::IpAddr;
 
 use crate::event::{Action, EnhancedStatus, Reply};
 
+use super::bounds::MAX_JOINED;
 use super::legacy::sns;
 use super::mime::{self, Mail};
 use super::signs::Signs;
 use super::{arf, body, distinct, dsn, mdn};
 
-/// Recipients one report may speak of; further ones are left out, and counted in [`Recognised::left_out`].
-pub const MAX_RESULTS: usize = 1000;
-/// Reports joined into one mail that are read besides the first.
-const MAX_JOINED: usize = 32;
+pub use super::bounds::MAX_RESULTS;
 
 /// What a mail is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

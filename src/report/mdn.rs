@@ -3,6 +3,7 @@
 
 use crate::event::Action;
 
+use super::bounds::MAX_REASON;
 use super::fields::Fields;
 use super::kind::{RcptResult, Recognised, ReportKind};
 use super::mime::Mail;
@@ -21,7 +22,7 @@ pub(super) fn refusal(mail: &Mail<'_>) -> Option<Recognised> {
     let fields = Fields::read(&mut &bytes[..]);
     let disposition = fields.any(&["disposition"]).to_ascii_lowercase();
     let text = mail.text();
-    let lower = text[..text.floor_char_boundary(2048)].to_lowercase();
+    let lower = text[..text.floor_char_boundary(MAX_REASON)].to_lowercase();
     if !UNSEEN.iter().any(|d| disposition.contains(d)) || !REFUSALS.iter().any(|r| lower.contains(r)) {
         return None;
     }

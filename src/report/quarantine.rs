@@ -23,7 +23,7 @@ use super::budget::{self, Budget, OVERHEAD};
 use super::copies::{self, Mark};
 use super::disposition::{self, Outcome, Settings};
 use super::evidence::StoreEvidence;
-use super::mime;
+use super::{mention, mime};
 
 /// Bytes kept of an address or a subject.
 const MAX_TEXT: usize = 200;
@@ -316,7 +316,9 @@ impl Quarantine {
         let Some((_, message)) = self.show(id)? else { return Ok(false) };
         let is = |text: &str| crate::event::AddressKey::of(text).as_str() == address;
         let envelope = &message.envelope;
-        Ok(is(&envelope.orig) || envelope.rcpts.iter().any(|r| is(&r.address)) || mime::names(&message.body, address))
+        Ok(is(&envelope.orig)
+            || envelope.rcpts.iter().any(|r| is(&r.address))
+            || mention::names(&message.body, address))
     }
 
     /// Ends a mail without events; `false` when it is not in the quarantine.

@@ -152,3 +152,14 @@ fn is_mark(line: &[u8]) -> bool {
     let announces = ends && (at <= MAX_AHEAD || !line.trim_end().ends_with('.'));
     drawn || announces
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::words::{ANYWHERE, idle};
+    use super::*;
+
+    #[test]
+    fn every_mark_counts() {
+        assert_eq!(idle(RETURNED_MARKS, ANYWHERE), [""; 0]);
+    }
+}

@@ -11,10 +11,9 @@ use crate::event::record::PairsBuf;
 use crate::event::{Action, AddressKey, Event, Kind, Reply, SourceType, Time};
 
 use super::attribute::Attribution;
+use super::bounds::MAX_REASON;
 use super::kind::{RcptResult, Recognised, ReportKind};
 
-/// Bytes kept of a diagnostic.
-const MAX_DIAG: usize = 2048;
 /// Bytes kept of other texts.
 const MAX_TEXT: usize = 255;
 /// Bytes kept of all headers, and of all ARF fields, of one event.
@@ -102,7 +101,7 @@ pub fn emit(
                 orcpt: cut(&result.orcpt, MAX_TEXT),
                 action: result.action,
                 status: result.status,
-                diag: cut(&diag, MAX_DIAG),
+                diag: cut(&diag, MAX_REASON),
                 mta: cut(&result.remote_mta, MAX_TEXT),
                 mta_ip: result.remote_ip,
                 ..base

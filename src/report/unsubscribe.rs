@@ -10,13 +10,12 @@ use crate::event::{Event, StoreId, Time};
 use crate::store::Message;
 
 use super::attribute::Evidence;
+use super::bounds::MAX_HEADER;
 use super::disposition::{Disposition, Outcome};
 use super::fields::Fields;
 use super::kind::{Recognised, ReportKind};
 use super::mime;
 
-/// Octets of a mail in which its header is looked for.
-const MAX_HEADER: usize = 64 << 10;
 /// Words of a subject that are tried.
 const MAX_WORDS: usize = 64;
 

@@ -5,12 +5,10 @@ use std::net::IpAddr;
 use crate::event::plain::is_unfit;
 use crate::event::{Address, EnhancedStatus, Reply, plain};
 
+use super::bounds::MAX_REPLY;
 use super::fields::Fields;
 use super::kind::Original;
 use super::mime;
-
-/// Bytes read of one reply.
-const MAX_REPLY: usize = 4096;
 
 /// The address in a header value: what stands in angle brackets, else the value without comments.
 pub(super) fn mailbox(value: &str) -> &str {
@@ -85,7 +83,7 @@ pub(super) fn addresses(text: &str) -> impl Iterator<Item = &str> {
         c.is_whitespace()
             || is_unfit(c)
             || matches!(c, '<' | '>' | '(' | ')' | '[' | ']' | ',' | ';' | ':' | '"' | '\'' | '`' | '\\')
-            // Quotation marks, brackets and colons of other scripts.
+            // Quotation marks, brackets, commas and colons of other scripts, which look like those above: ‘…‟ « » 、…】 （ ） ， ： ； ＜ ＞.
             || matches!(c, '\u{2018}'..='\u{201f}' | '\u{ab}' | '\u{bb}' | '\u{3000}'..='\u{3011}' | '\u{ff08}' | '\u{ff09}' | '\u{ff0c}' | '\u{ff1a}' | '\u{ff1b}' | '\u{ff1c}' | '\u{ff1e}')
     };
     // Most texts that are asked have none.

@@ -32,7 +32,7 @@ fn what_is_printed_reads_back() {
     let text = block(
         "rule a category bad-mailbox after 2 within 36h over 1h expire 90m scope job\nrule b feedback abuse after 1\n\
          rule c category bad-domain,routing-errors after 4 subject domain\nnever category none\nscope sender-domain\n\
-         fold-dots GMail.com\nfold-plus-tags gmail.com,b\u{fc}cher.example\nbreaker-multiple 7\nbreaker-window 2h",
+         fold-dots GMail.com\nfold-plus-tags gmail.com,bücher.example\nbreaker-multiple 7\nbreaker-window 2h",
     );
     let made = good(&text).auto_suppression;
     assert_eq!(good(&block(&made.to_string())).auto_suppression, made);

@@ -21,6 +21,7 @@ pub(in crate::report) struct Book {
     pub(in crate::report) openings: Range<usize>,
     pub(in crate::report) gave_up: Range<usize>,
     pub(in crate::report) for_good: Range<usize>,
+    pub(in crate::report) refused: Range<usize>,
     pub(in crate::report) still_trying: Range<usize>,
 }
 
@@ -47,6 +48,7 @@ impl Book {
         let openings = add(body::OPENINGS);
         let gave_up = add(body::GAVE_UP);
         let for_good = add(body::FOR_GOOD);
+        let refused = add(body::REFUSED);
         let still_trying = add(body::STILL_TRYING);
         let (mut from, mut subject) = (Vec::new(), Vec::new());
         let number = |words: &mut Vec<&'static str>, word: &'static str| {
@@ -82,6 +84,7 @@ impl Book {
             openings,
             gave_up,
             for_good,
+            refused,
             still_trying,
         }
     }

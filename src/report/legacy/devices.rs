@@ -1,9 +1,24 @@
-//! Mail to telephones: the operators' own systems.
+//! Mail to telephones and fax machines: the operators' own systems.
 
-use super::Sign::{From, Header, Text};
+use super::Sign::{From, Header, Subject, Text};
 use super::{Family, PLAIN, Place};
 
 pub(super) const FAMILIES: &[Family] = &[
+    // Mail to fax machines.
+    Family {
+        name: "hylafax",
+        signs: &[&[From("hylafax"), Subject("failed")], &[Subject("facsimile job"), Subject("failed")]],
+        lines: &[
+            "Your facsimile job to {rcpt} {*} because:{why}",
+            "Your facsimile job to {rcpt}{*}",
+            "Your facsimile job {*} to {rcpt} {*} because:{why}",
+            "because:{why}",
+            "completed because:{why}",
+            "{*} was not sent because:{why}",
+            "Status: {why}",
+        ],
+        ..PLAIN
+    },
     Family {
         name: "kddi",
         signs: &[

@@ -12,6 +12,40 @@ pub(super) const FAMILIES: &[Family] = &[
         ..PLAIN
     },
     Family {
+        name: "amavis",
+        signs: &[&[Text("our content checker found"), Text("delivery of the email was stopped")]],
+        lines: &["-> {rcpt}", "-> <{rcpt}>", "Our content checker found{why}"],
+        reason: Place::Above,
+        ..PLAIN
+    },
+    // Notes to the sender of a virus: the prose says it, the address stands among the fields of his mail.
+    Family {
+        name: "virus-alert",
+        signs: &[
+            &[From("interscan"), Text("detected virus")],
+            &[From("virus"), Text("virus"), Text("in your e-mail")],
+            &[From("virus"), Text("virus"), Text("you sent")],
+        ],
+        lines: &[
+            "To: {rcpt}",
+            "Recipient: {rcpt}",
+            "Receiver: {rcpt}",
+            "Recipients: {rcpt}",
+            "{rcpt}",
+            "From: {*}",
+            "Sender: {*}",
+            "Subject: {*}",
+            "Date: {*}",
+            "Time: {*}",
+            "Method: {*}",
+            "File: {*}",
+            "Action: {*}",
+            "Virus: {*}",
+        ],
+        reason: Place::Prose,
+        ..PLAIN
+    },
+    Family {
         name: "interscan",
         signs: &[
             &[Text("message from interscan")],
@@ -59,6 +93,7 @@ pub(super) const FAMILIES: &[Family] = &[
             &[Text("could not be delivered because of")],
             &[Text("the following recipients were affected")],
             &[From("mailmarshal"), Text("deliver")],
+            &[Text("mailmarshal"), Text("has not delivered")],
         ],
         begin: &["could not be delivered because of", "your message:"],
         end: &["additional information"],
@@ -66,6 +101,8 @@ pub(super) const FAMILIES: &[Family] = &[
             "{rcpt}",
             "<{rcpt}>",
             "The following recipients were affected:",
+            "To: {rcpt}",
+            "Because {why}",
             "Message: {*}",
             "From: {*}",
             "Subject: {*}",

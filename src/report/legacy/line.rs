@@ -3,9 +3,10 @@
 //! A form is literal text with holes: `{rcpt}` an address, with or without brackets and quotes; `{why}` the rest of the
 //! line, the beginning of a reason; `{code}` a reply code; `{host}` a name or an address of a mail system; `{*}` as little
 //! as possible of anything. Letters count whatever their case, a blank in a form stands for any number of blanks (none
-//! as well), and white space in front of a line does not count. Matching is linear in the line for each form: a hole
+//! as well), a colon for a wide one and for one behind blanks, and white space in front of a line does not count. Matching is linear in the line for each form: a hole
 //! ends at the first place where the literal behind it is found, and nothing is tried again.
 
+use super::super::bounds::MAX_LINE;
 use super::super::values;
 
 /// What a line says.
@@ -16,9 +17,6 @@ pub(in crate::report) struct Said<'a> {
     pub(in crate::report) code: Option<&'a str>,
     pub(in crate::report) host: Option<&'a str>,
 }
-
-/// Bytes of a line that are looked at for its form.
-const MAX_LINE: usize = 1000;
 
 /// A line as [`read`] takes it: bounded, without white space around it.
 pub(in crate::report) fn bounded(line: &str) -> &str {
@@ -90,6 +88,8 @@ fn literal<'a>(literal: &str, line: &'a str) -> Option<&'a str> {
     for c in literal.chars() {
         if c == ' ' {
             rest = rest.trim_start();
+        } else if c == ':' {
+            rest = rest.trim_start().strip_prefix([':', '：'])?;
         } else {
             let first = rest.chars().next()?;
             if first != c && !first.to_lowercase().eq(c.to_lowercase()) {
@@ -144,6 +144,8 @@ mod tests {
         assert_eq!(rcpt("Recipient: {rcpt}", "  RECIPIENT:   <ann@example.net>  "), Some("ann@example.net"));
         assert_eq!(rcpt("Recipient: [SMTP:{rcpt}]", "Recipient: [SMTP:ann@example.net]"), Some("ann@example.net"));
         assert_eq!(rcpt("Recipient: {rcpt}", "Recipient: ann@example.net is nice"), None);
+        assert_eq!(rcpt("Recipient: {rcpt}", "Recipient   : ann@example.net"), Some("ann@example.net"));
+        assert_eq!(rcpt("宛先: {rcpt}", "宛先：ann@example.net"), Some("ann@example.net"));
         assert_eq!(
             rcpt("Delivery failed {*} attempts: {rcpt}", "Delivery failed 20 attempts: ann@example.net"),
             Some("ann@example.net")

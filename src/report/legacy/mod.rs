@@ -18,7 +18,8 @@ mod unix;
 pub(super) use book::BOOK;
 
 use super::body;
-use super::kind::{MAX_RESULTS, RcptResult};
+use super::bounds::{MAX_LINES, MAX_REASON, MAX_RESULTS};
+use super::kind::RcptResult;
 use super::mime::Mail;
 use super::signs::Signs;
 use super::values;
@@ -68,11 +69,6 @@ const PLAIN: Family = Family { name: "", signs: &[], begin: &[], end: &[], lines
 /// All families; the first whose signs are there reads the mail.
 const TABLES: &[&[Family]] =
     &[providers::FAMILIES, devices::FAMILIES, gateways::FAMILIES, servers::FAMILIES, unix::FAMILIES];
-
-/// Lines of a report read.
-const MAX_LINES: usize = 20_000;
-/// Bytes of a reason kept.
-const MAX_REASON: usize = 2048;
 
 /// The formats of all families, in the order in which they are tried.
 pub fn formats() -> impl Iterator<Item = &'static str> {
@@ -132,6 +128,8 @@ struct Reading {
     found_in: Vec<String>,
     /// A reason that is being read, and whether it is for the recipient to come.
     reason: Option<(String, bool)>,
+    /// The reason stands behind a label of its own.
+    labelled: bool,
     /// The reason for the recipient to come.
     ahead: String,
     blank: bool,
@@ -176,6 +174,7 @@ impl Reading {
             }
             _ => why.to_owned(),
         });
+        self.labelled = said.rcpt.is_none();
         if let Some(rcpt) = said.rcpt {
             self.recipient(rcpt, text);
             let ahead = std::mem::take(&mut self.ahead);
@@ -245,8 +244,10 @@ impl Reading {
         if ahead {
             self.ahead = reason;
         } else if let Some(result) = self.current.and_then(|i| self.results.get_mut(i)) {
-            // A reply is more than the prose that was there before it.
-            if result.reply_code().is_none() && (result.diag.is_empty() || values::reply_in(&reason).is_some()) {
+            // A reply is more than the prose that was there before it, and a label more than the sentence that names
+            // the recipient.
+            let says_more = values::reply_in(&reason).is_some() || self.labelled && result.diag.contains(&result.rcpt);
+            if result.reply_code().is_none() && (result.diag.is_empty() || says_more && !reason.trim().is_empty()) {
                 result.diag.clear();
                 body::take_reason(result, &reason);
             }
@@ -268,5 +269,21 @@ impl Reading {
         let mut seen = std::collections::HashSet::new();
         self.results.retain(|r| seen.insert(r.rcpt.to_ascii_lowercase()));
         self.results
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::words::{ANYWHERE, AS_A_WHOLE, idle};
+    use super::*;
+
+    #[test]
+    fn every_line_of_every_family_counts() {
+        let all = TABLES.iter().flat_map(|t| t.iter()).chain([&general::SURE, &general::LIKELY]);
+        for family in all {
+            assert_eq!(idle(family.lines, AS_A_WHOLE), [""; 0], "{}", family.name);
+            assert_eq!(idle(family.begin, ANYWHERE), [""; 0], "{}", family.name);
+            assert_eq!(idle(family.end, ANYWHERE), [""; 0], "{}", family.name);
+        }
     }
 }

@@ -48,6 +48,13 @@ pub(super) const FAMILIES: &[Family] = &[
     Family { name: "workmail", signs: &[&[Header("x-mailer", "amazon workmail")]], ..PLAIN },
     Family { name: "sendgrid", signs: &[&[Text("this is an automatically generated message from sendgrid")]], ..PLAIN },
     Family {
+        name: "postmark",
+        signs: &[&[From("postmarkapp.com"), Subject("bounce")]],
+        end: &["inactive:"],
+        lines: &["Email: {rcpt}", "Details: {why}"],
+        ..PLAIN
+    },
+    Family {
         name: "usanet",
         signs: &[&[From("usa.net"), Text("intended recipient")]],
         end: &["returned mail follows"],
