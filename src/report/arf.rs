@@ -1,5 +1,5 @@
-//! Feedback reports (RFC 5965, with the fields of RFC 6591 and RFC 6692), X-ARF, and Microsoft's JMRP, which attaches the
-//! mail complained about and names the recipient in a header field of it.
+//! Feedback reports (RFC 5965, with the fields of RFC 6591 and RFC 6692), X-ARF, SpamCop's notes, and Microsoft's JMRP,
+//! which attaches the mail complained about and names the recipient in a header field of it.
 
 use super::fields::Fields;
 use super::kind::{Complaint, MAX_RESULTS, Original, RcptResult, Recognised, ReportKind};
@@ -25,7 +25,11 @@ pub(super) fn read(mail: &Mail<'_>) -> Option<Recognised> {
             let known = ["feedback-type", "user-agent", "version"].iter().filter(|n| fields.first(n).is_some()).count();
             (known >= 2).then(|| feedback_report(fields, returned::returned_part(mail)))
         }
-        None => jmrp(mail).or_else(|| as_text(mail)).or_else(|| xarf(mail)),
+        None => jmrp(mail)
+            .or_else(|| as_text(mail))
+            .or_else(|| attached(mail))
+            .or_else(|| xarf(mail))
+            .or_else(|| spamcop(mail)),
     }
 }
 
@@ -41,6 +45,40 @@ fn as_text(mail: &Mail<'_>) -> Option<Recognised> {
     }
     let fields = Fields::read_up_to(MOST_FIELDS, &mut &text.as_bytes()[start..]);
     Some(feedback_report(fields, returned::returned(mail)))
+}
+
+/// The fields of a feedback report as a file beside the mail that it is about, in a mail that says nothing of it.
+fn attached(mail: &Mail<'_>) -> Option<Recognised> {
+    mail.part(&["message/rfc822", "text/rfc822-headers"])?;
+    let fields = mail.parts.iter().skip(1).filter(|p| p.media.starts_with("text/")).find_map(|part| {
+        let fields = Fields::read_up_to(MOST_FIELDS, &mut part.text().as_bytes());
+        ["feedback-type", "user-agent", "version"].iter().all(|n| fields.first(n).is_some()).then_some(fields)
+    })?;
+    Some(feedback_report(fields, returned::returned_part(mail)))
+}
+
+/// A note of SpamCop's to those responsible for an address: the subject names it, the offending message stands in the
+/// text. Who complained is never said.
+fn spamcop(mail: &Mail<'_>) -> Option<Recognised> {
+    let from = values::mailbox(mail.header.any(&["from"])).to_ascii_lowercase();
+    let subject = mail.subject();
+    let source = subject.trim_start().strip_prefix("[SpamCop (").filter(|_| from.ends_with("@reports.spamcop.net"))?;
+    let text = mail.text();
+    let mut offending = text.split_once("[ Offending message ]").map_or("", |(_, m)| m.trim_start()).as_bytes();
+    let complaint = Complaint {
+        feedback_type: "abuse".into(),
+        user_agent: "SpamCop".into(),
+        source_ip: source.split(')').next().and_then(|ip| ip.trim().parse().ok()),
+        ..Complaint::default()
+    };
+    Some(Recognised {
+        kind: ReportKind::Feedback,
+        format: "spamcop",
+        results: results(Vec::new(), ""),
+        original: values::original(Fields::read(&mut offending)),
+        complaint: Some(complaint),
+        ..Recognised::default()
+    })
 }
 
 /// X-ARF (x-arf.org, version 0.1 and 0.2): the fields stand as YAML in a text part of a mail whose header says so.

@@ -12,7 +12,14 @@ use super::signs::Signs;
 use super::values;
 
 /// Media types of the machine-readable part.
-const STATUS_PARTS: &[&str] = &["message/delivery-status", "message/global-delivery-status", "text/delivery-status"];
+const STATUS_PARTS: &[&str] = &[
+    "message/delivery-status",
+    "message/global-delivery-status",
+    "text/delivery-status",
+    "message/delivery_status",
+    "message/deliverystatus",
+    "application/delivery-status",
+];
 /// Fields that speak of one recipient (RFC 3464, 2.3).
 const RECIPIENT_FIELDS: &[&str] = &[
     "final-recipient",
@@ -177,9 +184,12 @@ fn result(group: &Fields, signs: Signs) -> RcptResult {
     }
 }
 
-/// The reply in a diagnostic, or the diagnostic as it stands when there is none.
+/// The reply in a diagnostic, or the diagnostic as it stands when there is none. Where the time to deliver was over
+/// (RFC 3463, x.4.7), the reply behind it is only the last of several, and not why it ended.
 pub(super) fn diagnostic(text: &str) -> String {
-    values::reply_line(values::reply_in(text).unwrap_or(text))
+    let expired = text.split([' ', ':']).next().and_then(|word| word.parse::<EnhancedStatus>().ok());
+    let expired = expired.is_some_and(|status| (status.subject, status.detail) == (4, 7));
+    values::reply_line(values::reply_in(text).filter(|_| !expired).unwrap_or(text))
 }
 
 /// The action under its name, or what some systems write instead; `deliverable` answers a Postfix address probe.

@@ -276,7 +276,12 @@ fn complaints_that_are_no_feedback_reports_by_type_are_read() {
     let old_jmrp = format!(
         "From: staff@hotmail.com\r\nSubject: complaint about message from 192.0.2.1\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n{original}"
     );
-    for (mail, format) in [(as_text, "arf"), (old_jmrp, "jmrp")] {
+    let attached = format!(
+        "From: fbl@example.net\r\nSubject: complaint\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\
+         Content-Type: text/plain\r\n\r\nSomebody complains.\r\n--b\r\nContent-Type: text/plain; name=report.txt\r\n\r\n\
+         Feedback-Type: abuse\r\nUser-Agent: Example/1\r\nVersion: 1\r\n\r\n{original}"
+    );
+    for (mail, format) in [(as_text, "arf"), (old_jmrp, "jmrp"), (attached, "arf")] {
         let r = recognise(mail.as_bytes());
         assert_eq!((r.kind, r.format, r.results[0].rcpt.as_str()), (ReportKind::Feedback, format, "ann@example.net"));
         assert_eq!(r.complaint.unwrap().feedback_type, "abuse");
@@ -520,4 +525,36 @@ fn a_mail_system_that_answers_by_itself_that_an_address_is_given_up_bounces() {
         The address ann@example.net is no longer in use. Your message was not delivered.\r\n";
     let r = recognise(mail.as_bytes());
     assert_eq!((r.kind, r.results[0].rcpt.as_str()), (ReportKind::Bounce, "ann@example.net"));
+}
+
+#[test]
+fn a_note_of_spamcops_is_a_complaint_about_an_address_and_names_nobody() {
+    let note = "From: 4711@reports.spamcop.net\r\nSubject: [SpamCop (192.0.2.9) id:4711]May\r\n\r\n[ SpamCop V5 ]\r\n\
+                Email from 192.0.2.9\r\n\r\n[ Offending message ]\r\nFrom: news@example.com\r\n\
+                Message-ID: <m1@example.com>\r\nSubject: May\r\n\r\nx\r\n";
+    let r = recognise(note.as_bytes());
+    assert_eq!((r.kind, r.format, r.results.len()), (ReportKind::Feedback, "spamcop", 1));
+    assert_eq!((r.results[0].rcpt.as_str(), r.original.message_id.as_str()), ("", "m1@example.com"));
+    assert_eq!(r.complaint.unwrap().source_ip, Some("192.0.2.9".parse().unwrap()));
+    let other = note.replace("4711@reports.spamcop.net", "ann@example.net");
+    assert_eq!(recognise(other.as_bytes()).kind, ReportKind::None);
+}
+
+#[test]
+fn status_fields_are_read_under_a_type_that_is_misspelt_and_a_time_that_ran_out_is_the_reason() {
+    let dsn = |media: &str, diag: &str| {
+        format!(
+            "Return-Path: <>\r\nFrom: MAILER-DAEMON@example.net\r\nSubject: failure\r\nContent-Type: multipart/report; \
+             report-type=disposition-notification; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nDelivery \
+             failed.\r\n--b\r\nContent-Type: {media}\r\n\r\nReporting-MTA: dns; example.net\r\n\r\nFinal-Recipient: \
+             rfc822; ann@example.net\r\nAction: failed\r\nStatus: 5.0.0\r\nDiagnostic-Code: smtp; {diag}\r\n\r\n--b--\r\n"
+        )
+    };
+    let r = recognise(dsn("message/delivery_status", "550 5.2.1 mailbox disabled").as_bytes());
+    assert_eq!((r.kind, r.results[0].rcpt.as_str()), (ReportKind::Bounce, "ann@example.net"));
+    let expired = "5.4.7 - Delivery expired (message too old) 451-'4.3.0 queue file write error'";
+    let r = recognise(dsn("message/delivery-status", expired).as_bytes());
+    assert_eq!(r.results[0].diag, expired);
+    let r = recognise(dsn("message/delivery-status", "5.1.0 - Unknown address error 550-'no such user'").as_bytes());
+    assert_eq!(r.results[0].reply_code(), Some(550));
 }

@@ -115,8 +115,20 @@ pub(super) fn reported(human: &str) -> Vec<RcptResult> {
             take_reason(last, &r);
         }
     };
+    // A list of sendmail's may name a program, and the address that led to it in the line below.
+    let mut of_a_program = false;
     for line in human.lines().take(MAX_LINES) {
-        let leading = leading_address(line);
+        let expanded = line.trim_start().strip_prefix("(expanded from:").filter(|_| of_a_program);
+        of_a_program = line.trim_start().trim_start_matches('"').starts_with(['|', '/']);
+        let leading = match expanded {
+            Some(behind) => leading_address(behind).map(|(address, _)| (address, "")),
+            None => leading_address(line),
+        };
+        // It says who got it, too.
+        if leading.is_some_and(|(_, behind)| behind.starts_with("(delivered to ")) {
+            close(&mut results, reason.take());
+            continue;
+        }
         // A reason that is wrapped may have the address at the beginning of a line again.
         let again = leading.is_some_and(|(a, _)| results.last().is_some_and(|r| r.rcpt.eq_ignore_ascii_case(a)));
         if let Some((address, behind)) = leading.filter(|_| !again || reason.is_none()) {

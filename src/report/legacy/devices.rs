@@ -53,6 +53,8 @@ pub(super) const FAMILIES: &[Family] = &[
         lines: &[
             "RCPT TO: {rcpt}",
             "To: {rcpt}",
+            "Recipient: {rcpt}",
+            "Reason: {why}",
             "Error:{why}",
             "Error message below:{why}",
             "Message could not be delivered to mobile{why}",

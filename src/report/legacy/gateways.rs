@@ -1,6 +1,6 @@
 //! Gateways that filter mail on its way: virus and spam scanners, in a box or as a service.
 
-use super::Sign::{From, Header, Subject, Text};
+use super::Sign::{From, Header, NoText, Subject, Text};
 use super::{Family, PLAIN, Place};
 
 pub(super) const FAMILIES: &[Family] = &[
@@ -94,6 +94,7 @@ pub(super) const FAMILIES: &[Family] = &[
             &[Text("the following recipients were affected")],
             &[From("mailmarshal"), Text("deliver")],
             &[Text("mailmarshal"), Text("has not delivered")],
+            &[Text("mailmarshal"), Text("stopped the following")],
         ],
         begin: &["could not be delivered because of", "your message:"],
         end: &["additional information"],
@@ -113,7 +114,7 @@ pub(super) const FAMILIES: &[Family] = &[
         name: "mcafee",
         signs: &[
             &[Header("x-nai-header", ""), Text("delivery problems")],
-            &[Text("--- the following addresses had delivery problems ---")],
+            &[Text("--- the following addresses had delivery problems ---"), NoText("transcript of session follows")],
         ],
         begin: &["had delivery problems"],
         end: &["returned message", "original-recipient:"],
@@ -125,13 +126,24 @@ pub(super) const FAMILIES: &[Family] = &[
         signs: &[
             &[Header("x-sef-processed", ""), Text("your message could not be sent")],
             &[Text("your message could not be sent"), Text("transcript of the attempts")],
+            &[From("surfcontrol"), Text("was rejected because")],
         ],
         lines: &[
             "Addressed To: {rcpt}",
+            "to {rcpt}",
+            "was rejected because{why}",
             "{rcpt}: [{host}], {why}",
             "{rcpt}: {why}",
             "Failed to send to identified host,",
         ],
+        ..PLAIN
+    },
+    Family {
+        name: "puremessage",
+        signs: &[&[Text("stopped by sophos puremessage")], &[Header("x-pmx-version", ""), Text("was stopped")]],
+        end: &["message id:"],
+        lines: &["To: {rcpt},", "To: {rcpt}", "{rcpt},", "{rcpt}", "From: {*}", "Subject: {*}", "Attachment: {*}"],
+        reason: Place::Prose,
         ..PLAIN
     },
     Family {

@@ -54,6 +54,14 @@ pub(super) const FAMILIES: &[Family] = &[
         lines: &["Email: {rcpt}", "Details: {why}"],
         ..PLAIN
     },
+    // Who forwards under another name tells his customer, not the sender.
+    Family {
+        name: "simplelogin",
+        signs: &[&[Header("x-simplelogin-type", "bounce")], &[From("simplelogin"), Subject("bounced")]],
+        end: &["you can find the original", "original email"],
+        lines: &["An email sent from {*} to {rcpt} could not be delivered.", "The receiving mail server said:{why}"],
+        ..PLAIN
+    },
     Family {
         name: "usanet",
         signs: &[&[From("usa.net"), Text("intended recipient")]],

@@ -201,8 +201,12 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "pmdf",
-        signs: &[&[Text("your message cannot be delivered to the following recipients")], &[Text("pmdf")]],
-        lines: &["Recipient address: {rcpt}", "Reason: {why}", "Diagnostic code: {why}"],
+        signs: &[
+            &[Text("your message cannot be delivered to the following recipients")],
+            &[Text("pmdf")],
+            &[From("pmdf")],
+        ],
+        lines: &["Recipient address: {rcpt}", "Addressee: {rcpt}", "Reason:{why}", "Diagnostic code: {why}"],
         ..PLAIN
     },
     Family {
