@@ -219,7 +219,7 @@ fn a_pattern_is_tried_without_a_server() {
 fn the_example_loads_without_a_finding_and_reads_what_its_patterns_describe() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let loaded = carom::node::load(&examples.join("reports.conf"), Some(&examples));
-    assert!(loaded.diagnostics.is_empty(), "{}", carom::config::render(&loaded.diagnostics, true));
+    assert!(loaded.diagnostics.is_empty(), "{}", carom::config::render(&loaded.diagnostics));
     let config = loaded.config.unwrap();
     let (bounce, feedback) = (config.bounce_processor.unwrap(), config.feedback_loop_processor.unwrap());
     let takes = |p: &carom::config::Processor, address: &str| {

@@ -1,6 +1,6 @@
 //! The stories of those who use Carom, each a module: its file opens with whose story it is.
 //!
-//! One program for all of them: as twenty-five they took twice as long to build after a change of the library; and what
+//! One program for all of them: as many programs they took twice as long to build after a change of the library; and what
 //! they share is used by one or another.
 //! `cargo test --test stories running::` and `cargo nextest run -E 'test(/^running::/)'` run one story alone.
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::config::Severity;
+use crate::config::{counts, render};
 
 /// Arguments of `carom check-config`.
 #[derive(Debug, clap::Args)]
@@ -31,14 +31,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, super::Failure> {
         let rules: Option<Vec<&str>> = rules.as_ref().map(|rules| rules.lines().collect());
         say!("{}", serde_json::json!({ "ok": good, "diagnostics": loaded.diagnostics, "autoSuppression": rules }))?;
     } else {
-        for diagnostic in &loaded.diagnostics {
-            eprint!("{}", diagnostic.render());
-        }
-        let count = |severity, one: &str| {
-            let n = loaded.diagnostics.iter().filter(|d| d.severity == severity).count();
-            format!("{n} {one}{}", if n == 1 { "" } else { "s" })
-        };
-        let counts = format!("{}, {}", count(Severity::Error, "error"), count(Severity::Warning, "warning"));
+        eprint!("{}", render(&loaded.diagnostics));
+        let counts = counts(&loaded.diagnostics);
         match good {
             true => {
                 say!("{}: good ({counts})", args.file.display())?;

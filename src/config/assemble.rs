@@ -50,7 +50,6 @@ impl Draft {
             pools: &self.pools,
             named: &self.named,
             prefixes: &self.prefixes,
-            processors: &self.processors,
             token: &self.token,
             unsubscribe_listeners: &self.unsubscribe_listeners,
             acct_files: &self.acct_files,
@@ -221,7 +220,11 @@ fn reserved(
     for (processor, names) in processors.iter().zip([BOUNCE_QUEUES, FEEDBACK_QUEUES]) {
         let Some((processor, _)) = processor else { continue };
         for domain in processor.list.whole_domains() {
-            reserved.entry(domain.to_owned()).or_default().extend(names);
+            let of_domain = reserved.entry(domain.to_owned()).or_default();
+            // Of a domain in both lists the mail is the bounce processor's.
+            if of_domain.is_empty() {
+                of_domain.extend(names);
+            }
         }
     }
     if let (Some(domain), Some(_)) = (token.and_then(|token| token.domain.as_deref()), &processors[0]) {

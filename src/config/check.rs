@@ -10,7 +10,7 @@ use super::directives::virtual_mta::{PoolBlock, VirtualMtaBlock};
 use super::inherit::{Domains, Overlay};
 use super::lexer::Span;
 use super::model::{
-    AcctFile, AcctFormat, Listener, NamedAddressList, PatternSource, Processor, ReturnPathToken, Source, Transport,
+    AcctFile, AcctFormat, Listener, NamedAddressList, PatternSource, ReturnPathToken, Source, Transport,
 };
 use super::tree::Reading;
 use super::unsubscribe::{AddListUnsubscribe, UnsubscribeListener};
@@ -25,7 +25,6 @@ pub(super) struct Found<'a> {
     pub pools: &'a Named<PoolBlock>,
     pub named: &'a BTreeMap<String, (Overlay, Span)>,
     pub prefixes: &'a BTreeMap<(u8, IpAddr), (Overlay, Span)>,
-    pub processors: &'a [Option<(Processor, Span)>; 2],
     pub token: &'a Option<(ReturnPathToken, Span)>,
     pub unsubscribe_listeners: &'a [(UnsubscribeListener, Span)],
     pub acct_files: &'a [(AcctFile, Span)],
@@ -289,12 +288,6 @@ fn token(reading: &mut Reading<'_>, found: &Found<'_>) {
     if token.domain.is_none() && token.header.is_none() && unsubscribing(found).next().is_none() {
         let help = "write domain D inside the block; for unsubscribe links alone: add-list-unsubscribe in a <source>";
         reading.error(*span, "<return-path-token> has neither a domain nor a header", help);
-    }
-    let Some(domain) = &token.domain else { return };
-    if !found.processors.iter().flatten().any(|(p, _)| p.list.has_domain(domain)) {
-        let message = format!("no processor takes the reports that come back to {domain}; they will be refused");
-        let help = format!("write domain {domain} into the <address-list> of <bounce-processor>");
-        reading.warning(*span, message, help);
     }
 }
 

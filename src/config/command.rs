@@ -60,7 +60,8 @@ pub enum CommandError {
     MacroInProgram,
     /// What a mail brings would be run.
     #[error(
-        "a macro in the script of a shell would let every sender run commands: pass it behind the script, as \"$1\""
+        "a macro in the script of a shell or another interpreter would let every sender run commands: pass it behind the \
+         script, as \"$1\""
     )]
     MacroInScript,
     /// A NUL, which ends an argument.
@@ -96,19 +97,52 @@ impl Command {
     }
 }
 
-/// Whether a shell, run at once or by `env` and the like, gets a script (`-c`) with a macro in it.
+/// Who runs the word behind an option with one of these letters as a script.
+const INTERPRETERS: &[(&[&str], &[char])] = &[
+    (&["sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "fish", "csh", "tcsh", "busybox", "su", "runuser"], &['c']),
+    (&["perl", "ruby", "lua"], &['e', 'E']),
+    (&["python", "python2", "python3"], &['c']),
+    (&["node"], &['e', 'p']),
+    (&["php"], &['r']),
+];
+/// Who makes one command line of all words behind a host, and has a shell run it.
+const REMOTE: &[&str] = &["ssh", "rsh"];
+
+/// Whether a shell or another interpreter, run at once or by `env` and the like, gets a script with a macro in it.
+/// Rather one command too many is refused than one too few.
 fn has_macro_in_script(program: &str, arguments: &[Template]) -> bool {
-    const SHELLS: &[&str] = &["sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "fish", "csh", "tcsh", "busybox"];
     let words: Vec<String> =
         std::iter::once(program.to_owned()).chain(arguments.iter().map(Template::to_string)).collect();
-    let is_shell = |word: &String| SHELLS.contains(&word.rsplit('/').next().unwrap_or_default());
-    let Some(shell) = words.iter().position(is_shell) else { return false };
-    let takes_script = |word: &str| word.starts_with('-') && !word.starts_with("--") && word.contains('c');
-    // Options may stand before -c, with words of their own, and between it and the script; what follows the script are
-    // its arguments. Rather one too many is refused than one too few.
-    let Some(at) = (shell + 1..words.len()).find(|at| takes_script(&words[*at])) else { return false };
-    let script = (at + 1..words.len()).find(|at| !words[*at].starts_with(['-', '+'])).unwrap_or(at);
-    (at..=script).any(|at| arguments.get(at - 1).is_some_and(Template::has_macros))
+    let name = |word: &str| word.rsplit('/').next().unwrap_or_default().to_owned();
+    let short = |word: &str| word.starts_with(['-', '+']) && !word.starts_with("--");
+    let has_macros = |at: usize| at > 0 && arguments.get(at - 1).is_some_and(Template::has_macros);
+    // `env -S` makes words of one word, a shell and its script among them.
+    let parts = |word: &String| short(word) && word.contains('S') || word.starts_with("--split-string");
+    let parted = words.iter().position(|w| name(w) == "env").is_some_and(|env| words[env + 1..].iter().any(parts));
+    if parted || words.iter().any(|w| REMOTE.contains(&name(w).as_str())) {
+        return arguments.iter().any(Template::has_macros);
+    }
+    let letters = |word: &str| INTERPRETERS.iter().find(|(names, _)| names.contains(&name(word).as_str())).map(|i| i.1);
+    let Some((interpreter, letters)) = words.iter().enumerate().find_map(|(at, w)| Some((at, letters(w)?))) else {
+        return false;
+    };
+    let takes_script = |word: &str| {
+        short(word) && word.contains(letters) || ["--command", "--eval", "--print"].iter().any(|o| word.starts_with(o))
+    };
+    let Some(option) = (interpreter + 1..words.len()).find(|at| takes_script(&words[*at])) else { return false };
+    // Other options may stand before the script, some with a word of their own (`-o pipefail`, also as `-ceo pipefail`);
+    // what follows the script are its arguments.
+    let (mut script, mut theirs) = (option, 0);
+    for (at, word) in words.iter().enumerate().skip(option) {
+        script = at;
+        match word.starts_with(['-', '+']) {
+            true if short(word) => theirs += word.matches(['o', 'O']).count(),
+            true => {}
+            false if theirs == 0 => break,
+            false => theirs -= 1,
+        }
+    }
+    (option..=script).any(has_macros)
 }
 
 impl fmt::Display for Command {
@@ -145,10 +179,25 @@ mod tests {
             ("/usr/bin/env -i bash -xec -e \"store '$user'\" x", CommandError::MacroInScript),
             ("busybox sh -c$to", CommandError::MacroInScript),
             ("/bin/sh -o pipefail -c 'store $to'", CommandError::MacroInScript),
+            ("/bin/bash -c -o pipefail 'cat > /tmp/x-$user'", CommandError::MacroInScript),
+            ("/bin/bash -ceuo pipefail 'store $user'", CommandError::MacroInScript),
+            ("/usr/bin/env -S \"sh -c 'store $user'\"", CommandError::MacroInScript),
+            ("/usr/bin/env -iS sh $user", CommandError::MacroInScript),
+            ("fish --command='store $user'", CommandError::MacroInScript),
+            ("/usr/bin/perl -ne 'print \"$user\"'", CommandError::MacroInScript),
+            ("python3 -c 'x(\"$to\")'", CommandError::MacroInScript),
+            ("su box -c 'store $to'", CommandError::MacroInScript),
+            ("ssh host store $to", CommandError::MacroInScript),
         ] {
             assert_eq!(Command::parse(text), Err(error), "{text}");
         }
-        for text in ["/bin/sh -c 'store \"$1\"' store $to", "/bin/sh /opt/script $to", "/bin/cat -c $to"] {
+        for text in [
+            "/bin/sh -c 'store \"$1\"' store $to",
+            "/bin/bash -eo pipefail -c 'store \"$1\"' store $to",
+            "/bin/sh /opt/script $to",
+            "/bin/cat -c $to",
+            "/usr/bin/perl /opt/store.pl $to",
+        ] {
             assert!(Command::parse(text).is_ok(), "{text}");
         }
     }

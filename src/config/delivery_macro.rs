@@ -103,7 +103,7 @@ impl Template {
         self.0.iter().any(|part| matches!(part, Part::Macro(_)))
     }
 
-    /// What looks like a macro and is none: words behind a dollar sign.
+    /// What looks like a macro and is none: words behind a dollar sign, but for numbers, which are a script's arguments.
     pub fn unknown(&self) -> impl Iterator<Item = &str> {
         let texts = self.0.iter().filter_map(|part| match part {
             Part::Text(text) => Some(text.as_str()),
@@ -111,7 +111,8 @@ impl Template {
         });
         texts.flat_map(|text| text.match_indices('$').map(move |(at, _)| &text[at..])).filter_map(|rest| {
             let name = rest[1..].bytes().take_while(u8::is_ascii_alphanumeric).count();
-            (name > 0).then(|| &rest[..=name])
+            let word = &rest[..=name];
+            (!word[1..].bytes().all(|b| b.is_ascii_digit())).then_some(word)
         })
     }
 }
@@ -140,7 +141,7 @@ mod tests {
         let user = Part::Macro(DeliveryMacro::User);
         let to = Part::Macro(DeliveryMacro::To);
         assert_eq!(template.parts(), [text("a"), user, text("b$"), to, text("x$sender $ 5$1")]);
-        assert_eq!(template.unknown().collect::<Vec<_>>(), ["$sender", "$1"]);
+        assert_eq!(template.unknown().collect::<Vec<_>>(), ["$sender"]);
     }
 
     proptest! {

@@ -20,7 +20,7 @@ pub enum Severity {
     Error,
     /// It can be used, but does not do what its text seems to say, or is dangerous.
     Warning,
-    /// Works as meant; an official or newer spelling exists. Shown by `check-config --pedantic`.
+    /// Works as meant; an official or newer spelling exists, or it is easily misread.
     Note,
 }
 
@@ -112,22 +112,22 @@ impl Diagnostic {
     }
 }
 
-/// All of them as people see them, followed by a line that counts them. Notes are shown when `pedantic`.
-pub fn render(diagnostics: &[Diagnostic], pedantic: bool) -> String {
-    let mut out = String::new();
-    let shown = diagnostics.iter().filter(|d| pedantic || d.severity != Severity::Note);
-    for diagnostic in shown {
-        out.push_str(&diagnostic.render());
+/// All of them as people see them.
+pub fn render(diagnostics: &[Diagnostic]) -> String {
+    diagnostics.iter().map(Diagnostic::render).collect()
+}
+
+/// How many there are of each kind: `1 error, 2 warnings`, and the notes where there are any.
+pub fn counts(diagnostics: &[Diagnostic]) -> String {
+    let count = |severity, what: &str| {
+        let n = diagnostics.iter().filter(|d| d.severity == severity).count();
+        (n, format!("{n} {what}{}", if n == 1 { "" } else { "s" }))
+    };
+    let (errors, warnings) = (count(Severity::Error, "error").1, count(Severity::Warning, "warning").1);
+    match count(Severity::Note, "note") {
+        (0, _) => format!("{errors}, {warnings}"),
+        (_, notes) => format!("{errors}, {warnings}, {notes}"),
     }
-    let count = |severity| diagnostics.iter().filter(|d| d.severity == severity).count();
-    let plural = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-    let _ = write!(out, "{}, {}", plural(count(Severity::Error), "error"), plural(count(Severity::Warning), "warning"));
-    let notes = count(Severity::Note);
-    if pedantic && notes > 0 {
-        let _ = write!(out, ", {}", plural(notes, "note"));
-    }
-    out.push('\n');
-    out
 }
 
 /// Beyond so many findings the rest is counted, not kept: a file that is no configuration at all has one in each line.
@@ -258,7 +258,7 @@ const FILE_AND_SECRET: &[&str] = &["smtp-server-tls-certificate", "tls-certifica
 const SECRETS_BY_NAME: &[&str] = &["secret", "token", "header"];
 
 /// What takes a URL, which may hold a login or a key.
-const URLS: &[&str] = &["<acct-webhook", "bounce-hook"];
+const URLS: &[&str] = &["<acct-webhook", "<acct-nats", "bounce-hook"];
 
 /// Where in `url` that begins which is not shown.
 fn secret_of_url(url: &str) -> Option<usize> {
@@ -274,10 +274,14 @@ fn announces_secret(word: &str) -> bool {
         || SECRETS.iter().any(|s| word == *s || (word.len() > 4 && s.len() > 4 && distance(&word, s) <= 2))
 }
 
-/// Whether what follows `header` is the name of a field and nothing more: only a value may be a secret.
+/// Whether what follows `header` is the name of a field and nothing more: only a value may be a secret. One that may also be
+/// a value whose name was forgotten is none.
 fn is_name(rest: &str) -> bool {
-    let rest = rest.trim();
-    !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    const KNOWN: &[&str] =
+        &["from", "to", "subject", "date", "message-id", "received", "return-path", "sender", "reply-to", "list-id"];
+    let rest = rest.trim().to_ascii_lowercase();
+    KNOWN.contains(&rest.as_str())
+        || rest.starts_with("x-") && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 fn first_word(line: &str) -> Option<(&str, usize)> {

@@ -3,7 +3,8 @@
 //! Queues: wider patterns first, narrower ones over them, directive by directive: `*`, then for each parent of the
 //! domain, nearest last, `[*.]parent` and `*.parent`, then `[*.]domain`, then the domain itself as a macro names it, then
 //! as it is written out. Of a domain whose mail a report processor reads, the block of the processor's reserved queue
-//! (`{bounce}`, `{feedbackLoop}`) comes right after `*`: its queue holds what the processor passes on. That, for the global blocks, then over them those of the VirtualMTA's pool, then its own.
+//! (`{bounce}`, `{feedbackLoop}`) comes right after `*`: its queue holds what the processor passes on. That, for the
+//! global blocks, then over them those of the VirtualMTA's pool, then its own.
 //! Submitters: address prefixes from wide to narrow, over them the listener's source, over that the user's.
 
 use std::collections::{BTreeMap, HashMap};

@@ -52,7 +52,7 @@ pub use auto_suppression::{AutoSuppression, Breaker, Evidence, RuleSubject, Supp
 pub use body_pattern::BodyPattern;
 pub use command::Command;
 pub use delivery_macro::{DeliveryMacro, Template};
-pub use diagnose::{Diagnostic, Place, Severity, render};
+pub use diagnose::{Diagnostic, Place, Severity, counts, render};
 pub use diff::{diff, restart_needed};
 pub use job_guard::{GuardAction, JobGuard, Share};
 pub use model::*;

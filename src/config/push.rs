@@ -145,14 +145,14 @@ fn output(name: String, url: &str, format: AcctFormat) -> AcctFile {
 /// `<acct-webhook URL>`; the second is a warning.
 pub fn webhook(url: &str) -> Result<(AcctFile, Option<&'static str>), ValueError> {
     let help = "write <acct-webhook https://host/path>";
-    let parsed = Url::parse(url).map_err(|e| wrong(format!("`{url}` is no URL: {e}"), help))?;
+    let parsed = Url::parse(url).map_err(|e| wrong(format!("this is no URL: {e}"), help))?;
     let plain = match parsed.scheme() {
         "https" => false,
         "http" => true,
         other => return Err(wrong(format!("{other}: is neither https: nor http:"), help)),
     };
     let Some(host) = parsed.host_str().filter(|h| !h.is_empty()) else {
-        return Err(wrong(format!("`{url}` names no host"), help));
+        return Err(wrong("the URL names no host", help));
     };
     let here = host == "localhost"
         || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
@@ -167,12 +167,12 @@ pub fn nats(urls: &str) -> Result<AcctFile, ValueError> {
     let help = "write <acct-nats nats://host:4222>, or tls://host:4222; several servers of a cluster with commas";
     let mut names = Vec::new();
     for url in urls.split(',').map(str::trim) {
-        let parsed = Url::parse(url).map_err(|e| wrong(format!("`{url}` is no URL: {e}"), help))?;
+        let parsed = Url::parse(url).map_err(|e| wrong(format!("this is no URL: {e}"), help))?;
         if !matches!(parsed.scheme(), "nats" | "tls") {
             return Err(wrong(format!("{}: is neither nats: nor tls:", parsed.scheme()), help));
         }
         if parsed.host_str().is_none_or(str::is_empty) {
-            return Err(wrong(format!("`{url}` names no host"), help));
+            return Err(wrong("the URL names no host", help));
         }
         if !parsed.username().is_empty() || parsed.password().is_some() {
             return Err(wrong("the URL holds a login", "write user and password, or token, on lines of their own"));
@@ -237,7 +237,7 @@ pub fn header(name: &str, value: &str) -> Result<(String, Secret), ValueError> {
     let help = "write header NAME VALUE, such as header X-Tenant 42";
     let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if name.is_empty() || !name.bytes().all(is_token) {
-        return Err(wrong(format!("`{name}` is not the name of a header"), help));
+        return Err(wrong("what stands behind header is not the name of one", help));
     }
     let taken = ["content-type", "content-length", "content-encoding", "host", "carom-signature", "transfer-encoding"];
     if taken.iter().any(|t| name.eq_ignore_ascii_case(t)) {

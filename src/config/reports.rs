@@ -68,7 +68,7 @@ impl Places {
         token: Option<&ReturnPathToken>,
         global: &Global,
     ) {
-        self.queues(reading, processors);
+        self.queues(reading, processors, token);
         if token.and_then(|t| t.header.as_ref()).is_none() {
             for span in &self.token_headers {
                 let message = "add-token-header has no effect: no header is named that gets the token";
@@ -88,13 +88,20 @@ impl Places {
         }
     }
 
-    /// A reserved queue is that of the domains which its processor takes whole.
-    fn queues(&self, reading: &mut Reading<'_>, processors: &[Option<(Processor, Span)>; 2]) {
+    /// A reserved queue is that of the domains which its processor takes whole; the one of bounces also of the domain of
+    /// signed return paths.
+    fn queues(
+        &self,
+        reading: &mut Reading<'_>,
+        processors: &[Option<(Processor, Span)>; 2],
+        token: Option<&ReturnPathToken>,
+    ) {
         for (at, others) in &self.queues {
             let (queue, processor) = QUEUES[*at];
             let (block, found) = (BLOCKS[processor], &processors[processor]);
             let Some(first) = others.first() else { continue };
-            if found.as_ref().is_some_and(|(p, _)| p.list.takes_domains()) {
+            let of_token = processor == 0 && token.is_some_and(|t| t.domain.is_some());
+            if found.as_ref().is_some_and(|(p, _)| of_token || p.list.takes_domains()) {
                 continue;
             }
             let names: BTreeSet<&str> = others.iter().map(|(name, _)| *name).collect();
@@ -189,6 +196,8 @@ mod tests {
         let address = said_of(&(BOUNCE.replace("LINE", "address b@b.example") + block));
         assert!(address.contains("warning: in <domain {bounce}> only log-messages works"), "{address}");
         assert_eq!(said_of(&(BOUNCE.replace("LINE", "domain b.example") + block)), "");
+        let token = "<return-path-token>\ndomain b.example\nkey k0 0123456789abcdef\n</return-path-token>\n";
+        assert_eq!(said_of(&(BOUNCE.replace("LINE", "address b@b.example") + token + block)), "");
     }
 
     #[test]

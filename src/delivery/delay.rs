@@ -87,6 +87,8 @@ pub struct Watched {
     due: BTreeSet<(Time, MessageId)>,
     /// How many there were when those that are gone were last taken out.
     swept: usize,
+    /// How often room was asked for in vain.
+    asked: u32,
 }
 
 impl Watched {
@@ -129,9 +131,21 @@ impl Watched {
     pub fn sweep(&mut self, is_queued: impl Fn(MessageId) -> bool) {
         const FEW: usize = 10_000;
         if self.due.len() > 2 * self.swept.max(FEW) {
-            self.due.retain(|(_, id)| is_queued(*id));
-            self.swept = self.due.len();
+            self.sweep_now(is_queued);
         }
+    }
+
+    /// The same where there is no more room: the first time and each 65,536th it is asked, since it looks at all of them.
+    pub fn sweep_full(&mut self, is_queued: impl Fn(MessageId) -> bool) {
+        self.asked = self.asked.wrapping_add(1);
+        if self.asked % (1 << 16) == 1 {
+            self.sweep_now(is_queued);
+        }
+    }
+
+    fn sweep_now(&mut self, is_queued: impl Fn(MessageId) -> bool) {
+        self.due.retain(|(_, id)| is_queued(*id));
+        self.swept = self.due.len();
     }
 }
 

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use crate::config::Config;
@@ -27,16 +28,21 @@ use super::session::now;
 const MARK: &str = "delays-told-until";
 /// Between two looks.
 const TICK: Duration = Duration::from_secs(1);
-/// Messages told of in one look.
-const AT_ONCE: usize = 1000;
+/// Messages told of in one look: their notices are in memory together, each with a header and a part of up to 4 MiB.
+const AT_ONCE: usize = 250;
+/// How far ahead of the clock the borders may be dealt with; further, the clock was wrong when they were.
+const MOST_AHEAD: Duration = Duration::from_secs(3600);
 /// Messages watched; of further ones nobody is told.
 const MOST: usize = 1_000_000;
 
-/// Makes notices until it is dropped.
-pub(super) async fn run(context: Arc<Context>) {
+/// Makes notices until `shutdown` turns true; those that are marked as made are made then, too.
+pub(super) async fn run(context: Arc<Context>, mut shutdown: watch::Receiver<bool>) {
     let mut watch = Watch { context, config: None, done: None, watched: Watched::default(), full: false };
     loop {
-        tokio::time::sleep(TICK).await;
+        tokio::select! {
+            () = tokio::time::sleep(TICK) => {}
+            _ = shutdown.wait_for(|stop| *stop) => return,
+        }
         let looked = spawn_blocking(move || {
             let notices = watch.look(now());
             (watch, notices)
@@ -77,6 +83,15 @@ impl Watch {
                 0 => self.put(now)?,
                 mark => Time(i64::try_from(mark).unwrap_or(i64::MAX)),
             },
+        };
+        // A clock that ran ahead for a moment must not silence the notices of a year; a second one is the lesser evil.
+        let done = match done > now + MOST_AHEAD {
+            true => {
+                // All borders are reckoned anew.
+                self.config = None;
+                self.put(now)?
+            }
+            false => done,
         };
         self.done = Some(done);
         let config = self.context.config.load_full();
@@ -131,6 +146,12 @@ impl Watch {
         if self.watched.len() < MOST {
             return self.watched.add(id, next);
         }
+        // Those that are gone make room.
+        let store = self.context.store.clone();
+        self.watched.sweep_full(|id| store.is_queued(id));
+        if self.watched.len() < MOST {
+            return self.watched.add(id, next);
+        }
         if !std::mem::replace(&mut self.full, true) {
             tracing::warn!("more than {MOST} messages ask for notices of delay: of further ones nobody is told");
         }
@@ -163,7 +184,6 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use arc_swap::ArcSwap;
-    use tokio::sync::watch;
 
     use super::*;
     use crate::delivery::macros::tests::message;
@@ -263,6 +283,10 @@ mod tests {
         assert!(named(&mut watch, hours(90)).is_empty());
         put(&watch, "");
         assert_eq!(named(&mut watch, hours(92)), ["r0", "r2"]);
+        // A clock that was a year ahead for a moment silences nobody.
+        named(&mut watch, hours(9000));
+        assert!(named(&mut watch, hours(95)).is_empty());
+        assert_eq!(named(&mut watch, hours(96)), ["r0", "r2"]);
         drop(watch);
         store.close().await.unwrap();
     }

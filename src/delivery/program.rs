@@ -121,7 +121,10 @@ pub(super) async fn run(task: Task) -> Ran {
         }
     });
     let ran = match started {
-        Ok(_) => ran.await.unwrap_or_else(|_| Ran::not_started(io::Error::other("its thread broke off"))),
+        Ok(_) => ran.await.unwrap_or_else(|_| Ran {
+            end: End::Unknown(io::Error::other("the thread that attends it broke off")),
+            output: Vec::new(),
+        }),
         Err(error) => Ran::not_started(error),
     };
     drop(leash);

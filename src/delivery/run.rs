@@ -122,7 +122,7 @@ pub async fn run_with_grace(
         cut: cut_rx,
         steering: Patterns::default(),
     });
-    let notices = tokio::spawn(delay_watch::run(context.clone()));
+    let mut notices = tokio::spawn(delay_watch::run(context.clone(), shutdown.clone()));
     let mut sessions = JoinSet::new();
     loop {
         tokio::select! {
@@ -139,12 +139,15 @@ pub async fn run_with_grace(
         }
     }
     engine.stop();
-    notices.abort();
     let all = async { while sessions.join_next().await.is_some() {} };
     if tokio::time::timeout(grace, all).await.is_err() {
         cut.send_replace(true);
         let rest = async { while sessions.join_next().await.is_some() {} };
         // What was cut off only tells the store; it needs no server for that.
         let _ = tokio::time::timeout(Duration::from_secs(2), rest).await;
+    }
+    if tokio::time::timeout(Duration::from_secs(5), &mut notices).await.is_err() {
+        tracing::warn!("notices of delay were cut off by the stop");
+        notices.abort();
     }
 }

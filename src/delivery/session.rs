@@ -469,7 +469,8 @@ impl Session {
     /// Gives one outcome to all that is drawn of a message.
     pub(super) async fn record_all(&mut self, id: MessageId, facts: &Facts, outcome: Outcome<'_>) {
         let Some(message) = self.load(id).await else { return };
-        if self.is_paused(&message.envelope) {
+        // What is in doubt was attempted before the pause or the entry came: that is said first.
+        if !outcome.in_doubt && self.is_paused(&message.envelope) {
             return;
         }
         let queue = self.permit.queue().clone();
@@ -478,8 +479,7 @@ impl Session {
         let mut told = Ledgered::default();
         for drawn in self.permit.drawn.iter_mut().filter(|d| d.entry.message() == id && d.fate == Fate::Again) {
             match attempt.why_not(&self.context.suppression, drawn.entry.state().index) {
-                // What is in doubt was attempted before the entry came.
-                Some(why) if !(why.held && outcome.in_doubt) => attempt.suppressed(drawn, &why, &mut told),
+                Some(why) if !outcome.in_doubt => attempt.suppressed(drawn, &why, &mut told),
                 _ => attempt.record(drawn, outcome, &mut told),
             }
         }

@@ -136,7 +136,7 @@ impl Door {
             _ = &mut served => return,
         }
         if tokio::time::timeout(GRACE, served).await.is_err() {
-            tracing::warn!("{name}: connections cut off by the stop");
+            tracing::warn!("{name}: connections still open at the stop");
         }
     }
 }
@@ -295,7 +295,7 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        // An answer that took longer than that to make is still written; who does not read it is not waited for.
+        // Who does not read an answer is not waited for; each part that is taken gives the next one its time.
         if this.renewed.is_none() {
             this.in_time(cx)?;
         }

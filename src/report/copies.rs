@@ -57,7 +57,7 @@ pub(super) struct Kept {
 
 impl Mark {
     /// The marks in a header. A stranger who has seen a copy may write one too: it keeps his mail from being passed on, and
-    /// nothing else depends on it.
+    /// has the quarantine show what it says of the mail's size; room is counted by what is held.
     pub(super) fn of(header: &Fields, store: StoreId) -> Mark {
         let mut mark = Mark::default();
         for value in header.all(NAME) {
@@ -111,8 +111,11 @@ pub fn forwarded(report: &Message, to: &[String], recorded: bool, by: By<'_>) ->
 /// as `share` bytes hold, whole lines where there are lines. It has no events of its own.
 pub fn kept(report: &Message, share: u64, passed_on: bool, by: By<'_>) -> Arc<Message> {
     let share = usize::try_from(share).unwrap_or(usize::MAX);
-    let size = report.body.len();
-    let also = if passed_on { "; passed-on" } else { "" };
+    // One that stands for a larger mail already goes on standing for that one.
+    let before = stands_for(report, by.store);
+    let came = as_it_came(report, by.store);
+    let size = before.map_or(0, |kept| kept.size).max(came.len() as u64);
+    let also = if passed_on || before.is_some_and(|kept| kept.passed_on) { "; passed-on" } else { "" };
     // Who had it sent to a thousand addresses has no more room than others; one address is always kept.
     let mut room = share / 4;
     let more = report.envelope.rcpts.iter().skip(1).take_while(|r| {
@@ -123,8 +126,8 @@ pub fn kept(report: &Message, share: u64, passed_on: bool, by: By<'_>) -> Arc<Me
     let rcpts = 1 + more.count();
     let rcpts = &report.envelope.rcpts[..rcpts.min(report.envelope.rcpts.len())];
     let room = share.saturating_sub(addresses(rcpts));
-    let content = &report.body[..size.min(room)];
-    let content = match content.len() < size {
+    let content = &came[..came.len().min(room)];
+    let content = match content.len() < came.len() {
         true => &content[..memchr::memrchr(b'\n', content).map_or(content.len(), |at| at + 1)],
         false => content,
     };
@@ -146,9 +149,18 @@ pub(super) fn addresses(rcpts: &[crate::store::Recipient]) -> usize {
 /// What came, of a mail that may be a kept copy: without the field that stands in front of it.
 pub(super) fn as_it_came(message: &Message, store: StoreId) -> Bytes {
     let body = &message.body;
-    let end = memchr::memchr(b'\n', body).map_or(0, |at| at + 1);
-    let first = Fields::read(&mut &body[..end]);
-    if Mark::of(&first, store).kept.is_some() { body.slice(end..) } else { body.clone() }
+    if stands_for(message, store).is_some() { body.slice(first_line(body)..) } else { body.clone() }
+}
+
+/// What a kept copy stands for, by the field in front of it; `None` for other mail.
+fn stands_for(message: &Message, store: StoreId) -> Option<Kept> {
+    let body = &message.body;
+    Mark::of(&Fields::read(&mut &body[..first_line(body)]), store).kept
+}
+
+/// Where the second line begins.
+fn first_line(body: &[u8]) -> usize {
+    memchr::memchr(b'\n', body).map_or(0, |at| at + 1)
 }
 
 fn marked(report: &Message, says: &str, content: &[u8], by: By<'_>) -> Bytes {

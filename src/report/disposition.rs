@@ -106,8 +106,10 @@ impl<'a> Settings<'a> {
             _ => config.bounce_processor.as_ref(),
         };
         let has_way_on = envelope.rcpts.iter().all(|r| {
-            let domain = r.address.rsplit_once('@').map_or("", |(_, domain)| domain);
-            leads_on(config, domain, &envelope.vmta)
+            let (local, domain) = r.address.rsplit_once('@').unwrap_or_default();
+            // Anybody may write to a report address. The host behind us, which trusts us, must not be made to follow a
+            // way that stands in one (`user%other.example`).
+            !local.contains(['%', '!', '@']) && leads_on(config, domain, &envelope.vmta)
         });
         Settings { processor, kept_headers: &config.kept_headers, store, has_way_on, again: false }
     }

@@ -14,20 +14,29 @@ use super::attribute::Attribution;
 use super::kind::RcptResult;
 use super::values;
 
-/// Joins results that name the same recipient, in any spelling. Those that name nobody are joined too: there is nothing
-/// by which they could be told apart.
+/// Joins results that name the same recipient, in any spelling. Two of ours may have been forwarded to one mailbox: where
+/// both say who they were sent to first (Original-Recipient), that tells them apart. Those that name nobody are joined
+/// too: there is nothing by which they could be told apart.
 pub(super) fn by_recipient(results: &mut Vec<RcptResult>) {
     if results.len() < 2 {
         return;
     }
-    let mut first = Firsts::default();
+    let (mut by_rcpt, mut by_both) = (Firsts::default(), Firsts::default());
     let mut joined: Vec<RcptResult> = Vec::with_capacity(results.len());
     for result in results.drain(..) {
-        let key = match result.rcpt.is_empty() {
-            true => AddressKey::of(&values::recipient(&result.orcpt)),
-            false => AddressKey::of(&result.rcpt),
+        let sent_to = AddressKey::of(&values::recipient(&result.orcpt));
+        let named = if result.rcpt.is_empty() { sent_to.clone() } else { AddressKey::of(&result.rcpt) };
+        let first = by_rcpt.seen(named.clone(), joined.len());
+        let alike = match first {
+            Some(at) if !result.rcpt.is_empty() && !result.orcpt.is_empty() && !joined[at].orcpt.is_empty() => {
+                by_both.seen((named, sent_to), joined.len())
+            }
+            first => {
+                by_both.seen((named, sent_to), first.unwrap_or(joined.len()));
+                first
+            }
         };
-        match first.seen(key, joined.len()) {
+        match alike {
             Some(at) => join(&mut joined[at], result),
             None => joined.push(result),
         }
@@ -159,5 +168,33 @@ mod tests {
         by_recipient(&mut results);
         assert_eq!((results.len(), results[0].diag.as_str()), (1, "gave up"));
         assert_eq!(results[0].status.unwrap().to_string(), "4.4.7");
+    }
+
+    #[test]
+    fn two_of_ours_who_were_forwarded_to_one_mailbox_stay_two() {
+        let sent = |orcpt: &str, rcpt: &str| RcptResult {
+            orcpt: format!("rfc822;{orcpt}"),
+            ..result(rcpt, Action::Failed, "5.1.1", "no")
+        };
+        let mut results = vec![
+            sent("ann@a.example", "shared@b.example"),
+            sent("bob@a.example", "shared@b.example"),
+            sent("BOB@a.example", "Shared@b.example"),
+            result("shared@b.example", Action::Failed, "5.1.1", "no"),
+            // An alias of ours that led to two.
+            sent("all@a.example", "x@b.example"),
+            sent("all@a.example", "y@b.example"),
+        ];
+        by_recipient(&mut results);
+        let named: Vec<_> = results.iter().map(|r| (r.orcpt.as_str(), r.rcpt.as_str())).collect();
+        assert_eq!(
+            named,
+            [
+                ("rfc822;ann@a.example", "shared@b.example"),
+                ("rfc822;bob@a.example", "shared@b.example"),
+                ("rfc822;all@a.example", "x@b.example"),
+                ("rfc822;all@a.example", "y@b.example"),
+            ]
+        );
     }
 }

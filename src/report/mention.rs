@@ -1,7 +1,11 @@
 //! Whether a mail mentions an address anywhere, whatever its encoding: what is asked when somebody wants to be forgotten.
 
-/// Whether `text` (in lower case) stands in a mail: as it is, or in a part that is encoded. Deeply nested mails are
-/// looked through to a bounded depth.
+use super::bounds::MAX_HEADER;
+use super::fields::Fields;
+use super::mime::decoded_words;
+
+/// Whether `text` (in lower case) stands in a mail: as it is, in encoded words of its header, or in a part that is
+/// encoded. Deeply nested mails are looked through to a bounded depth.
 pub(super) fn names(mail: &[u8], text: &str) -> bool {
     fn holds(bytes: &[u8], text: &str) -> bool {
         String::from_utf8_lossy(bytes).to_lowercase().contains(text)
@@ -12,7 +16,9 @@ pub(super) fn names(mail: &[u8], text: &str) -> bool {
             _ => holds(part.contents(), text),
         })
     }
+    let header = Fields::read(&mut &mail[..mail.len().min(MAX_HEADER)]);
     holds(mail, text)
+        || header.iter().any(|(_, value)| value.contains("=?") && decoded_words(value).to_lowercase().contains(text))
         || mail_parser::MessageParser::default().parse(mail).is_some_and(|message| parts(&message, text, 8))
 }
 
@@ -27,5 +33,7 @@ mod tests {
         assert!(names(mail, "ann@book.example"));
         assert!(names(mail, "a@b.example"));
         assert!(!names(mail, "bob@book.example"));
+        let mail = b"From: a@b.example\r\nSubject: =?utf-8?B?QW5uQGJvb2suZXhhbXBsZQ==?=\r\n\r\nx\r\n";
+        assert!(names(mail, "ann@book.example"));
     }
 }

@@ -317,7 +317,7 @@ impl Quarantine {
         let is = |text: &str| crate::event::AddressKey::of(text).as_str() == address;
         let envelope = &message.envelope;
         Ok(is(&envelope.orig)
-            || envelope.rcpts.iter().any(|r| is(&r.address))
+            || envelope.rcpts.iter().any(|r| is(&r.address) || is(&super::values::recipient(&r.orcpt)))
             || mention::names(&message.body, address))
     }
 

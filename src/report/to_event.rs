@@ -18,6 +18,11 @@ use super::kind::{RcptResult, Recognised, ReportKind};
 const MAX_TEXT: usize = 255;
 /// Bytes kept of all headers, and of all ARF fields, of one event.
 const MAX_PAIRS: usize = 8192;
+/// The same of all events of one report, but at least [`MIN_PAIRS`] for each: a small mail that names a thousand
+/// recipients must not become many megabytes of records.
+const MAX_PAIRS_OF_ALL: usize = 32 * MAX_PAIRS;
+/// Bytes that each event has at least.
+const MIN_PAIRS: usize = 512;
 
 /// How the report came in.
 #[derive(Debug, Clone, Copy)]
@@ -51,8 +56,10 @@ pub fn emit(
     if matches!(report.kind, ReportKind::AutoReply | ReportKind::None) {
         return 0;
     }
-    let headers = kept(&report.original.headers, |name| kept_headers.iter().any(|k| k.eq_ignore_ascii_case(name)));
-    let arf = report.complaint.as_ref().map_or_else(PairsBuf::default, |c| kept(&c.fields, |_| true));
+    let room = (MAX_PAIRS_OF_ALL / report.results.len().max(1)).clamp(MIN_PAIRS, MAX_PAIRS);
+    let headers =
+        kept(&report.original.headers, room, |name| kept_headers.iter().any(|k| k.eq_ignore_ascii_case(name)));
+    let arf = report.complaint.as_ref().map_or_else(PairsBuf::default, |c| kept(&c.fields, room, |_| true));
     for (result, attribution) in report.results.iter().zip(attributions) {
         let sent = attribution.sent.as_ref();
         // What is only probable does not overrule the report, but it may fill what the report leaves open.
@@ -133,10 +140,9 @@ fn orig_of<'a>(report: &'a Recognised, arrival: &Arrival<'a>) -> &'a str {
     }
 }
 
-/// The pairs that are wanted, up to the bound.
-fn kept(fields: &[(String, String)], wanted: impl Fn(&str) -> bool) -> PairsBuf {
+/// The pairs that are wanted, up to so many bytes.
+fn kept(fields: &[(String, String)], mut room: usize, wanted: impl Fn(&str) -> bool) -> PairsBuf {
     let mut pairs = PairsBuf::default();
-    let mut room = MAX_PAIRS;
     for (name, value) in fields.iter().filter(|(n, _)| wanted(n)) {
         let value = decoded(value);
         let Some(left) = room.checked_sub(name.len() + value.len()) else { break };

@@ -188,3 +188,28 @@ fn the_events_of_the_largest_report_fit_one_record() {
     emit(&report, &attributions, &arrival, &[], Time::from_secs(1), &mut |e| events.push(e));
     assert!(events.as_bytes().len() < 32 << 20, "{}", events.as_bytes().len());
 }
+
+#[test]
+fn a_small_report_on_a_thousand_recipients_makes_no_megabytes() {
+    let named: String = (0..1000).map(|n| format!("Original-Rcpt-To: a{n}@b.example\r\n")).collect();
+    let mail = format!(
+        "From: fbl@there.example\r\nSubject: complaint\r\nContent-Type: multipart/report; report-type=feedback-report; \
+         boundary=b\r\n\r\n--b\r\nContent-Type: message/feedback-report\r\n\r\nFeedback-Type: abuse\r\nUser-Agent: x/1\r\n\
+         Version: 1\r\n{named}\r\n--b--\r\n"
+    );
+    let report = recognise(mail.as_bytes());
+    let attributions = attribute(&report, &["fbl@here.example"], &Index(&[]));
+    let arrival = Arrival {
+        to: "fbl@here.example",
+        src_type: SourceType::Smtp,
+        src_mta: "",
+        src_ip: None,
+        rcv_ip: None,
+        pattern: None,
+        originator: "",
+    };
+    let mut bytes = 0;
+    let mut count = |e: &Event<'_>| bytes += e.arf.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+    assert_eq!(emit(&report, &attributions, &arrival, &[], Time(1), &mut count), 1000);
+    assert!((1000..1 << 20).contains(&bytes), "{bytes}");
+}

@@ -7,7 +7,7 @@ fn the_examples_are_without_error_or_warning() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for name in ["minimal", "relay", "production"] {
         let loaded = load(&root.join(format!("examples/{name}.conf")), Some(Path::new("/tmp/carom")));
-        assert!(loaded.diagnostics.is_empty(), "{}", render(&loaded.diagnostics, true));
+        assert!(loaded.diagnostics.is_empty(), "{}", render(&loaded.diagnostics));
         assert!(loaded.config.is_some());
     }
 }

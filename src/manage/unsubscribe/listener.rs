@@ -49,7 +49,8 @@ impl Bound {
         self.door.address()
     }
 
-    /// Serves until `shutdown` turns true or its sender is gone, and then until the connections have ended.
+    /// Serves until `shutdown` turns true or its sender is gone, and then until the connections have ended, five seconds at
+    /// most.
     pub async fn serve(self, service: Service, shutdown: watch::Receiver<bool>) {
         let Bound { door, listener, tls } = self;
         let app = Router::new().fallback(answer).with_state((service.clone(), Arc::new(listener.clone())));
